@@ -1,0 +1,143 @@
+//! What the processes around the cores ask of them and hear from them.
+
+use std::time::Duration;
+use wire_format::control::{RelayHello, ToController, ToRelay};
+use wire_format::session::RefusalCode;
+use wire_format::{Incarnation, MediaKind, StreamHandle};
+
+/// What a relay core is made from.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Who this relay is. `node`, `epoch` and `streams` are filled in by the core whenever it says hello.
+    pub hello: RelayHello,
+    /// Seed of everything random in the core.
+    pub seed: u64,
+}
+
+/// To a relay core.
+#[derive(Debug)]
+pub enum RelayCommand {
+    /// A session with the controller stands: say hello and report everything held.
+    ControllerUp,
+    /// The session is gone; keep the last good tables.
+    ControllerDown,
+    /// A message of the controller.
+    Controller(ToRelay),
+    /// Tell the controller, neighbours and SFUs that this relay is about to stop.
+    Shutdown,
+}
+
+/// From a relay core.
+#[derive(Debug)]
+pub enum RelayEvent {
+    /// Send this to the controller. Dropped by the process while no session stands.
+    ToController(ToController),
+}
+
+/// What a client core is made from.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Seed of everything random in the core.
+    pub seed: u64,
+}
+
+/// To a client core. Publications and subscriptions outlive links: the core asks for them again on the next one.
+#[derive(Debug)]
+pub enum ClientCommand {
+    /// Begin a stream.
+    Publish {
+        /// Chosen by the caller, unique among publications and subscriptions of this client.
+        request: u32,
+        /// Call.
+        room: String,
+        /// Participant.
+        user: String,
+        /// The participant's stream.
+        stream: String,
+        /// What it carries.
+        kind: MediaKind,
+        /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
+        budget: Option<Duration>,
+    },
+    /// End it.
+    Unpublish {
+        /// The request that began it.
+        request: u32,
+    },
+    /// Receive what matches, now and later.
+    Subscribe {
+        /// Chosen by the caller, unique among publications and subscriptions of this client.
+        request: u32,
+        /// Call.
+        room: String,
+        /// Only this participant.
+        user: Option<String>,
+        /// Only the stream of this name.
+        stream: Option<String>,
+    },
+    /// Stop receiving it.
+    Unsubscribe {
+        /// The request that began it.
+        request: u32,
+    },
+    /// Ask the publisher of an announced stream for a keyframe.
+    RequestKeyframe {
+        /// The stream.
+        handle: StreamHandle,
+    },
+    /// Tell the relay that this client leaves.
+    Shutdown,
+}
+
+/// From a client core.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClientEvent {
+    /// The publication may send.
+    Published {
+        /// The request.
+        request: u32,
+    },
+    /// The subscription stands.
+    Subscribed {
+        /// The request.
+        request: u32,
+    },
+    /// The relay refused it; it is forgotten.
+    Refused {
+        /// The request.
+        request: u32,
+        /// For programs.
+        code: RefusalCode,
+        /// For people.
+        reason: String,
+    },
+    /// A stream that was subscribed to; deliveries name its handle.
+    Announced {
+        /// Its handle until `Ended`. Handles of a lost link are ended before those of the next are announced.
+        handle: StreamHandle,
+        /// Subscriptions that it matches.
+        subscriptions: Vec<u32>,
+        /// Call.
+        room: String,
+        /// Participant.
+        user: String,
+        /// The participant's stream.
+        stream: String,
+        /// What it carries.
+        kind: MediaKind,
+        /// Which publication of it.
+        incarnation: Incarnation,
+    },
+    /// The stream is over, or no longer wanted, or its link is gone.
+    Ended {
+        /// Its handle.
+        handle: StreamHandle,
+    },
+    /// A subscriber of this publication wants a keyframe.
+    KeyframeRequested {
+        /// The request that began the publication.
+        request: u32,
+    },
+    /// The relay is about to stop: connect elsewhere.
+    RelayLeaving,
+}

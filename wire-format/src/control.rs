@@ -1,0 +1,284 @@
+//! What a relay and the route controller say to each other, as both cores see it. `control-proto` carries these over
+//! gRPC.
+//!
+//! Everything a relay reports is state it holds: after a reconnect it says all of it again (`Hello`, then one
+//! `Published` and `Subscribed` for each registration, then `Links`, ending with `ReportsComplete`), and a controller
+//! that has just started is whole again. What the controller pushes is state too: a `Stream` entry or a `Table`
+//! replaces what was there for its key.
+
+use crate::{
+    Epoch, Incarnation, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId,
+};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Limits on what either side believes of the other. What exceeds them is refused and counted.
+pub mod limits {
+    /// Bytes of a name (namespace, room, user, stream, relay, region).
+    pub const NAME_BYTES: usize = 255;
+    /// Advertised addresses of a relay.
+    pub const ADDRESSES: usize = 16;
+    /// Neighbours of a relay.
+    pub const NEIGHBOURS: usize = 1024;
+    /// Destinations in one stream entry.
+    pub const DESTINATIONS: usize = 16_384;
+    /// Token keys known at once.
+    pub const TOKEN_KEYS: usize = 64;
+}
+
+/// From a relay to the controller.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ToController {
+    /// First message of a session.
+    Hello(RelayHello),
+    /// Everything held has been reported again; the controller may draw conclusions from what is absent.
+    ReportsComplete,
+    /// The state of links, measured; absent neighbours are unchanged since the last report.
+    Links(Vec<LinkReport>),
+    /// An SFU publishes a stream here, or did so before a reconnect (then `granted` says what it was given).
+    Published(PublicationReport),
+    /// A publication ended.
+    Unpublished {
+        /// Which.
+        publication: PublicationId,
+    },
+    /// An SFU wants streams here.
+    Subscribed(SubscriptionReport),
+    /// A subscription ended.
+    Unsubscribed {
+        /// Which.
+        subscription: SubscriptionId,
+    },
+    /// The tables of this epoch are in place; frames that carry it will be forwarded by them.
+    TableAck {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// New media frames carry this epoch from now on.
+    StampAck {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The stream entry is in place.
+    StreamAck {
+        /// The stream.
+        key: StreamKey,
+        /// The revision that was acknowledged.
+        revision: u64,
+    },
+    /// The relay is about to stop: route around it now.
+    Goodbye,
+}
+
+/// Who a relay is, and what it still holds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RelayHello {
+    /// Unique name, the subject of its certificate.
+    pub name: String,
+    /// Index given before, from its certificate or its last session.
+    pub node: Option<NodeIndex>,
+    /// Region, for instance `eu-central`.
+    pub region: String,
+    /// Internet provider or cloud, empty if not told.
+    pub isp: String,
+    /// Free labels.
+    pub tags: Vec<String>,
+    /// Where other relays and SFUs reach its relay port.
+    pub addresses: Vec<SocketAddr>,
+    /// Software version, for people.
+    pub version: String,
+    /// Lowest and highest version of the link protocol understood.
+    pub wire_versions: (u8, u8),
+    /// Newest epoch whose tables are in place.
+    pub epoch: Option<Epoch>,
+    /// Stream entries in place at this moment: what is stamped today must not be lost because a controller restarted.
+    pub streams: Vec<HeldStream>,
+}
+
+/// A stream entry that a relay still holds, in a `Hello`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldStream {
+    /// The stream.
+    pub key: StreamKey,
+    /// Destinations stamped here.
+    pub destinations: Vec<NodeIndex>,
+}
+
+/// Whether a link can carry media.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LinkState {
+    /// Authenticated datagrams arrive.
+    Up,
+    /// Silent for longer than its heartbeats allow, still believed.
+    Suspect,
+    /// Silent for so long that it must not be used, or not connected.
+    Down,
+}
+
+/// One relay's measurements of its link to a neighbour. `out` is from the reporter to the neighbour.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LinkReport {
+    /// The other end.
+    pub neighbour: NodeIndex,
+    /// Whether it can be used.
+    pub state: LinkState,
+    /// Smoothed round trip, `None` before the first sample.
+    pub rtt: Option<Duration>,
+    /// Least round trip of the last 10 s or so.
+    pub rtt_min: Option<Duration>,
+    /// Interarrival jitter of what arrives here (RFC 3550 section 6.4.1).
+    pub jitter_in: Duration,
+    /// The neighbour's measure of the same for what was sent.
+    pub jitter_out: Duration,
+    /// Datagrams lost towards the neighbour, parts per million, smoothed over about 10 s.
+    pub loss_out_ppm: u32,
+    /// Datagrams lost from the neighbour, parts per million.
+    pub loss_in_ppm: u32,
+    /// Bytes per second sent, headers included.
+    pub rate_out: u64,
+    /// Bytes per second received.
+    pub rate_in: u64,
+    /// Samples behind `rtt` and the loss figures since the link came up.
+    pub samples: u64,
+}
+
+/// Names of a stream as people see them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StreamName {
+    /// Tenant.
+    pub namespace: String,
+    /// Call.
+    pub room: String,
+    /// Participant.
+    pub user: String,
+    /// The participant's stream.
+    pub stream: String,
+}
+
+/// A publication held at its ingress relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PublicationReport {
+    /// The ingress relay's own number for it.
+    pub publication: PublicationId,
+    /// What it is called.
+    pub name: StreamName,
+    /// What it carries.
+    pub kind: MediaKind,
+    /// What an earlier session was granted for it.
+    pub granted: Option<(StreamKey, Incarnation)>,
+}
+
+/// A subscription held at its egress relay. `None` matches every user, or every stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubscriptionReport {
+    /// The egress relay's own number for it.
+    pub subscription: SubscriptionId,
+    /// Tenant.
+    pub namespace: String,
+    /// Call.
+    pub room: String,
+    /// Only this participant.
+    pub user: Option<String>,
+    /// Only the stream of this name.
+    pub stream: Option<String>,
+}
+
+/// From the controller to a relay.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ToRelay {
+    /// Answer to `Hello`.
+    Welcome(Welcome),
+    /// All neighbours to link to; the association with anyone else ends.
+    Neighbours(Vec<Neighbour>),
+    /// Hold these tables beside those of the epoch before.
+    Table(RouteTable),
+    /// Stamp new media frames with this epoch. Sent when every live relay has its tables.
+    Stamp {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// A publication has its ids; frames may flow.
+    PublicationGranted {
+        /// The ingress relay's own number for it.
+        publication: PublicationId,
+        /// Its ids.
+        key: StreamKey,
+        /// Which publication under these ids.
+        incarnation: Incarnation,
+    },
+    /// A publication is refused; the SFU is told the reason.
+    PublicationRefused {
+        /// The ingress relay's own number for it.
+        publication: PublicationId,
+        /// For people: what is wrong and what to do.
+        reason: String,
+    },
+    /// A subscription is refused; the SFU is told the reason.
+    SubscriptionRefused {
+        /// The egress relay's own number for it.
+        subscription: SubscriptionId,
+        /// For people: what is wrong and what to do.
+        reason: String,
+    },
+    /// The stream table's row for one stream, whole. To be acknowledged with `StreamAck`.
+    Stream(StreamEntry),
+    /// The stream has neither subscribers nor destinations here any more. Not acknowledged.
+    StreamGone {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// Public keys of token issuers, whole.
+    TokenKeys(Vec<TokenKey>),
+}
+
+/// The controller's answer to `Hello`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    /// The relay's index.
+    pub node: NodeIndex,
+    /// Leadership term of this controller; what an older term pushes is ignored.
+    pub term: u64,
+}
+
+/// A relay to link to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Neighbour {
+    /// Its index.
+    pub node: NodeIndex,
+    /// Its name, which its certificate must carry.
+    pub name: String,
+    /// Where to reach its relay port, in order of preference.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A row of a relay's stream table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamEntry {
+    /// The stream.
+    pub key: StreamKey,
+    /// What people call it; announced to subscribers.
+    pub name: StreamName,
+    /// What it carries.
+    pub kind: MediaKind,
+    /// The current publication.
+    pub incarnation: Incarnation,
+    /// Where it enters the overlay: keyframe requests go there.
+    pub ingress: NodeIndex,
+    /// Subscriptions held at this relay that match it.
+    pub subscriptions: Vec<SubscriptionId>,
+    /// Relays to stamp as destinations where the stream enters or is held here; ascending, without this relay.
+    pub destinations: Vec<NodeIndex>,
+    /// Grows with every change of this row.
+    pub revision: u64,
+}
+
+/// A public key that signs client tokens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenKey {
+    /// `kid` of the tokens it signs.
+    pub id: String,
+    /// Ed25519 public key.
+    pub public_key: [u8; 32],
+    /// The only namespace it may grant, or `None` for all.
+    pub namespace: Option<String>,
+}

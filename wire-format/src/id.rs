@@ -1,0 +1,116 @@
+//! The names that numbers carry on the wire. Each is a type of its own, so that no two can be swapped.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id! {
+    /// A relay's index in the overlay, given by the controller and quarantined before reuse.
+    NodeIndex(u16)
+}
+id! {
+    /// A room, unique across namespaces, given by the controller.
+    RoomId(u32)
+}
+id! {
+    /// A participant within its room, given by the controller.
+    UserId(u32)
+}
+id! {
+    /// One RTP stream of a user, given by the controller. A simulcast layer is a stream of its own.
+    StreamId(u16)
+}
+id! {
+    /// Distinguishes one publication of a stream from the next one under the same ids, so that a publisher that
+    /// starts again at sequence 0 is not taken for a duplicate. Wraps.
+    Incarnation(u8)
+}
+id! {
+    /// The publisher's count of packets of one stream and incarnation; wraps after 2^32.
+    Sequence(u32)
+}
+id! {
+    /// Version of all route tables together. On the wire a media frame carries its low 16 bits.
+    Epoch(u32)
+}
+id! {
+    /// A complete, loop-free set of routes of a policy: 0 primary, 1 red, 2 blue. At most 3 (two bits on the wire).
+    Plane(u8)
+}
+id! {
+    /// Names one receiving association (link and lane) of a port; random, chosen by the receiver.
+    ReceiverIndex(u32)
+}
+id! {
+    /// Number of a sealed datagram of one link and direction. Never repeats under one key.
+    PacketNumber(u64)
+}
+id! {
+    /// Names a stream on the link between an SFU and its relay; chosen by the relay, meaningless elsewhere.
+    StreamHandle(u16)
+}
+id! {
+    /// A publication as its ingress relay counts them; meaningless at other relays.
+    PublicationId(u32)
+}
+id! {
+    /// A subscription as its egress relay counts them; meaningless at other relays.
+    SubscriptionId(u32)
+}
+
+impl Plane {
+    /// Shortest paths.
+    pub const PRIMARY: Plane = Plane(0);
+    /// First redundant tree.
+    pub const RED: Plane = Plane(1);
+    /// Second redundant tree, disjoint from red.
+    pub const BLUE: Plane = Plane(2);
+}
+
+impl Epoch {
+    /// The part that travels in a media frame.
+    pub fn tag(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// A stream anywhere in the overlay.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct StreamKey {
+    /// The call.
+    pub room: RoomId,
+    /// The participant.
+    pub user: UserId,
+    /// The participant's stream.
+    pub stream: StreamId,
+}
+
+impl fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.room, self.user, self.stream)
+    }
+}
+
+/// What a stream carries; decides default priority and delay budget.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaKind {
+    /// A voice or music stream.
+    Audio,
+    /// A camera or screen stream.
+    Video,
+}
