@@ -6,9 +6,7 @@
 //! that has just started is whole again. What the controller pushes is state too: a `Stream` entry or a `Table`
 //! replaces what was there for its key.
 
-use crate::{
-    Epoch, Incarnation, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId,
-};
+use crate::{Epoch, Incarnation, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId};
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -5,15 +5,25 @@
 
 pub mod codec;
 pub mod control;
+mod destinations;
+mod frame;
 mod id;
 mod route;
+pub mod rtp;
 mod sealed;
 pub mod session;
 mod time;
 
+pub use destinations::{DestinationSet, SET_BYTES_MAX};
+pub use frame::{
+    EDGE_HEADER_BYTES, Echo, EdgeHeader, EdgeKeyframeRequest, FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameError,
+    FrameKind, Frames, HOP_LIMIT, Heartbeat, KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX,
+    MediaHeader, PARITY_ROOM_BYTES, Priority, RTP_BYTES_MAX, RawFrame, SEND_TIME_BYTES, frame_header, frames,
+    send_time, send_time_bytes,
+};
 pub use id::{
-    Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, PublicationId, ReceiverIndex, RoomId, Sequence,
-    StreamHandle, StreamId, StreamKey, SubscriptionId, UserId,
+    Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, PublicationId, ReceiverIndex, RoomId,
+    Sequence, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId,
 };
 pub use route::RouteTable;
 pub use sealed::{
