@@ -1,1 +1,4 @@
 //! control-proto.
+
+#[cfg(feature = "cli")]
+pub mod cli;
