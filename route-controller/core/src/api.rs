@@ -1,0 +1,164 @@
+//! What the process around the core passes in and takes out.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey};
+use wire_format::{Epoch, NodeIndex, RoomId};
+
+/// One relay's control session as the process around the core counts them; never reused within a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u64);
+
+/// What the core is made from: what the store held when this controller became the leader, and parameters.
+#[derive(Clone, Debug)]
+pub struct ControllerConfig {
+    /// Leadership term, larger than that of every controller before.
+    pub term: u64,
+    /// Every relay that was ever given an index, as last persisted by [`StoreUpdate::Node`].
+    pub nodes: Vec<NodeRecord>,
+    /// As last persisted by [`StoreUpdate::EpochFloor`]; zero in a new overlay.
+    pub epoch_floor: Epoch,
+    /// As last persisted by [`StoreUpdate::RoomFloor`]; zero in a new overlay.
+    pub room_floor: RoomId,
+    /// How links are priced.
+    pub cost: CostConfig,
+    /// Seed of everything random in the core.
+    pub seed: u64,
+}
+
+impl ControllerConfig {
+    /// A controller of a new overlay, with nothing in its store.
+    pub fn new(term: u64, seed: u64) -> ControllerConfig {
+        ControllerConfig {
+            term,
+            nodes: Vec::new(),
+            epoch_floor: Epoch(0),
+            room_floor: RoomId(0),
+            cost: CostConfig::default(),
+            seed,
+        }
+    }
+}
+
+/// What must be remembered of a relay for ever: its index, and how its neighbours reach it while it is silent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeRecord {
+    /// Its index.
+    pub node: NodeIndex,
+    /// Its name.
+    pub name: String,
+    /// Its region, as it said last.
+    pub region: String,
+    /// Addresses of its relay port, as it said last.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// How links are priced and when a price changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CostConfig {
+    /// Price of a hop on top of what is measured; at least 1 us, so that every hop makes a path dearer.
+    pub hop: Duration,
+    /// What a repair takes beyond a round trip: noticing the gap and asking.
+    pub repair_reaction: Duration,
+    /// Round trip assumed of a link that is up but not measured yet.
+    pub rtt_unmeasured: Duration,
+    /// Time constant of smoothing when the raw cost is above the smoothed one.
+    pub smoothing_rise: Duration,
+    /// Time constant of smoothing when the raw cost is below the smoothed one.
+    pub smoothing_fall: Duration,
+    /// A published cost moves only when the smoothed one is away from it by more than this many percent of it ...
+    pub hysteresis_pct: u32,
+    /// ... and by more than this, ...
+    pub hysteresis_min: Duration,
+    /// ... for this long.
+    pub dwell: Duration,
+    /// The same for a link whose smoothed cost has more than doubled.
+    pub dwell_doubled: Duration,
+}
+
+impl Default for CostConfig {
+    fn default() -> CostConfig {
+        CostConfig {
+            hop: Duration::from_millis(1),
+            repair_reaction: Duration::from_millis(10),
+            rtt_unmeasured: Duration::from_millis(500),
+            smoothing_rise: Duration::from_secs(1),
+            smoothing_fall: Duration::from_secs(8),
+            hysteresis_pct: 10,
+            hysteresis_min: Duration::from_millis(1),
+            dwell: Duration::from_secs(3),
+            dwell_doubled: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the core is told.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// A relay presented a valid join token and needs an index for its certificate. After the drain
+    /// [`crate::Controller::node_index`] knows it, or does not because no index is left.
+    Join {
+        /// The relay's name, from the token.
+        name: String,
+        /// Its region, from the token.
+        region: String,
+    },
+    /// A relay opened a session and said hello. An older session of the same relay is kicked.
+    RelayUp {
+        /// The session.
+        session: SessionId,
+        /// The name that the relay's certificate carries.
+        name: String,
+        /// What it said first.
+        hello: RelayHello,
+    },
+    /// A relay said something after its hello.
+    FromRelay {
+        /// The session.
+        session: SessionId,
+        /// What it said.
+        message: ToController,
+    },
+    /// A session ended, whoever ended it. Also after [`Output::Kick`] (harmless if the core no longer knows it).
+    RelayDown {
+        /// The session.
+        session: SessionId,
+    },
+    /// Public keys of token issuers, whole: relays get them at once, and in every later session.
+    TokenKeys(Vec<TokenKey>),
+    /// The deadline of [`crate::Controller::poll_timeout`] has come.
+    Timeout,
+}
+
+/// What the core wants done, in this order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// Send a message in a session. If the session's queue is full, end the session instead of skipping a message:
+    /// the relay reports anew in its next one and is whole again.
+    ToRelay {
+        /// The session.
+        session: SessionId,
+        /// The message.
+        message: ToRelay,
+    },
+    /// Make this durable before anything that comes after it leaves the process.
+    Persist(StoreUpdate),
+    /// End a session; the core has already forgotten it.
+    Kick {
+        /// The session.
+        session: SessionId,
+        /// Why, for the log and the relay.
+        reason: &'static str,
+    },
+}
+
+/// What must survive a restart of the controller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreUpdate {
+    /// A relay was given an index or told of other addresses. Replaces the record of that index.
+    Node(NodeRecord),
+    /// Epochs below this may have been used.
+    EpochFloor(Epoch),
+    /// Room ids below this may have been used.
+    RoomFloor(RoomId),
+}

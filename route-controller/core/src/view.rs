@@ -1,0 +1,186 @@
+//! What people ask the core: plain rows with names, for the admin API and tools. Reading changes nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use wire_format::control::{LinkState, StreamName};
+use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, Plane, StreamKey};
+
+/// What the controller makes of a relay.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NodeState {
+    /// In session.
+    Connected,
+    /// No session, but a neighbour reports a working link to it: a destination, never a transit.
+    Silent,
+    /// Said goodbye and is about to stop: never a transit.
+    Leaving,
+    /// No session and no working link, or known only from the store.
+    Offline,
+}
+
+/// A relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub node: NodeIndex,
+    /// Whether it works.
+    pub state: NodeState,
+    /// Time in that state.
+    pub state_age: Duration,
+    /// Region, for instance `eu-central`.
+    pub region: String,
+    /// Internet provider or cloud, empty if not told.
+    pub isp: String,
+    /// Free labels.
+    pub tags: Vec<String>,
+    /// Where its relay port is reached.
+    pub addresses: Vec<SocketAddr>,
+    /// Software version, empty if not connected since the controller started.
+    pub version: String,
+    /// Newest epoch whose tables it acknowledged.
+    pub epoch: Option<Epoch>,
+    /// Neighbours with a usable link.
+    pub links_usable: usize,
+    /// Publications held there.
+    pub publications: usize,
+    /// Subscriptions held there.
+    pub subscriptions: usize,
+}
+
+/// One direction of a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkView {
+    /// The relay that sends, and whose measurements these are.
+    pub from: String,
+    /// The relay that receives.
+    pub to: String,
+    /// Index of `from`.
+    pub from_node: NodeIndex,
+    /// Index of `to`.
+    pub to_node: NodeIndex,
+    /// What `from` reports, `None` if it has not.
+    pub state: Option<LinkState>,
+    /// Routes may use it: both ends agree, or the one that is in session says so.
+    pub usable: bool,
+    /// Cost that routes are computed with, in microseconds; `None` while not usable.
+    pub cost_us: Option<u64>,
+    /// Cost of the latest measurement, before smoothing and hysteresis, in microseconds.
+    pub cost_raw_us: Option<u64>,
+    /// Smoothed round trip.
+    pub rtt: Option<Duration>,
+    /// Least round trip of late.
+    pub rtt_min: Option<Duration>,
+    /// Interarrival jitter at `to`.
+    pub jitter: Option<Duration>,
+    /// Lost from `from` to `to`, parts per million.
+    pub loss_ppm: Option<u32>,
+    /// Bytes per second from `from` to `to`.
+    pub rate: Option<u64>,
+    /// Age of the measurement.
+    pub age: Option<Duration>,
+}
+
+/// A stream that is published, or was until a moment ago.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamView {
+    /// What people call it.
+    pub name: StreamName,
+    /// Its ids.
+    pub key: StreamKey,
+    /// What it carries.
+    pub kind: MediaKind,
+    /// Which publication of it.
+    pub incarnation: Incarnation,
+    /// Name of the relay where it enters.
+    pub ingress: String,
+    /// Names of the relays that the ingress stamps as destinations.
+    pub destinations: Vec<String>,
+    /// Names of the relays with subscribers, the ingress among them if it has some.
+    pub egresses: Vec<String>,
+    /// Subscriptions that match it, everywhere.
+    pub subscriptions: usize,
+}
+
+/// Which routes to show. `None` shows all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RouteFilter {
+    /// Only the table of this relay.
+    pub node: Option<NodeIndex>,
+    /// Only routes to this relay.
+    pub destination: Option<NodeIndex>,
+    /// Only this plane.
+    pub plane: Option<Plane>,
+    /// Only this epoch; `None` shows the newest that is stamped.
+    pub epoch: Option<Epoch>,
+}
+
+/// A row of a route table, with the path that follows from everyone's tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteView {
+    /// The relay whose table it is.
+    pub node: String,
+    /// Where to.
+    pub destination: String,
+    /// On which plane.
+    pub plane: Plane,
+    /// The neighbour that comes next.
+    pub next_hop: String,
+    /// All relays of the path, `node` first, `destination` last.
+    pub path: Vec<String>,
+    /// Cost of the path when the epoch was computed, in microseconds.
+    pub cost_us: u64,
+    /// The epoch of the table.
+    pub epoch: Epoch,
+    /// Time since this path was first computed.
+    pub age: Duration,
+}
+
+/// The controller as a whole.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StatusView {
+    /// Leadership term.
+    pub term: u64,
+    /// The epoch that relays were last told to stamp.
+    pub epoch: Option<Epoch>,
+    /// The epoch being prepared.
+    pub preparing: Option<Epoch>,
+    /// Still waiting after a start for relays of the store to report.
+    pub recovering: bool,
+    /// What happened so far.
+    pub counters: Counters,
+}
+
+/// Counts since the start of this controller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Sessions opened.
+    pub sessions: u64,
+    /// Sessions ended by the core.
+    pub kicked: u64,
+    /// Messages of sessions that the core does not know (any more).
+    pub strays: u64,
+    /// Reports that named unknown relays, publications or subscriptions, or broke a limit.
+    pub reports_refused: u64,
+    /// Times the routes were computed.
+    pub recomputes: u64,
+    /// Epochs prepared.
+    pub epochs: u64,
+    /// Epochs that did not wait a full second for the one before, because tables had become wrong.
+    pub epochs_urgent: u64,
+    /// Rows of stamped tables whose next hop changed.
+    pub route_changes: u64,
+    /// Times that a relay was left out because it did not acknowledge in time.
+    pub acks_missed: u64,
+    /// Publications granted.
+    pub publications_granted: u64,
+    /// Publications refused.
+    pub publications_refused: u64,
+    /// Subscriptions refused.
+    pub subscriptions_refused: u64,
+    /// Published link costs that changed.
+    pub cost_changes: u64,
+    /// Links that failed.
+    pub links_failed: u64,
+}
