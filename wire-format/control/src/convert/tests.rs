@@ -1,0 +1,304 @@
+//! Whatever the cores may say survives the wire, and what they may not is refused by name.
+
+use crate::{ConvertError, limits, proto};
+use proptest::prelude::*;
+use prost::Message as _;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use wire_format::control::limits::{ADDRESSES, DESTINATIONS, NAME_BYTES, NEIGHBOURS, TOKEN_KEYS};
+use wire_format::control::{
+    HeldStream, LinkReport, LinkState, Neighbour, PublicationReport, RelayHello, StreamEntry, StreamName,
+    SubscriptionReport, ToController, ToRelay, TokenKey, Welcome,
+};
+use wire_format::{
+    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PublicationId, RoomId, RouteTable, StreamId, StreamKey,
+    SubscriptionId, UserId,
+};
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-zé*/ -]{0,12}"
+}
+
+fn node() -> impl Strategy<Value = NodeIndex> {
+    any::<u16>().prop_map(NodeIndex)
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    (any::<IpAddr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port))
+}
+
+fn key() -> impl Strategy<Value = StreamKey> {
+    (any::<u32>(), any::<u32>(), any::<u16>()).prop_map(|(room, user, stream)| StreamKey {
+        room: RoomId(room),
+        user: UserId(user),
+        stream: StreamId(stream),
+    })
+}
+
+fn kind() -> impl Strategy<Value = MediaKind> {
+    prop_oneof![Just(MediaKind::Audio), Just(MediaKind::Video)]
+}
+
+fn stream_name() -> impl Strategy<Value = StreamName> {
+    (name(), name(), name(), name()).prop_map(|(namespace, room, user, stream)| StreamName {
+        namespace,
+        room,
+        user,
+        stream,
+    })
+}
+
+fn ascending() -> impl Strategy<Value = Vec<NodeIndex>> {
+    proptest::collection::btree_set(node(), 0..8).prop_map(|set| set.into_iter().collect())
+}
+
+fn micros() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_micros)
+}
+
+fn hello() -> impl Strategy<Value = RelayHello> {
+    let held = (key(), proptest::collection::vec(node(), 0..5))
+        .prop_map(|(key, destinations)| HeldStream { key, destinations });
+    let texts = (name(), name(), name(), proptest::collection::vec(name(), 0..3), name());
+    let rest = (
+        proptest::option::of(node()),
+        proptest::collection::vec(address(), 0..ADDRESSES),
+        any::<(u8, u8)>(),
+        proptest::option::of(any::<u32>().prop_map(Epoch)),
+        proptest::collection::vec(held, 0..4),
+    );
+    (texts, rest).prop_map(
+        |((name, region, isp, tags, version), (node, addresses, wire_versions, epoch, streams))| RelayHello {
+            name,
+            node,
+            region,
+            isp,
+            tags,
+            addresses,
+            version,
+            wire_versions,
+            epoch,
+            streams,
+        },
+    )
+}
+
+fn link_report() -> impl Strategy<Value = LinkReport> {
+    let state = prop_oneof![Just(LinkState::Up), Just(LinkState::Suspect), Just(LinkState::Down)];
+    let times = (proptest::option::of(micros()), proptest::option::of(micros()), micros(), micros());
+    let counts = (0..=1_000_000_u32, 0..=1_000_000_u32, any::<u64>(), any::<u64>(), any::<u64>());
+    (node(), state, times, counts).prop_map(
+        |(
+            neighbour,
+            state,
+            (rtt, rtt_min, jitter_in, jitter_out),
+            (loss_out_ppm, loss_in_ppm, rate_out, rate_in, samples),
+        )| LinkReport {
+            neighbour,
+            state,
+            rtt,
+            rtt_min,
+            jitter_in,
+            jitter_out,
+            loss_out_ppm,
+            loss_in_ppm,
+            rate_out,
+            rate_in,
+            samples,
+        },
+    )
+}
+
+fn to_controller() -> impl Strategy<Value = ToController> {
+    let publication = || any::<u32>().prop_map(PublicationId);
+    let subscription = || any::<u32>().prop_map(SubscriptionId);
+    let epoch = || any::<u32>().prop_map(Epoch);
+    let granted = proptest::option::of((key(), any::<u8>().prop_map(Incarnation)));
+    let published =
+        (publication(), stream_name(), kind(), granted).prop_map(|(publication, name, kind, granted)| {
+            PublicationReport { publication, name, kind, granted }
+        });
+    let subscribed =
+        (subscription(), name(), name(), proptest::option::of(name()), proptest::option::of(name()))
+            .prop_map(|(subscription, namespace, room, user, stream)| SubscriptionReport {
+                subscription,
+                namespace,
+                room,
+                user,
+                stream,
+            });
+    prop_oneof![
+        hello().prop_map(ToController::Hello),
+        Just(ToController::ReportsComplete),
+        proptest::collection::vec(link_report(), 0..4).prop_map(ToController::Links),
+        published.prop_map(ToController::Published),
+        publication().prop_map(|publication| ToController::Unpublished { publication }),
+        subscribed.prop_map(ToController::Subscribed),
+        subscription().prop_map(|subscription| ToController::Unsubscribed { subscription }),
+        epoch().prop_map(|epoch| ToController::TableAck { epoch }),
+        epoch().prop_map(|epoch| ToController::StampAck { epoch }),
+        (key(), any::<u64>()).prop_map(|(key, revision)| ToController::StreamAck { key, revision }),
+        Just(ToController::Goodbye),
+    ]
+}
+
+fn table() -> impl Strategy<Value = RouteTable> {
+    let rows = proptest::collection::btree_map(((0..4_u8).prop_map(Plane), node()), node(), 0..20);
+    (any::<u32>(), rows).prop_map(|(epoch, next_hops)| RouteTable { epoch: Epoch(epoch), next_hops })
+}
+
+fn stream_entry() -> impl Strategy<Value = StreamEntry> {
+    let subscriptions = proptest::collection::vec(any::<u32>().prop_map(SubscriptionId), 0..6);
+    let incarnation = any::<u8>().prop_map(Incarnation);
+    (key(), stream_name(), kind(), incarnation, node(), subscriptions, ascending(), any::<u64>()).prop_map(
+        |(key, name, kind, incarnation, ingress, subscriptions, destinations, revision)| StreamEntry {
+            key,
+            name,
+            kind,
+            incarnation,
+            ingress,
+            subscriptions,
+            destinations,
+            revision,
+        },
+    )
+}
+
+fn to_relay() -> impl Strategy<Value = ToRelay> {
+    let neighbour = (node(), name(), proptest::collection::vec(address(), 0..ADDRESSES))
+        .prop_map(|(node, name, addresses)| Neighbour { node, name, addresses });
+    let token_key = (name(), any::<[u8; 32]>(), proptest::option::of(name()))
+        .prop_map(|(id, public_key, namespace)| TokenKey { id, public_key, namespace });
+    prop_oneof![
+        (node(), any::<u64>()).prop_map(|(node, term)| ToRelay::Welcome(Welcome { node, term })),
+        proptest::collection::vec(neighbour, 0..4).prop_map(ToRelay::Neighbours),
+        table().prop_map(ToRelay::Table),
+        any::<u32>().prop_map(|epoch| ToRelay::Stamp { epoch: Epoch(epoch) }),
+        (any::<u32>(), key(), any::<u8>()).prop_map(|(publication, key, incarnation)| {
+            ToRelay::PublicationGranted {
+                publication: PublicationId(publication),
+                key,
+                incarnation: Incarnation(incarnation),
+            }
+        }),
+        (any::<u32>(), name()).prop_map(|(publication, reason)| ToRelay::PublicationRefused {
+            publication: PublicationId(publication),
+            reason
+        }),
+        (any::<u32>(), name()).prop_map(|(subscription, reason)| ToRelay::SubscriptionRefused {
+            subscription: SubscriptionId(subscription),
+            reason
+        }),
+        stream_entry().prop_map(ToRelay::Stream),
+        key().prop_map(|key| ToRelay::StreamGone { key }),
+        proptest::collection::vec(token_key, 0..4).prop_map(ToRelay::TokenKeys),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_relays_say_survives_the_wire(message in to_controller()) {
+        let bytes = proto::ToController::from(message.clone()).encode_to_vec();
+        let decoded = proto::ToController::decode(bytes.as_slice()).expect("just encoded");
+        prop_assert_eq!(ToController::try_from(decoded), Ok(message));
+    }
+
+    #[test]
+    fn what_the_controller_says_survives_the_wire(message in to_relay()) {
+        let bytes = proto::ToRelay::from(message.clone()).encode_to_vec();
+        let decoded = proto::ToRelay::decode(bytes.as_slice()).expect("just encoded");
+        prop_assert_eq!(ToRelay::try_from(decoded), Ok(message));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(message) = proto::ToController::decode(bytes.as_slice()) {
+            let _ = ToController::try_from(message);
+        }
+        if let Ok(message) = proto::ToRelay::decode(bytes.as_slice()) {
+            let _ = ToRelay::try_from(message);
+        }
+    }
+}
+
+fn refusal(kind: proto::to_controller::Kind) -> ConvertError {
+    ToController::try_from(proto::ToController { kind: Some(kind) }).expect_err("must be refused")
+}
+
+fn refusal_by_relay(kind: proto::to_relay::Kind) -> ConvertError {
+    ToRelay::try_from(proto::ToRelay { kind: Some(kind) }).expect_err("must be refused")
+}
+
+#[test]
+fn absent_or_unknown_kinds_are_refused() {
+    let absent = proto::ToController { kind: None };
+    assert_eq!(ToController::try_from(absent), Err(ConvertError::Missing("kind")));
+    let published = proto::Published { name: Some(proto::StreamName::default()), ..Default::default() };
+    assert_eq!(refusal(proto::to_controller::Kind::Published(published)), ConvertError::Missing("kind"));
+    let link = proto::LinkReport { state: 77, ..Default::default() };
+    let links = proto::Links { links: vec![link] };
+    assert_eq!(refusal(proto::to_controller::Kind::Links(links)), ConvertError::Missing("state"));
+}
+
+#[test]
+fn every_list_of_a_relay_is_bounded() {
+    use proto::to_controller::Kind;
+    let too_many = |hello: proto::Hello| match refusal(Kind::Hello(hello)) {
+        ConvertError::TooLong { field, length, max } => {
+            assert_eq!(length, max + 1);
+            field
+        }
+        ConvertError::Missing(field) | ConvertError::OutOfRange(field) | ConvertError::Address(field) => {
+            panic!("{field}: refused for another reason")
+        }
+    };
+    let hello = proto::Hello::default;
+    assert_eq!(too_many(proto::Hello { name: "x".repeat(NAME_BYTES + 1), ..hello() }), "name");
+    assert_eq!(too_many(proto::Hello { tags: vec![String::new(); limits::TAGS + 1], ..hello() }), "tags");
+    assert_eq!(
+        too_many(proto::Hello { addresses: vec!["[::]:1".into(); ADDRESSES + 1], ..hello() }),
+        "addresses"
+    );
+    let streams = vec![proto::HeldStream::default(); limits::HELD_STREAMS + 1];
+    assert_eq!(too_many(proto::Hello { streams, ..hello() }), "streams");
+    let held = proto::HeldStream { key: Some(Default::default()), destinations: vec![1; DESTINATIONS + 1] };
+    assert_eq!(too_many(proto::Hello { streams: vec![held], ..hello() }), "destinations");
+    let links = proto::Links { links: vec![Default::default(); limits::LINKS + 1] };
+    let max = limits::LINKS;
+    assert_eq!(refusal(Kind::Links(links)), ConvertError::TooLong { field: "links", length: max + 1, max });
+}
+
+#[test]
+fn every_list_of_the_controller_is_bounded() {
+    use proto::to_relay::Kind;
+    let too_long = |field, max| ConvertError::TooLong { field, length: max + 1, max };
+    let neighbours = vec![proto::Neighbour::default(); NEIGHBOURS + 1];
+    assert_eq!(
+        refusal_by_relay(Kind::Neighbours(proto::Neighbours { neighbours })),
+        too_long("neighbours", NEIGHBOURS)
+    );
+    let keys = vec![proto::TokenKey::default(); TOKEN_KEYS + 1];
+    assert_eq!(refusal_by_relay(Kind::TokenKeys(proto::TokenKeys { keys })), too_long("keys", TOKEN_KEYS));
+    let planes = vec![proto::PlaneTable::default(); limits::PLANES + 1];
+    assert_eq!(
+        refusal_by_relay(Kind::Table(proto::Table { epoch: 1, planes })),
+        too_long("planes", limits::PLANES)
+    );
+    let entry =
+        proto::StreamEntry { subscriptions: vec![0; limits::SUBSCRIPTIONS + 1], ..Default::default() };
+    assert_eq!(refusal_by_relay(Kind::Stream(entry)), too_long("subscriptions", limits::SUBSCRIPTIONS));
+}
+
+#[test]
+fn tables_and_entries_must_be_consistent() {
+    use proto::to_relay::Kind;
+    let table = |rows| Kind::Table(proto::Table { epoch: 1, planes: vec![rows] });
+    let uneven = proto::PlaneTable { plane: 0, destinations: vec![1, 2], next_hops: vec![1] };
+    assert_eq!(refusal_by_relay(table(uneven)), ConvertError::OutOfRange("plane"));
+    let twice = proto::PlaneTable { plane: 0, destinations: vec![1, 1], next_hops: vec![1, 2] };
+    assert_eq!(refusal_by_relay(table(twice)), ConvertError::OutOfRange("destinations"));
+    let wide = proto::PlaneTable { plane: 0, destinations: vec![65_536], next_hops: vec![1] };
+    assert_eq!(refusal_by_relay(table(wide)), ConvertError::OutOfRange("destinations"));
+    let unsorted = proto::StreamEntry { destinations: vec![2, 1], ..Default::default() };
+    assert_eq!(refusal_by_relay(Kind::Stream(unsorted)), ConvertError::OutOfRange("destinations"));
+}

@@ -1,0 +1,200 @@
+//! From the controller to a relay.
+
+use super::parts::{
+    addresses, bounded, byte, grant, incarnation, media_kind, name, node, nodes, plain_addresses,
+    plain_grant, plain_media_kind, plain_nodes, present, stream_key, stream_name, text,
+};
+use crate::proto::to_relay::Kind;
+use crate::{ConvertError, limits, proto};
+use std::collections::BTreeMap;
+use wire_format::control::limits::{DESTINATIONS, NEIGHBOURS, TOKEN_KEYS};
+use wire_format::control::{Neighbour, StreamEntry, ToRelay, TokenKey, Welcome};
+use wire_format::{Epoch, NodeIndex, Plane, PublicationId, RouteTable, SubscriptionId};
+
+impl From<ToRelay> for proto::ToRelay {
+    fn from(message: ToRelay) -> proto::ToRelay {
+        let kind = match message {
+            ToRelay::Welcome(Welcome { node, term }) => {
+                Kind::Welcome(proto::Welcome { node: u32::from(node.0), term })
+            }
+            ToRelay::Neighbours(neighbours) => Kind::Neighbours(proto::Neighbours {
+                neighbours: neighbours.into_iter().map(Into::into).collect(),
+            }),
+            ToRelay::Table(table) => Kind::Table(table.into()),
+            ToRelay::Stamp { epoch } => Kind::Stamp(proto::Stamp { epoch: epoch.0 }),
+            ToRelay::PublicationGranted { publication, key, incarnation } => {
+                Kind::PublicationGranted(proto::PublicationGranted {
+                    publication: publication.0,
+                    grant: Some(plain_grant(key, incarnation)),
+                })
+            }
+            ToRelay::PublicationRefused { publication, reason } => {
+                Kind::PublicationRefused(proto::PublicationRefused { publication: publication.0, reason })
+            }
+            ToRelay::SubscriptionRefused { subscription, reason } => {
+                Kind::SubscriptionRefused(proto::SubscriptionRefused { subscription: subscription.0, reason })
+            }
+            ToRelay::Stream(entry) => Kind::Stream(entry.into()),
+            ToRelay::StreamGone { key } => Kind::StreamGone(proto::StreamGone { key: Some(key.into()) }),
+            ToRelay::TokenKeys(keys) => {
+                Kind::TokenKeys(proto::TokenKeys { keys: keys.into_iter().map(Into::into).collect() })
+            }
+        };
+        proto::ToRelay { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<proto::ToRelay> for ToRelay {
+    type Error = ConvertError;
+
+    fn try_from(message: proto::ToRelay) -> Result<ToRelay, ConvertError> {
+        Ok(match present(message.kind, "kind")? {
+            Kind::Welcome(proto::Welcome { node: index, term }) => {
+                ToRelay::Welcome(Welcome { node: node(index, "node")?, term })
+            }
+            Kind::Neighbours(proto::Neighbours { neighbours }) => {
+                bounded(neighbours.len(), NEIGHBOURS, "neighbours")?;
+                let neighbours = neighbours.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+                ToRelay::Neighbours(neighbours)
+            }
+            Kind::Table(table) => ToRelay::Table(table.try_into()?),
+            Kind::Stamp(proto::Stamp { epoch }) => ToRelay::Stamp { epoch: Epoch(epoch) },
+            Kind::PublicationGranted(proto::PublicationGranted { publication, grant: granted }) => {
+                let (key, incarnation) = grant(present(granted, "grant")?)?;
+                ToRelay::PublicationGranted { publication: PublicationId(publication), key, incarnation }
+            }
+            Kind::PublicationRefused(proto::PublicationRefused { publication, reason }) => {
+                let reason = text(reason, limits::REASON_BYTES, "reason")?;
+                ToRelay::PublicationRefused { publication: PublicationId(publication), reason }
+            }
+            Kind::SubscriptionRefused(proto::SubscriptionRefused { subscription, reason }) => {
+                let reason = text(reason, limits::REASON_BYTES, "reason")?;
+                ToRelay::SubscriptionRefused { subscription: SubscriptionId(subscription), reason }
+            }
+            Kind::Stream(entry) => ToRelay::Stream(entry.try_into()?),
+            Kind::StreamGone(proto::StreamGone { key }) => ToRelay::StreamGone { key: stream_key(key)? },
+            Kind::TokenKeys(proto::TokenKeys { keys }) => {
+                bounded(keys.len(), TOKEN_KEYS, "keys")?;
+                ToRelay::TokenKeys(keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+}
+
+impl From<Neighbour> for proto::Neighbour {
+    fn from(neighbour: Neighbour) -> proto::Neighbour {
+        proto::Neighbour {
+            node: u32::from(neighbour.node.0),
+            name: neighbour.name,
+            addresses: plain_addresses(&neighbour.addresses),
+        }
+    }
+}
+
+impl TryFrom<proto::Neighbour> for Neighbour {
+    type Error = ConvertError;
+
+    fn try_from(neighbour: proto::Neighbour) -> Result<Neighbour, ConvertError> {
+        Ok(Neighbour {
+            node: node(neighbour.node, "node")?,
+            name: name(neighbour.name, "name")?,
+            addresses: addresses(neighbour.addresses)?,
+        })
+    }
+}
+
+impl From<RouteTable> for proto::Table {
+    fn from(table: RouteTable) -> proto::Table {
+        let mut planes: Vec<proto::PlaneTable> = Vec::new();
+        // Rows come sorted by plane, then by destination.
+        for ((plane, destination), next_hop) in table.next_hops {
+            let plane = u32::from(plane.0);
+            if planes.last().is_none_or(|last| last.plane != plane) {
+                planes.push(proto::PlaneTable { plane, ..Default::default() });
+            }
+            if let Some(rows) = planes.last_mut() {
+                rows.destinations.push(u32::from(destination.0));
+                rows.next_hops.push(u32::from(next_hop.0));
+            }
+        }
+        proto::Table { epoch: table.epoch.0, planes }
+    }
+}
+
+impl TryFrom<proto::Table> for RouteTable {
+    type Error = ConvertError;
+
+    fn try_from(table: proto::Table) -> Result<RouteTable, ConvertError> {
+        bounded(table.planes.len(), limits::PLANES, "planes")?;
+        let mut next_hops: BTreeMap<(Plane, NodeIndex), NodeIndex> = BTreeMap::new();
+        for rows in table.planes {
+            let plane = Plane(byte(rows.plane, "plane")?);
+            if usize::from(plane.0) >= limits::PLANES || rows.destinations.len() != rows.next_hops.len() {
+                return Err(ConvertError::OutOfRange("plane"));
+            }
+            let destinations = nodes(rows.destinations, DESTINATIONS, "destinations")?;
+            let hops = nodes(rows.next_hops, DESTINATIONS, "next_hops")?;
+            for (destination, next_hop) in destinations.into_iter().zip(hops) {
+                if next_hops.insert((plane, destination), next_hop).is_some() {
+                    return Err(ConvertError::OutOfRange("destinations"));
+                }
+            }
+        }
+        Ok(RouteTable { epoch: Epoch(table.epoch), next_hops })
+    }
+}
+
+impl From<StreamEntry> for proto::StreamEntry {
+    fn from(entry: StreamEntry) -> proto::StreamEntry {
+        proto::StreamEntry {
+            key: Some(entry.key.into()),
+            name: Some(entry.name.into()),
+            kind: plain_media_kind(entry.kind),
+            incarnation: u32::from(entry.incarnation.0),
+            ingress: u32::from(entry.ingress.0),
+            subscriptions: entry.subscriptions.iter().map(|subscription| subscription.0).collect(),
+            destinations: plain_nodes(&entry.destinations),
+            revision: entry.revision,
+        }
+    }
+}
+
+impl TryFrom<proto::StreamEntry> for StreamEntry {
+    type Error = ConvertError;
+
+    fn try_from(entry: proto::StreamEntry) -> Result<StreamEntry, ConvertError> {
+        bounded(entry.subscriptions.len(), limits::SUBSCRIPTIONS, "subscriptions")?;
+        let destinations = nodes(entry.destinations, DESTINATIONS, "destinations")?;
+        if !destinations.is_sorted_by(|left, right| left < right) {
+            return Err(ConvertError::OutOfRange("destinations"));
+        }
+        Ok(StreamEntry {
+            key: stream_key(entry.key)?,
+            name: stream_name(entry.name)?,
+            kind: media_kind(entry.kind)?,
+            incarnation: incarnation(entry.incarnation)?,
+            ingress: node(entry.ingress, "ingress")?,
+            subscriptions: entry.subscriptions.into_iter().map(SubscriptionId).collect(),
+            destinations,
+            revision: entry.revision,
+        })
+    }
+}
+
+impl From<TokenKey> for proto::TokenKey {
+    fn from(key: TokenKey) -> proto::TokenKey {
+        proto::TokenKey { id: key.id, public_key: key.public_key.to_vec(), namespace: key.namespace }
+    }
+}
+
+impl TryFrom<proto::TokenKey> for TokenKey {
+    type Error = ConvertError;
+
+    fn try_from(key: proto::TokenKey) -> Result<TokenKey, ConvertError> {
+        Ok(TokenKey {
+            id: text(key.id, limits::KEY_ID_BYTES, "id")?,
+            public_key: key.public_key.try_into().map_err(|_| ConvertError::OutOfRange("public_key"))?,
+            namespace: key.namespace.map(|namespace| name(namespace, "namespace")).transpose()?,
+        })
+    }
+}
