@@ -1,1 +1,2 @@
+//! route-controller.
 fn main() {}

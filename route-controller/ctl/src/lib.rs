@@ -1,1 +1,43 @@
-//! relayctl.
+//! `relayctl`, the operator's command line.
+//!
+//! Every command but `dev` asks a running controller over its admin API and prints what it says: `nodes`, `links`,
+//! `streams` and `routes dump` show its state, `token create` and `join-token create` have it issue a credential. What is
+//! asked for goes to stdout and nothing else does, so that output can be piped; complaints go to stderr, with what to check.
+//!
+//! `dev` needs nothing: it runs a whole overlay in one process, with the code of the real processes.
+
+mod cli;
+mod client;
+mod dev;
+mod join_token;
+mod links;
+mod nodes;
+mod output;
+mod routes;
+mod streams;
+mod token;
+
+pub use cli::{Cli, Command, ControllerArgs};
+
+use std::process::ExitCode;
+
+/// Does what the command line asks. Status 2 is for arguments that make no sense, 1 for everything else that fails.
+pub fn run(cli: Cli) -> ExitCode {
+    let Cli { controller, command } = cli;
+    let outcome = match command {
+        Command::Dev(args) => return dev::run(args),
+        Command::Nodes(args) => nodes::run(&controller, &args),
+        Command::Links(args) => links::run(&controller, &args),
+        Command::Streams(args) => streams::run(&controller, &args),
+        Command::Routes(cli::Routes::Dump(args)) => routes::run(&controller, &args),
+        Command::Token(cli::Token::Create(args)) => token::run(&controller, &args),
+        Command::JoinToken(cli::JoinToken::Create(args)) => join_token::run(&controller, &args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

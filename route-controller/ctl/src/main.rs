@@ -1,1 +1,8 @@
-fn main() {}
+//! The operator's command line.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    relayctl::run(relayctl::Cli::parse())
+}

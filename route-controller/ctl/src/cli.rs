@@ -1,0 +1,176 @@
+//! What may be said on the command line.
+
+use crate::output::{GraphFormat, ListFormat, TokenFormat};
+use std::path::PathBuf;
+
+/// Runs, inspects and administers a Cascade overlay.
+#[derive(clap::Parser, Debug)]
+#[command(name = "relayctl", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// How to reach the controller.
+    #[command(flatten)]
+    pub controller: ControllerArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach the controller's admin API.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Controller")]
+pub struct ControllerArgs {
+    /// The controller's admin API.
+    #[arg(
+        long,
+        value_name = "URL",
+        global = true,
+        env = "CASCADE_CONTROLLER",
+        default_value = "http://127.0.0.1:4711"
+    )]
+    pub controller: String,
+    /// File with the admin API's bearer token, where it asks for one.
+    #[arg(long, value_name = "FILE", global = true, env = "CASCADE_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificate of the overlay's CA (PEM, `ca.pem` in the controller's state directory), for https URLs.
+    #[arg(long, value_name = "FILE", global = true, env = "CASCADE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Run a whole overlay in this process: controller, relays, two SFUs and real media between them.
+    Dev(crate::dev::DevArgs),
+    /// List the relays.
+    #[command(after_help = "Examples:\n  relayctl nodes\n  relayctl nodes -o json")]
+    Nodes(ListArgs),
+    /// List the links between relays, each direction apart.
+    #[command(after_help = "Examples:\n  relayctl links\n  relayctl links -o dot | dot -Tsvg > links.svg")]
+    Links(GraphArgs),
+    /// List the streams: where each enters the overlay and where it is delivered.
+    #[command(after_help = "Examples:\n  relayctl streams\n  relayctl streams -o csv")]
+    Streams(ListArgs),
+    /// Show the routes.
+    #[command(subcommand)]
+    Routes(Routes),
+    /// Tokens that let SFUs publish and subscribe.
+    #[command(subcommand)]
+    Token(Token),
+    /// Tokens that let relays join the overlay.
+    #[command(subcommand)]
+    JoinToken(JoinToken),
+}
+
+/// `relayctl routes`
+#[derive(clap::Subcommand, Debug)]
+pub enum Routes {
+    /// Print route tables: destination, plane, next hop, whole path, cost, epoch and age of every route.
+    #[command(
+        after_help = "Examples:\n  relayctl routes dump\n  relayctl routes dump --node fra-1 --plane 0\n  \
+                      relayctl routes dump --node fra-1 -o dot | dot -Tsvg > routes.svg"
+    )]
+    Dump(RoutesArgs),
+}
+
+/// `relayctl token`
+#[derive(clap::Subcommand, Debug)]
+pub enum Token {
+    /// Print a token (JWT) for an SFU or a native client.
+    #[command(
+        after_help = "Examples:\n  relayctl token create --namespace demo --room '*' --publish --subscribe\n  \
+                            relayctl token create --namespace demo --room 'team-*' --subscribe --ttl 12h --subject sfu-b"
+    )]
+    Create(TokenArgs),
+}
+
+/// `relayctl join-token`
+#[derive(clap::Subcommand, Debug)]
+pub enum JoinToken {
+    /// Print a token with which one relay of the given name may join, once.
+    #[command(after_help = "Examples:\n  relayctl join-token create --name fra-1 --region eu-central\n  \
+                      relayctl join-token create --name fra-1 --region eu-central --ttl 1h > fra-1.join-token")]
+    Create(JoinTokenArgs),
+}
+
+/// Arguments of commands that list.
+#[derive(clap::Args, Debug)]
+pub struct ListArgs {
+    /// How to print.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: ListFormat,
+}
+
+/// Arguments of commands that list what can be drawn.
+#[derive(clap::Args, Debug)]
+pub struct GraphArgs {
+    /// How to print; `dot` is for Graphviz.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: GraphFormat,
+}
+
+/// Arguments of `relayctl routes dump`.
+#[derive(clap::Args, Debug)]
+pub struct RoutesArgs {
+    /// Only the table of this relay.
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Only this plane: 0 primary, 1 red, 2 blue.
+    #[arg(long, value_name = "NUMBER")]
+    pub plane: Option<u8>,
+    /// Only this epoch; without it, the newest in use.
+    #[arg(long, value_name = "NUMBER")]
+    pub epoch: Option<u32>,
+    /// How to print; `dot` is for Graphviz.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: GraphFormat,
+}
+
+/// Arguments of `relayctl token create`.
+#[derive(clap::Args, Debug)]
+pub struct TokenArgs {
+    /// Tenant that the token is for.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Rooms that the token is for; `*` matches any run of characters.
+    #[arg(long, value_name = "PATTERN")]
+    pub room: String,
+    /// May publish.
+    #[arg(long)]
+    pub publish: bool,
+    /// May subscribe.
+    #[arg(long)]
+    pub subscribe: bool,
+    /// Whom the token is for, for people.
+    #[arg(long, value_name = "NAME", default_value = "relayctl")]
+    pub subject: String,
+    /// How long it is valid: `90s`, `15m`, `1h`, `30d`.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::output::duration)]
+    pub ttl: std::time::Duration,
+    /// How to print: the token alone, or JSON.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: TokenFormat,
+}
+
+/// Arguments of `relayctl join-token create`.
+#[derive(clap::Args, Debug)]
+pub struct JoinTokenArgs {
+    /// The relay's name: lower-case letters, digits and hyphens.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The relay's region, for instance `eu-central`.
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// How long it can be used: `90s`, `15m`, `1h`, `30d`.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::output::duration)]
+    pub ttl: std::time::Duration,
+    /// How to print: the token alone, or JSON.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: TokenFormat,
+}
+
+const EXAMPLES: &str = "Examples:
+  relayctl dev
+  relayctl nodes
+  relayctl routes dump --node fra-1
+  relayctl join-token create --name fra-1 --region eu-central
+  relayctl token create --namespace demo --room '*' --publish --subscribe --ttl 1h";

@@ -1,0 +1,110 @@
+//! `relayctl links`
+
+use crate::cli::GraphArgs;
+use crate::client::Client;
+use crate::output::{self, Grid, dot_text};
+use crate::{ControllerArgs, output::GraphFormat};
+use route_controller::LinkRow;
+
+pub(crate) fn run(controller: &ControllerArgs, args: &GraphArgs) -> anyhow::Result<()> {
+    let answer = Client::new(controller)?.get("/v1/links", &[])?;
+    output::print(&match args.output {
+        GraphFormat::Json => output::json(&answer),
+        GraphFormat::Table => grid(&output::rows(answer)?).to_table(),
+        GraphFormat::Csv => grid(&output::rows(answer)?).to_csv(),
+        GraphFormat::Dot => dot(&output::rows(answer)?),
+    })
+}
+
+fn grid(rows: &[LinkRow]) -> Grid {
+    let cells = |row: &LinkRow| {
+        vec![
+            row.from.clone(),
+            row.to.clone(),
+            output::text(row.state.as_deref().unwrap_or_default()),
+            if row.usable { "yes" } else { "no" }.to_owned(),
+            output::number(row.cost_us),
+            output::number(row.cost_raw_us),
+            output::number(row.rtt_us),
+            output::number(row.rtt_min_us),
+            output::number(row.jitter_us),
+            output::number(row.loss.map(|loss| output::fixed(loss * 100.0, 3))),
+            output::number(row.rate_bytes_per_s),
+            output::number(row.age_s.map(|age| output::fixed(age, 1))),
+        ]
+    };
+    Grid {
+        columns: vec![
+            "from",
+            "to",
+            "state",
+            "usable",
+            "cost_us",
+            "cost_raw_us",
+            "rtt_us",
+            "rtt_min_us",
+            "jitter_us",
+            "loss_pct",
+            "rate_bytes_per_s",
+            "age_s",
+        ],
+        rows: rows.iter().map(cells).collect(),
+    }
+}
+
+/// A graph of all links; what routes may not use is dashed.
+fn dot(rows: &[LinkRow]) -> String {
+    let mut text = String::from("digraph links {\n  node [shape=box];\n");
+    for row in rows {
+        let mut label = vec![row.cost_us.map_or("unusable".to_owned(), |cost| format!("{cost} us"))];
+        if let Some(loss) = row.loss.filter(|loss| *loss > 0.0) {
+            label.push(format!("{} % lost", output::fixed(loss * 100.0, 3)));
+        }
+        let style = if row.usable { "solid" } else { "dashed" };
+        let (from, to) = (dot_text(&row.from), dot_text(&row.to));
+        text.push_str(&format!("  {from} -> {to} [label={}, style={style}];\n", dot_text(&label.join(", "))));
+    }
+    text.push_str("}\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_csv_and_graph() {
+        let up = LinkRow {
+            from: "fra-1".into(),
+            to: "sin-1".into(),
+            state: Some("up".into()),
+            usable: true,
+            cost_us: Some(81_250),
+            cost_raw_us: Some(80_900),
+            rtt_us: Some(158_412),
+            rtt_min_us: Some(157_800),
+            jitter_us: Some(240),
+            loss: Some(0.0025),
+            rate_bytes_per_s: Some(260_000),
+            age_s: Some(0.84),
+        };
+        let silent = LinkRow {
+            from: "sin-1".into(),
+            to: "fra-1".into(),
+            state: None,
+            usable: false,
+            cost_us: None,
+            cost_raw_us: None,
+            rtt_us: None,
+            rtt_min_us: None,
+            jitter_us: None,
+            loss: None,
+            rate_bytes_per_s: None,
+            age_s: None,
+        };
+        let rows = [up, silent];
+        insta::assert_snapshot!("table", grid(&rows).to_table());
+        insta::assert_snapshot!("csv", grid(&rows).to_csv());
+        insta::assert_snapshot!("dot", dot(&rows));
+    }
+}

@@ -1,0 +1,96 @@
+//! `relayctl nodes`
+
+use crate::cli::ListArgs;
+use crate::client::Client;
+use crate::output::{self, ABSENT, Grid};
+use crate::{ControllerArgs, output::ListFormat};
+use route_controller::NodeRow;
+
+pub(crate) fn run(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Result<()> {
+    let answer = Client::new(controller)?.get("/v1/nodes", &[])?;
+    output::print(&match args.output {
+        ListFormat::Json => output::json(&answer),
+        ListFormat::Table => grid(&output::rows(answer)?).to_table(),
+        ListFormat::Csv => grid(&output::rows(answer)?).to_csv(),
+    })
+}
+
+fn grid(rows: &[NodeRow]) -> Grid {
+    let cells = |row: &NodeRow| {
+        vec![
+            row.name.clone(),
+            row.node.to_string(),
+            row.state.clone(),
+            output::fixed(row.state_age_s, 0),
+            output::text(&row.region),
+            output::text(&row.isp),
+            output::text(&row.tags.join(" ")),
+            output::text(&row.addresses.join(" ")),
+            output::text(&row.version),
+            row.epoch.map_or(ABSENT.to_owned(), |epoch| epoch.to_string()),
+            row.links_usable.to_string(),
+            row.publications.to_string(),
+            row.subscriptions.to_string(),
+        ]
+    };
+    Grid {
+        columns: vec![
+            "name",
+            "node",
+            "state",
+            "state_age_s",
+            "region",
+            "isp",
+            "tags",
+            "addresses",
+            "version",
+            "epoch",
+            "links_usable",
+            "publications",
+            "subscriptions",
+        ],
+        rows: rows.iter().map(cells).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_and_csv() {
+        let connected = NodeRow {
+            name: "fra-1".into(),
+            node: 1,
+            state: "connected".into(),
+            state_age_s: 3601.4,
+            region: "eu-central".into(),
+            isp: "example".into(),
+            tags: vec!["core".into(), "v6".into()],
+            addresses: vec!["203.0.113.7:4700".into(), "[2001:db8::7]:4700".into()],
+            version: "0.1.0".into(),
+            epoch: Some(17),
+            links_usable: 3,
+            publications: 2,
+            subscriptions: 0,
+        };
+        let offline = NodeRow {
+            name: "gru-1".into(),
+            node: 12,
+            state: "offline".into(),
+            state_age_s: 0.2,
+            region: String::new(),
+            isp: String::new(),
+            tags: Vec::new(),
+            addresses: Vec::new(),
+            version: String::new(),
+            epoch: None,
+            links_usable: 0,
+            publications: 0,
+            subscriptions: 0,
+        };
+        let grid = grid(&[connected, offline]);
+        insta::assert_snapshot!("table", grid.to_table());
+        insta::assert_snapshot!("csv", grid.to_csv());
+    }
+}

@@ -1,0 +1,90 @@
+//! `relayctl streams`
+
+use crate::cli::ListArgs;
+use crate::client::Client;
+use crate::output::{self, Grid};
+use crate::{ControllerArgs, output::ListFormat};
+use route_controller::StreamRow;
+use wire_format::MediaKind;
+
+pub(crate) fn run(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Result<()> {
+    let answer = Client::new(controller)?.get("/v1/streams", &[])?;
+    output::print(&match args.output {
+        ListFormat::Json => output::json(&answer),
+        ListFormat::Table => grid(&output::rows(answer)?).to_table(),
+        ListFormat::Csv => grid(&output::rows(answer)?).to_csv(),
+    })
+}
+
+fn grid(rows: &[StreamRow]) -> Grid {
+    let cells = |row: &StreamRow| {
+        let kind = match row.kind {
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+        };
+        vec![
+            row.namespace.clone(),
+            row.room.clone(),
+            row.user.clone(),
+            row.stream.clone(),
+            kind.to_owned(),
+            format!("{}/{}/{}", row.room_id, row.user_id, row.stream_id),
+            row.incarnation.to_string(),
+            row.ingress.clone(),
+            output::text(&row.destinations.join(" ")),
+            output::text(&row.egresses.join(" ")),
+            row.subscriptions.to_string(),
+        ]
+    };
+    Grid {
+        columns: vec![
+            "namespace",
+            "room",
+            "user",
+            "stream",
+            "kind",
+            "ids",
+            "incarnation",
+            "ingress",
+            "destinations",
+            "egresses",
+            "subscriptions",
+        ],
+        rows: rows.iter().map(cells).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_and_csv() {
+        let stream = StreamRow {
+            namespace: "demo".into(),
+            room: "standup, daily".into(),
+            user: "ana".into(),
+            stream: "camera".into(),
+            kind: MediaKind::Video,
+            room_id: 7,
+            user_id: 2,
+            stream_id: 1,
+            incarnation: 3,
+            ingress: "fra-1".into(),
+            destinations: vec!["gru-1".into(), "sin-1".into()],
+            egresses: vec!["gru-1".into(), "sin-1".into()],
+            subscriptions: 5,
+        };
+        let unheard = StreamRow {
+            stream: "microphone".into(),
+            kind: MediaKind::Audio,
+            destinations: Vec::new(),
+            egresses: Vec::new(),
+            subscriptions: 0,
+            ..stream.clone()
+        };
+        let grid = grid(&[stream, unheard]);
+        insta::assert_snapshot!("table", grid.to_table());
+        insta::assert_snapshot!("csv", grid.to_csv());
+    }
+}

@@ -1,0 +1,282 @@
+//! Rows of the admin API, as JSON writes them. `relayctl` reads the same types.
+
+use route_core::{LinkView, NodeState, NodeView, RouteView, StreamView};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use wire_format::MediaKind;
+use wire_format::control::LinkState;
+
+/// A relay, in `GET /v1/nodes`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub node: u16,
+    /// `connected`, `silent` (no session, but neighbours still reach it), `leaving` or `offline`.
+    pub state: String,
+    /// Time in that state.
+    pub state_age_s: f64,
+    /// Region, for instance `eu-central`.
+    pub region: String,
+    /// Internet provider or cloud, empty if not told.
+    pub isp: String,
+    /// Free labels.
+    pub tags: Vec<String>,
+    /// Where its relay port is reached.
+    pub addresses: Vec<String>,
+    /// Software version, empty if not connected since the controller started.
+    pub version: String,
+    /// Newest epoch whose tables it acknowledged.
+    pub epoch: Option<u32>,
+    /// Neighbours with a usable link.
+    pub links_usable: usize,
+    /// Publications held there.
+    pub publications: usize,
+    /// Subscriptions held there.
+    pub subscriptions: usize,
+}
+
+/// One direction of a link, in `GET /v1/links`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LinkRow {
+    /// The relay that sends, and measures.
+    pub from: String,
+    /// The relay that receives.
+    pub to: String,
+    /// `up`, `suspect` or `down`, as `from` says; absent if it has not said.
+    pub state: Option<String>,
+    /// Routes may use it.
+    pub usable: bool,
+    /// Cost that routes are computed with; absent while not usable.
+    pub cost_us: Option<u64>,
+    /// Cost of the latest measurement, before smoothing and hysteresis.
+    pub cost_raw_us: Option<u64>,
+    /// Smoothed round trip.
+    pub rtt_us: Option<u64>,
+    /// Least round trip of late.
+    pub rtt_min_us: Option<u64>,
+    /// Interarrival jitter at `to`.
+    pub jitter_us: Option<u64>,
+    /// Fraction lost from `from` to `to`.
+    pub loss: Option<f64>,
+    /// Sent from `from` to `to`.
+    pub rate_bytes_per_s: Option<u64>,
+    /// Age of the measurement.
+    pub age_s: Option<f64>,
+}
+
+/// A stream, in `GET /v1/streams`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StreamRow {
+    /// Tenant.
+    pub namespace: String,
+    /// Call.
+    pub room: String,
+    /// Participant.
+    pub user: String,
+    /// The participant's stream.
+    pub stream: String,
+    /// What it carries: `audio` or `video`.
+    pub kind: MediaKind,
+    /// Number of the room.
+    pub room_id: u32,
+    /// Number of the participant within the room.
+    pub user_id: u32,
+    /// Number of the stream within the room's participant.
+    pub stream_id: u16,
+    /// Which publication of it.
+    pub incarnation: u8,
+    /// The relay where it enters the overlay.
+    pub ingress: String,
+    /// Relays that the ingress stamps as destinations.
+    pub destinations: Vec<String>,
+    /// Relays with subscribers, the ingress among them if it has some.
+    pub egresses: Vec<String>,
+    /// Subscriptions that match it, everywhere.
+    pub subscriptions: usize,
+}
+
+/// A route, in `GET /v1/routes`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RouteRow {
+    /// The relay whose table it is.
+    pub node: String,
+    /// Where to.
+    pub destination: String,
+    /// 0 primary, 1 red, 2 blue.
+    pub plane: u8,
+    /// The neighbour that comes next.
+    pub next_hop: String,
+    /// All relays of the path, `node` first, `destination` last.
+    pub path: Vec<String>,
+    /// Cost of the path when the epoch was computed.
+    pub cost_us: u64,
+    /// The epoch of the table.
+    pub epoch: u32,
+    /// Time since this path was first computed.
+    pub age_s: f64,
+}
+
+/// What `POST /v1/tokens` takes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// Tenant that the token is for.
+    pub namespace: String,
+    /// Rooms that it is for, `*` matching any run of characters.
+    pub room: String,
+    /// May publish.
+    #[serde(default)]
+    pub publish: bool,
+    /// May subscribe.
+    #[serde(default)]
+    pub subscribe: bool,
+    /// Whom it is for, for people.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// How long it is valid; an hour if not told.
+    #[serde(default)]
+    pub ttl_s: Option<u64>,
+}
+
+/// What `POST /v1/tokens` answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// The JWT.
+    pub token: String,
+    /// When it ends, seconds since 1970.
+    pub expires_unix_s: u64,
+}
+
+/// What `POST /v1/join-tokens` takes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenRequest {
+    /// The relay's name.
+    pub name: String,
+    /// The relay's region.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// How long it can be used; a day if not told.
+    #[serde(default)]
+    pub ttl_s: Option<u64>,
+}
+
+/// What `POST /v1/join-tokens` answers. Tells what the token holds, so that an operator sees a wrong address at once.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JoinTokenAnswer {
+    /// The token, to be given to one relay.
+    pub token: String,
+    /// The relay's name.
+    pub name: String,
+    /// Where the relay will look for the controller.
+    pub controllers: Vec<String>,
+    /// SHA-256 of the CA's certificate, hexadecimal.
+    pub ca_sha256: String,
+    /// When it ends, seconds since 1970.
+    pub expires_unix_s: u64,
+}
+
+/// What every refusal of an HTTP API answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// What is wrong.
+    pub error: String,
+    /// What to do.
+    pub hint: String,
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Seconds to the millisecond: more digits than anyone reads would only blur a table.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+impl From<NodeView> for NodeRow {
+    fn from(view: NodeView) -> NodeRow {
+        let state = match view.state {
+            NodeState::Connected => "connected",
+            NodeState::Silent => "silent",
+            NodeState::Leaving => "leaving",
+            NodeState::Offline => "offline",
+        };
+        NodeRow {
+            name: view.name,
+            node: view.node.0,
+            state: state.to_owned(),
+            state_age_s: seconds(view.state_age),
+            region: view.region,
+            isp: view.isp,
+            tags: view.tags,
+            addresses: view.addresses.iter().map(ToString::to_string).collect(),
+            version: view.version,
+            epoch: view.epoch.map(|epoch| epoch.0),
+            links_usable: view.links_usable,
+            publications: view.publications,
+            subscriptions: view.subscriptions,
+        }
+    }
+}
+
+impl From<LinkView> for LinkRow {
+    fn from(view: LinkView) -> LinkRow {
+        let state = view.state.map(|state| match state {
+            LinkState::Up => "up",
+            LinkState::Suspect => "suspect",
+            LinkState::Down => "down",
+        });
+        LinkRow {
+            from: view.from,
+            to: view.to,
+            state: state.map(str::to_owned),
+            usable: view.usable,
+            cost_us: view.cost_us,
+            cost_raw_us: view.cost_raw_us,
+            rtt_us: view.rtt.map(micros),
+            rtt_min_us: view.rtt_min.map(micros),
+            jitter_us: view.jitter.map(micros),
+            loss: view.loss_ppm.map(|ppm| f64::from(ppm) / 1e6),
+            rate_bytes_per_s: view.rate,
+            age_s: view.age.map(seconds),
+        }
+    }
+}
+
+impl From<StreamView> for StreamRow {
+    fn from(view: StreamView) -> StreamRow {
+        StreamRow {
+            namespace: view.name.namespace,
+            room: view.name.room,
+            user: view.name.user,
+            stream: view.name.stream,
+            kind: view.kind,
+            room_id: view.key.room.0,
+            user_id: view.key.user.0,
+            stream_id: view.key.stream.0,
+            incarnation: view.incarnation.0,
+            ingress: view.ingress,
+            destinations: view.destinations,
+            egresses: view.egresses,
+            subscriptions: view.subscriptions,
+        }
+    }
+}
+
+impl From<RouteView> for RouteRow {
+    fn from(view: RouteView) -> RouteRow {
+        RouteRow {
+            node: view.node,
+            destination: view.destination,
+            plane: view.plane.0,
+            next_hop: view.next_hop,
+            path: view.path,
+            cost_us: view.cost_us,
+            epoch: view.epoch.0,
+            age_s: seconds(view.age),
+        }
+    }
+}
