@@ -1,0 +1,439 @@
+//! The client core: an SFU's end of its link. Publications and subscriptions belong to the client, not to a link: on
+//! every new link they are asked for again.
+
+use crate::link::{Link, LinkChange};
+use crate::queue::OrderLane;
+use crate::timers::Timers;
+use crate::{
+    ClientCommand, ClientConfig, ClientEvent, Counters, Delivery, Endpoint, Input, LinkId, LinkStats,
+    Outgoing, Output, Peer, Received, Train,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use wire_format::session::Message;
+use wire_format::{
+    EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest, FrameKind, Heartbeat, Incarnation, MediaKind,
+    Priority, RTP_BYTES_MAX, RawFrame, Sequence, Slack, StreamHandle, Timestamp, frames, send_time,
+};
+
+/// Outputs that may wait for the driver.
+const OUTPUTS_MAX: usize = 1 << 16;
+/// Deliveries of one batch.
+const DELIVERIES_MAX: usize = 1 << 16;
+/// Streams announced at once on a link; the handle is 16 bits wide.
+const ANNOUNCED_MAX: usize = 1 << 15;
+const BUDGET_DEFAULT: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Timer {
+    Link,
+}
+
+#[derive(Debug)]
+struct Publication {
+    message: Message,
+    kind: MediaKind,
+    slack: Slack,
+    handle: Option<StreamHandle>,
+    next_sequence: u32,
+}
+
+/// An SFU's end of a link, without sockets, keys and clock.
+#[derive(Debug)]
+pub struct Client {
+    link: Option<Link>,
+    link_ready: bool,
+    publications: BTreeMap<u32, Publication>,
+    subscriptions: BTreeMap<u32, Message>,
+    announced: BTreeMap<StreamHandle, Incarnation>,
+    counters: Counters,
+    timers: Timers<Timer>,
+    deliveries: VecDeque<Delivery>,
+    outputs: VecDeque<Output<ClientEvent>>,
+}
+
+impl Client {
+    /// A client without link. The configuration's seed is kept for what will be random in it; nothing is yet.
+    pub fn new(_config: ClientConfig) -> Client {
+        Client {
+            link: None,
+            link_ready: false,
+            publications: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            counters: Counters::default(),
+            timers: Timers::new(),
+            deliveries: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The link and its measurements, if one stands.
+    pub fn link(&self) -> Option<(LinkId, LinkStats)> {
+        self.link.as_ref().map(|link| (link.id, link.stats()))
+    }
+
+    /// Whether the relay has granted a publication on the present link.
+    pub fn is_published(&self, request: u32) -> bool {
+        self.publications.get(&request).is_some_and(|publication| publication.handle.is_some())
+    }
+
+    fn output(&mut self, output: Output<ClientEvent>) {
+        if self.outputs.len() >= OUTPUTS_MAX {
+            self.counters.drop_output_full += 1;
+            return;
+        }
+        self.outputs.push_back(output);
+    }
+
+    fn say(&mut self, message: Message) {
+        if let Some(link) = self.link.as_ref().map(|link| link.id) {
+            self.output(Output::Message { link, message });
+        }
+    }
+
+    fn event(&mut self, event: ClientEvent) {
+        self.output(Output::Event(event));
+    }
+
+    fn link_up(&mut self, now: Timestamp, id: LinkId, peer: &Peer, max_datagram: u16) {
+        if *peer != Peer::Upstream {
+            self.output(Output::Close { link: id, reason: "a client links to relays only" });
+            return;
+        }
+        if let Some(before) = self.link.as_ref().map(|link| link.id) {
+            self.link_down();
+            self.output(Output::Close { link: before, reason: "replaced by a newer link" });
+        }
+        self.link = Some(Link::new(now, id, max_datagram));
+        let requests: Vec<_> = self
+            .publications
+            .values()
+            .map(|publication| publication.message.clone())
+            .chain(self.subscriptions.values().cloned())
+            .collect();
+        for message in requests {
+            self.say(message);
+        }
+        self.tick(now);
+    }
+
+    fn link_down(&mut self) {
+        self.link = None;
+        self.link_ready = false;
+        self.timers.clear(Timer::Link);
+        for publication in self.publications.values_mut() {
+            publication.handle = None;
+        }
+        for handle in std::mem::take(&mut self.announced).into_keys() {
+            self.event(ClientEvent::Ended { handle });
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        let Some(link) = self.link.as_mut() else { return };
+        let change = link.tick(now);
+        self.link_ready |= !link.queue.is_empty();
+        let (id, next) = (link.id, link.next_tick(now));
+        self.timers.set(Timer::Link, next);
+        if change.hopeless {
+            self.link_down();
+            self.output(Output::Close { link: id, reason: "silent for too long" });
+        }
+    }
+
+    fn changed(&mut self, now: Timestamp, change: LinkChange) {
+        if change.sooner {
+            self.rearm(now);
+        }
+    }
+
+    fn rearm(&mut self, now: Timestamp) {
+        if let Some(next) = self.link.as_ref().map(|link| link.next_tick(now)) {
+            self.timers.set(Timer::Link, next);
+        }
+    }
+
+    fn datagram(&mut self, now: Timestamp, arena: &[u8], received: &Received) {
+        let plain = &arena[received.range.clone()];
+        let Some(link) = self.link.as_mut().filter(|link| link.id == received.link) else {
+            self.counters.drop_unknown_link += 1;
+            return;
+        };
+        let Ok(sent) = send_time(plain) else {
+            self.counters.drop_malformed += 1;
+            return;
+        };
+        link.datagram_in(now, received.number, sent, plain.len());
+        for frame in frames(plain) {
+            let Ok(RawFrame { kind, body }) = frame else {
+                self.counters.drop_malformed += 1;
+                return;
+            };
+            let at = received.range.start + body.start;
+            let body = &plain[body];
+            match kind {
+                FrameKind::Edge => self.edge(now, body, at),
+                FrameKind::Heartbeat => self.heartbeat(now, body),
+                FrameKind::EdgeKeyframeRequest => self.keyframe_request(body),
+                FrameKind::Media | FrameKind::KeyframeRequest => self.counters.drop_forbidden += 1,
+                FrameKind::Unknown(_) => self.counters.skip_unknown_kind += 1,
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, now: Timestamp, body: &[u8]) {
+        let Ok(heartbeat) = Heartbeat::decode(body) else {
+            self.counters.drop_malformed += 1;
+            return;
+        };
+        if let Some(link) = self.link.as_mut() {
+            let change = link.heartbeat_in(now, &heartbeat);
+            self.changed(now, change);
+        }
+    }
+
+    fn edge(&mut self, now: Timestamp, body: &[u8], at: usize) {
+        let Ok(header) = EdgeHeader::decode(body) else {
+            self.counters.drop_malformed += 1;
+            return;
+        };
+        if let Some(link) = self.link.as_mut()
+            && link.media_seen(now)
+        {
+            self.rearm(now);
+        }
+        let Some(incarnation) = self.announced.get(&header.handle).copied() else {
+            self.counters.drop_unknown_handle += 1;
+            return;
+        };
+        if self.deliveries.len() >= DELIVERIES_MAX {
+            self.counters.drop_queue_full += 1;
+            return;
+        }
+        let range = at + EDGE_HEADER_BYTES..at + body.len();
+        self.counters.media_delivered += 1;
+        self.counters.media_delivered_bytes += range.len() as u64;
+        let EdgeHeader { handle, sequence, slack: _, priority: _, rtcp } = header;
+        self.deliveries.push_back(Delivery { handle, incarnation, sequence, range, rtcp });
+    }
+
+    fn keyframe_request(&mut self, body: &[u8]) {
+        let Ok(EdgeKeyframeRequest { handle }) = EdgeKeyframeRequest::decode(body) else {
+            self.counters.drop_malformed += 1;
+            return;
+        };
+        let publication =
+            self.publications.iter().find(|(_, publication)| publication.handle == Some(handle));
+        match publication.map(|(request, _)| *request) {
+            Some(request) => self.event(ClientEvent::KeyframeRequested { request }),
+            None => self.counters.drop_unknown_handle += 1,
+        }
+    }
+
+    /// A packet of this process: numbered, framed, queued.
+    fn send(&mut self, now: Timestamp, outgoing: &Outgoing) {
+        if outgoing.range.len() > RTP_BYTES_MAX || outgoing.range.is_empty() {
+            self.counters.drop_oversize += 1;
+            return;
+        }
+        let Some(publication) = self.publications.get_mut(&outgoing.publication) else {
+            self.counters.drop_unknown_handle += 1;
+            return;
+        };
+        // Counted whether or not a link stands, so that a gap shows how much is missing.
+        let sequence = Sequence(publication.next_sequence);
+        publication.next_sequence = publication.next_sequence.wrapping_add(1);
+        let (Some(handle), Some(link)) = (publication.handle, self.link.as_mut()) else {
+            self.counters.drop_unknown_link += 1;
+            return;
+        };
+        let priority = match publication.kind {
+            MediaKind::Audio => Priority::AUDIO,
+            MediaKind::Video => Priority::VIDEO,
+        };
+        let header = EdgeHeader { handle, sequence, slack: publication.slack, priority, rtcp: outgoing.rtcp };
+        if EDGE_HEADER_BYTES + outgoing.range.len() + 5 > link.plain_max() {
+            self.counters.drop_oversize += 1;
+            return;
+        }
+        let lane = OrderLane::of(outgoing.publication);
+        let pushed = link.push_packet(FrameKind::Edge, lane, outgoing.range.clone(), |head| {
+            let bytes = header.encode();
+            head[..bytes.len()].copy_from_slice(&bytes);
+            bytes.len()
+        });
+        if !pushed {
+            self.counters.drop_queue_full += 1;
+            return;
+        }
+        self.link_ready = true;
+        self.counters.media_published += 1;
+        if link.media_seen(now) {
+            self.rearm(now);
+        }
+    }
+
+    fn message(&mut self, link: LinkId, message: Message) {
+        if self.link.as_ref().is_none_or(|own| own.id != link) {
+            return;
+        }
+        match message {
+            Message::Published { request, handle } => {
+                if let Some(publication) = self.publications.get_mut(&request) {
+                    publication.handle = Some(handle);
+                    self.event(ClientEvent::Published { request });
+                }
+            }
+            Message::Subscribed { request } => {
+                if self.subscriptions.contains_key(&request) {
+                    self.event(ClientEvent::Subscribed { request });
+                }
+            }
+            Message::Refuse { request: Some(request), code, reason } => {
+                self.publications.remove(&request);
+                self.subscriptions.remove(&request);
+                self.event(ClientEvent::Refused { request, code, reason });
+            }
+            Message::Announce { handle, subscriptions, room, user, stream, kind, incarnation } => {
+                if self.announced.len() >= ANNOUNCED_MAX {
+                    self.counters.messages_refused += 1;
+                    return;
+                }
+                self.announced.insert(handle, incarnation);
+                self.event(ClientEvent::Announced {
+                    handle,
+                    subscriptions,
+                    room,
+                    user,
+                    stream,
+                    kind,
+                    incarnation,
+                });
+            }
+            Message::Ended { handle } => {
+                if self.announced.remove(&handle).is_some() {
+                    self.event(ClientEvent::Ended { handle });
+                }
+            }
+            Message::Goodbye => self.event(ClientEvent::RelayLeaving),
+            Message::Hello { .. }
+            | Message::Accept { .. }
+            | Message::Refuse { request: None, .. }
+            | Message::Publish { .. }
+            | Message::Unpublish { .. }
+            | Message::Subscribe { .. }
+            | Message::Unsubscribe { .. } => self.counters.messages_refused += 1,
+        }
+    }
+
+    fn command(&mut self, command: ClientCommand) {
+        match command {
+            ClientCommand::Publish { request, room, user, stream, kind, budget } => {
+                let budget = budget.unwrap_or(BUDGET_DEFAULT);
+                let budget_ms = Some(u32::try_from(budget.as_millis()).unwrap_or(u32::MAX));
+                let message = Message::Publish { request, room, user, stream, kind, budget_ms };
+                let slack = Slack::from_duration(budget);
+                let publication =
+                    Publication { message: message.clone(), kind, slack, handle: None, next_sequence: 0 };
+                self.publications.insert(request, publication);
+                self.say(message);
+            }
+            ClientCommand::Unpublish { request } => {
+                if self.publications.remove(&request).is_some() {
+                    self.say(Message::Unpublish { request });
+                }
+            }
+            ClientCommand::Subscribe { request, room, user, stream } => {
+                let message = Message::Subscribe { request, room, user, stream };
+                self.subscriptions.insert(request, message.clone());
+                self.say(message);
+            }
+            ClientCommand::Unsubscribe { request } => {
+                if self.subscriptions.remove(&request).is_some() {
+                    self.say(Message::Unsubscribe { request });
+                }
+            }
+            ClientCommand::RequestKeyframe { handle } => {
+                if !self.announced.contains_key(&handle) {
+                    return;
+                }
+                if let Some(link) = self.link.as_mut() {
+                    let body = EdgeKeyframeRequest { handle }.encode();
+                    if link.push_small(FrameKind::EdgeKeyframeRequest, &body) {
+                        self.link_ready = true;
+                        self.counters.keyframe_requests_sent += 1;
+                    } else {
+                        self.counters.drop_queue_full += 1;
+                    }
+                }
+            }
+            ClientCommand::Shutdown => self.say(Message::Goodbye),
+        }
+    }
+
+    fn timeout(&mut self, now: Timestamp) {
+        while let Some(Timer::Link) = self.timers.pop_due(now) {
+            if let Some(link) = self.link.as_mut() {
+                link.read_rates(now);
+            }
+            self.tick(now);
+        }
+    }
+}
+
+impl Endpoint for Client {
+    type Command = ClientCommand;
+    type Event = ClientEvent;
+
+    fn handle_input(&mut self, now: Timestamp, arena: &[u8], input: Input<'_, ClientCommand>) {
+        match input {
+            Input::LinkUp { link, peer, max_datagram } => self.link_up(now, link, &peer, max_datagram),
+            Input::LinkDown { link } => {
+                if self.link.as_ref().is_some_and(|own| own.id == link) {
+                    self.link_down();
+                }
+            }
+            Input::Datagrams(batch) => {
+                for received in batch {
+                    self.datagram(now, arena, received);
+                }
+            }
+            Input::Local(batch) => {
+                for outgoing in batch {
+                    self.send(now, outgoing);
+                }
+            }
+            Input::Message { link, message } => self.message(link, message),
+            Input::Command(command) => self.command(command),
+            Input::Timeout => self.timeout(now),
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Timestamp, arena: &[u8], train: &mut Train) -> Option<LinkId> {
+        if !self.link_ready {
+            return None;
+        }
+        let link = self.link.as_mut()?;
+        train.clear();
+        self.link_ready = !link.pack(now, arena, train);
+        (!train.is_empty()).then_some(link.id)
+    }
+
+    fn poll_delivery(&mut self) -> Option<Delivery> {
+        self.deliveries.pop_front()
+    }
+
+    fn poll_output(&mut self) -> Option<Output<ClientEvent>> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+}

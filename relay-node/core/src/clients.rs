@@ -1,0 +1,513 @@
+//! SFUs at their relay: what they may do, publish and want.
+
+use crate::relay::{Relay, Side};
+use crate::streams::LocalSubscriber;
+use crate::{ClientRights, LinkId, PeerView};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wire_format::control::{PublicationReport, StreamName, SubscriptionReport, ToController, limits};
+use wire_format::session::{Message, RefusalCode};
+use wire_format::{
+    Incarnation, MediaKind, PublicationId, Slack, StreamHandle, StreamKey, SubscriptionId, Timestamp,
+};
+
+/// Publications on one link.
+const PUBLICATIONS_MAX: usize = 1024;
+/// Subscriptions on one link.
+const SUBSCRIPTIONS_MAX: usize = 1024;
+/// Delay budget of a publication that names none.
+const BUDGET_DEFAULT: Duration = Duration::from_millis(200);
+
+/// A stream that an SFU publishes here.
+#[derive(Clone, Debug)]
+pub(crate) struct Publication {
+    pub(crate) link: LinkId,
+    pub(crate) request: u32,
+    pub(crate) name: StreamName,
+    pub(crate) kind: MediaKind,
+    slack: Slack,
+    pub(crate) granted: Option<Granted>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Granted {
+    pub(crate) key: StreamKey,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) handle: StreamHandle,
+}
+
+impl Publication {
+    pub(crate) fn report(&self, publication: PublicationId) -> PublicationReport {
+        PublicationReport {
+            publication,
+            name: self.name.clone(),
+            kind: self.kind,
+            granted: self.granted.as_ref().map(|granted| (granted.key, granted.incarnation)),
+        }
+    }
+}
+
+/// What an SFU wants here.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    pub(crate) link: LinkId,
+    pub(crate) request: u32,
+    namespace: String,
+    room: String,
+    user: Option<String>,
+    stream: Option<String>,
+}
+
+impl Subscription {
+    pub(crate) fn report(&self, subscription: SubscriptionId) -> SubscriptionReport {
+        SubscriptionReport {
+            subscription,
+            namespace: self.namespace.clone(),
+            room: self.room.clone(),
+            user: self.user.clone(),
+            stream: self.stream.clone(),
+        }
+    }
+
+    fn matches(&self, name: &StreamName) -> bool {
+        self.namespace == name.namespace
+            && self.room == name.room
+            && self.user.as_ref().is_none_or(|user| *user == name.user)
+            && self.stream.as_ref().is_none_or(|stream| *stream == name.stream)
+    }
+}
+
+/// What a media frame of a publisher needs to know of its publication.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inbound {
+    pub(crate) key: StreamKey,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) slack: Slack,
+}
+
+/// An SFU's side of a link.
+#[derive(Debug)]
+pub(crate) struct ClientSide {
+    rights: ClientRights,
+    publications: BTreeMap<u32, PublicationId>,
+    subscriptions: BTreeMap<u32, SubscriptionId>,
+    inbound: BTreeMap<StreamHandle, Inbound>,
+    outbound: BTreeMap<StreamHandle, StreamKey>,
+    last_inbound: u16,
+    last_outbound: u16,
+}
+
+impl ClientSide {
+    pub(crate) fn new(rights: ClientRights) -> ClientSide {
+        ClientSide {
+            rights,
+            publications: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            last_inbound: 0,
+            last_outbound: 0,
+        }
+    }
+
+    pub(crate) fn view(&self) -> PeerView {
+        PeerView::Client {
+            subject: self.rights.subject.clone(),
+            namespace: self.rights.namespace.clone(),
+            publications: self.publications.len(),
+            subscriptions: self.subscriptions.len(),
+        }
+    }
+
+    pub(crate) fn inbound(&self, handle: StreamHandle) -> Option<Inbound> {
+        self.inbound.get(&handle).copied()
+    }
+
+    pub(crate) fn announced(&self, handle: StreamHandle) -> Option<StreamKey> {
+        self.outbound.get(&handle).copied()
+    }
+
+    fn may_enter(&self, room: &str) -> bool {
+        matches_pattern(&self.rights.room_pattern, room)
+    }
+
+    /// A free handle, not one that was used a moment ago: frames under its old meaning may be on their way.
+    fn new_inbound(&mut self, inbound: Inbound) -> StreamHandle {
+        let handle = next_free(&mut self.last_inbound, &self.inbound);
+        self.inbound.insert(handle, inbound);
+        handle
+    }
+
+    fn new_outbound(&mut self, key: StreamKey) -> StreamHandle {
+        let handle = next_free(&mut self.last_outbound, &self.outbound);
+        self.outbound.insert(handle, key);
+        handle
+    }
+}
+
+fn next_free<T>(last: &mut u16, taken: &BTreeMap<StreamHandle, T>) -> StreamHandle {
+    loop {
+        *last = last.wrapping_add(1);
+        if !taken.contains_key(&StreamHandle(*last)) {
+            return StreamHandle(*last);
+        }
+    }
+}
+
+/// Whether `text` matches `pattern`, where `*` stands for any run of characters.
+fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut last = None;
+    for part in parts {
+        if let Some(middle) = last.replace(part) {
+            let Some(at) = rest.find(middle) else { return false };
+            rest = &rest[at + middle.len()..];
+        }
+    }
+    last.map_or(rest.is_empty(), |end| rest.ends_with(end))
+}
+
+impl Relay {
+    /// A message of a link's reliable stream.
+    pub(crate) fn message(&mut self, now: Timestamp, link: LinkId, message: Message) {
+        let Some(entry) = self.link_mut(link) else { return };
+        let is_client = matches!(entry.side, Side::Client(_));
+        match message {
+            Message::Publish { request, room, user, stream, kind, budget_ms } if is_client => {
+                let slack = budget_ms.map_or(BUDGET_DEFAULT, |ms| Duration::from_millis(ms.into()));
+                let slack = Slack::from_duration(slack);
+                if let Err((code, reason)) = self.publish(link, request, [room, user, stream], kind, slack) {
+                    self.refuse(link, request, code, reason);
+                }
+            }
+            Message::Subscribe { request, room, user, stream } if is_client => {
+                if let Err((code, reason)) = self.subscribe(now, link, request, room, user, stream) {
+                    self.refuse(link, request, code, reason);
+                }
+            }
+            Message::Unpublish { request } if is_client => self.unpublish(link, request),
+            Message::Unsubscribe { request } if is_client => self.unsubscribe(link, request),
+            Message::Goodbye => self.peer_leaves(link),
+            Message::Hello { .. }
+            | Message::Accept { .. }
+            | Message::Refuse { .. }
+            | Message::Publish { .. }
+            | Message::Published { .. }
+            | Message::Unpublish { .. }
+            | Message::Subscribe { .. }
+            | Message::Subscribed { .. }
+            | Message::Unsubscribe { .. }
+            | Message::Announce { .. }
+            | Message::Ended { .. } => self.counters.messages_refused += 1,
+        }
+    }
+
+    fn refuse(&mut self, link: LinkId, request: u32, code: RefusalCode, reason: String) {
+        self.counters.messages_refused += 1;
+        self.say(link, Message::Refuse { request: Some(request), code, reason });
+    }
+
+    fn client(&mut self, link: LinkId) -> Option<&mut ClientSide> {
+        match &mut self.link_mut(link)?.side {
+            Side::Client(client) => Some(client),
+            Side::Relay { node: _ } => None,
+        }
+    }
+
+    fn next_registration(&mut self) -> u32 {
+        self.next_registration = self.next_registration.wrapping_add(1);
+        self.next_registration
+    }
+
+    fn publish(
+        &mut self,
+        link: LinkId,
+        request: u32,
+        [room, user, stream]: [String; 3],
+        kind: MediaKind,
+        slack: Slack,
+    ) -> Result<(), (RefusalCode, String)> {
+        let publication = PublicationId(self.next_registration());
+        let Some(client) = self.client(link) else { return Ok(()) };
+        check_names([&room, &user, &stream])?;
+        if !client.rights.publish || !client.may_enter(&room) {
+            return Err(rights(&client.rights, "publish", &room));
+        }
+        if client.publications.contains_key(&request) || client.subscriptions.contains_key(&request) {
+            return Err((RefusalCode::Invalid, format!("request {request} is in use on this link")));
+        }
+        if client.publications.len() >= PUBLICATIONS_MAX {
+            return Err((
+                RefusalCode::Limit,
+                format!("{PUBLICATIONS_MAX} publications on one link are the limit; open a second link"),
+            ));
+        }
+        client.publications.insert(request, publication);
+        let name = StreamName { namespace: client.rights.namespace.clone(), room, user, stream };
+        let publication_state = Publication { link, request, name, kind, slack, granted: None };
+        let report = publication_state.report(publication);
+        self.publications.insert(publication, publication_state);
+        self.report(ToController::Published(report));
+        Ok(())
+    }
+
+    fn subscribe(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        request: u32,
+        room: String,
+        user: Option<String>,
+        stream: Option<String>,
+    ) -> Result<(), (RefusalCode, String)> {
+        let subscription = SubscriptionId(self.next_registration());
+        let Some(client) = self.client(link) else { return Ok(()) };
+        check_names([&room].into_iter().chain(&user).chain(&stream))?;
+        if !client.rights.subscribe || !client.may_enter(&room) {
+            return Err(rights(&client.rights, "subscribe", &room));
+        }
+        if client.publications.contains_key(&request) || client.subscriptions.contains_key(&request) {
+            return Err((RefusalCode::Invalid, format!("request {request} is in use on this link")));
+        }
+        if client.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            return Err((
+                RefusalCode::Limit,
+                format!("{SUBSCRIPTIONS_MAX} subscriptions on one link are the limit; open a second link"),
+            ));
+        }
+        client.subscriptions.insert(request, subscription);
+        let namespace = client.rights.namespace.clone();
+        let wanted = Subscription { link, request, namespace, room, user, stream };
+        let report = wanted.report(subscription);
+        self.say(link, Message::Subscribed { request });
+        if !self.controller_up {
+            self.join_streams_held_here(now, subscription, &wanted);
+        }
+        self.subscriptions.insert(subscription, wanted);
+        self.report(ToController::Subscribed(report));
+        Ok(())
+    }
+
+    /// Without a controller, a subscription still gets what this relay already receives or where it is published.
+    fn join_streams_held_here(
+        &mut self,
+        now: Timestamp,
+        subscription: SubscriptionId,
+        wanted: &Subscription,
+    ) {
+        self.subscriptions.insert(subscription, wanted.clone());
+        let matching: Vec<_> =
+            self.streams.iter().filter(|s| wanted.matches(&s.entry.name)).map(|s| s.entry.clone()).collect();
+        for mut entry in matching {
+            entry.subscriptions.push(subscription);
+            self.apply_entry(now, entry);
+        }
+    }
+
+    fn unpublish(&mut self, link: LinkId, request: u32) {
+        let Some(publication) = self.client(link).and_then(|client| client.publications.remove(&request))
+        else {
+            return;
+        };
+        let removed = self.publications.remove(&publication);
+        if let Some(granted) = removed.and_then(|publication| publication.granted)
+            && let Some(client) = self.client(link)
+        {
+            client.inbound.remove(&granted.handle);
+        }
+        self.report(ToController::Unpublished { publication });
+    }
+
+    fn unsubscribe(&mut self, link: LinkId, request: u32) {
+        let Some(subscription) = self.client(link).and_then(|client| client.subscriptions.remove(&request))
+        else {
+            return;
+        };
+        self.subscriptions.remove(&subscription);
+        self.report(ToController::Unsubscribed { subscription });
+        let affected: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|stream| stream.entry.subscriptions.contains(&subscription))
+            .map(|stream| stream.entry.key)
+            .collect();
+        for key in affected {
+            if let Some(stream) = self.streams.find(key) {
+                stream.entry.subscriptions.retain(|other| *other != subscription);
+            }
+            self.refresh_local(key);
+        }
+    }
+
+    /// The other end is about to stop. The controller is to route around it at once; until it has, and the link closes,
+    /// frames keep going the old way.
+    fn peer_leaves(&mut self, link: LinkId) {
+        let Some(entry) = self.link_mut(link) else { return };
+        entry.leaving = true;
+        if let Some(report) = entry.report() {
+            self.report(ToController::Links(vec![report]));
+        }
+    }
+
+    /// The link of an SFU is gone: so is all that it published and wanted.
+    pub(crate) fn forget_client(&mut self, _now: Timestamp, link: LinkId, client: ClientSide) {
+        for publication in client.publications.into_values() {
+            self.publications.remove(&publication);
+            self.report(ToController::Unpublished { publication });
+        }
+        for subscription in client.subscriptions.into_values() {
+            self.subscriptions.remove(&subscription);
+            self.report(ToController::Unsubscribed { subscription });
+        }
+        let gone: Vec<_> = client.outbound.into_values().collect();
+        for key in gone {
+            if let Some(stream) = self.streams.find(key) {
+                stream.local.retain(|subscriber| subscriber.link != link);
+            }
+        }
+        let subscriptions = &self.subscriptions;
+        for stream in self.streams.iter_mut() {
+            stream.entry.subscriptions.retain(|subscription| subscriptions.contains_key(subscription));
+        }
+    }
+
+    /// The controller has given a publication its ids.
+    pub(crate) fn publication_granted(
+        &mut self,
+        id: PublicationId,
+        key: StreamKey,
+        incarnation: Incarnation,
+    ) {
+        let Some(publication) = self.publications.get_mut(&id) else { return };
+        let (link, request) = (publication.link, publication.request);
+        let inbound = Inbound { key, incarnation, slack: publication.slack };
+        let before = publication.granted.take();
+        let handle = before.as_ref().map(|granted| granted.handle);
+        let Some(client) = self.client(link) else { return };
+        let handle = match handle {
+            Some(handle) => {
+                client.inbound.insert(handle, inbound);
+                handle
+            }
+            None => client.new_inbound(inbound),
+        };
+        if let Some(publication) = self.publications.get_mut(&id) {
+            publication.granted = Some(Granted { key, incarnation, handle });
+        }
+        if before.is_none() {
+            self.say(link, Message::Published { request, handle });
+        }
+    }
+
+    /// The controller refuses a publication.
+    pub(crate) fn publication_refused(&mut self, id: PublicationId, reason: String) {
+        let Some(publication) = self.publications.remove(&id) else { return };
+        if let Some(client) = self.client(publication.link) {
+            client.publications.remove(&publication.request);
+            if let Some(granted) = publication.granted {
+                client.inbound.remove(&granted.handle);
+            }
+        }
+        self.refuse(publication.link, publication.request, RefusalCode::Unavailable, reason);
+    }
+
+    /// The controller refuses a subscription.
+    pub(crate) fn subscription_refused(&mut self, id: SubscriptionId, reason: String) {
+        let Some(subscription) = self.subscriptions.remove(&id) else { return };
+        if let Some(client) = self.client(subscription.link) {
+            client.subscriptions.remove(&subscription.request);
+        }
+        self.refuse(subscription.link, subscription.request, RefusalCode::Limit, reason);
+    }
+
+    /// Brings the links that get a stream in line with the subscriptions of its entry. `true` if a link was added.
+    pub(crate) fn refresh_local(&mut self, key: StreamKey) -> bool {
+        let Some(stream) = self.streams.find(key) else { return false };
+        let entry = stream.entry.clone();
+        let before = std::mem::take(&mut stream.local);
+        let mut wanted: BTreeMap<LinkId, Vec<u32>> = BTreeMap::new();
+        for subscription in &entry.subscriptions {
+            if let Some(subscription) = self.subscriptions.get(subscription) {
+                wanted.entry(subscription.link).or_default().push(subscription.request);
+            }
+        }
+        let mut local = Vec::with_capacity(wanted.len());
+        for subscriber in before {
+            if wanted.remove(&subscriber.link).is_some() {
+                local.push(subscriber);
+            } else {
+                self.end_local(subscriber);
+            }
+        }
+        let added = !wanted.is_empty();
+        for (link, subscriptions) in wanted {
+            let Some(client) = self.client(link) else { continue };
+            let handle = client.new_outbound(key);
+            local.push(LocalSubscriber { link, handle });
+            let StreamName { namespace: _, room, user, stream } = entry.name.clone();
+            let (kind, incarnation) = (entry.kind, entry.incarnation);
+            self.say(
+                link,
+                Message::Announce { handle, subscriptions, room, user, stream, kind, incarnation },
+            );
+        }
+        if let Some(stream) = self.streams.find(key) {
+            stream.local = local;
+        }
+        added
+    }
+
+    /// Tells an SFU that a stream is over.
+    pub(crate) fn end_local(&mut self, subscriber: LocalSubscriber) {
+        if let Some(client) = self.client(subscriber.link) {
+            client.outbound.remove(&subscriber.handle);
+            self.say(subscriber.link, Message::Ended { handle: subscriber.handle });
+        }
+    }
+}
+
+fn check_names<'a>(names: impl IntoIterator<Item = &'a String>) -> Result<(), (RefusalCode, String)> {
+    for name in names {
+        if name.is_empty() || name.len() > limits::NAME_BYTES {
+            let reason = format!("a name has {} bytes; 1 to {} are allowed", name.len(), limits::NAME_BYTES);
+            return Err((RefusalCode::Invalid, reason));
+        }
+    }
+    Ok(())
+}
+
+fn rights(rights: &ClientRights, what: &str, room: &str) -> (RefusalCode, String) {
+    let reason = format!(
+        "the token of {:?} does not grant to {what} in room {room:?} of namespace {:?} (rooms granted: {:?}, publish: {}, \
+         subscribe: {})",
+        rights.subject, rights.namespace, rights.room_pattern, rights.publish, rights.subscribe
+    );
+    (RefusalCode::Rights, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches_pattern;
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, text, matches) in [
+            ("*", "", true),
+            ("*", "demo", true),
+            ("demo", "demo", true),
+            ("demo", "demo2", false),
+            ("demo*", "demo2", true),
+            ("*-eu", "call-eu", true),
+            ("*-eu", "call-eu-1", false),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("*x*", "axb", true),
+        ] {
+            assert_eq!(matches_pattern(pattern, text), matches, "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Suppression of frames that come twice: by two planes, by a reroute, or from a publisher that repeats itself.
+
+use wire_format::{Incarnation, Sequence};
+
+const WINDOW: u32 = 1024;
+const WORDS: usize = WINDOW as usize / 64;
+
+/// Whether a frame may pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// Never seen.
+    New,
+    /// Seen before.
+    Duplicate,
+    /// So far behind the newest that it cannot be told.
+    TooOld,
+}
+
+/// The last [`WINDOW`] sequences of a stream's current publication.
+#[derive(Clone, Debug)]
+pub(crate) struct DuplicateWindow {
+    incarnation: Incarnation,
+    newest: Option<u32>,
+    seen: [u64; WORDS],
+}
+
+impl DuplicateWindow {
+    pub(crate) fn new(incarnation: Incarnation) -> DuplicateWindow {
+        DuplicateWindow { incarnation, newest: None, seen: [0; WORDS] }
+    }
+
+    /// Judges a frame and remembers it. A newer publication starts a new window; frames of an older one are too old.
+    pub(crate) fn admit(&mut self, incarnation: Incarnation, sequence: Sequence) -> Verdict {
+        if incarnation != self.incarnation {
+            if incarnation.0.wrapping_sub(self.incarnation.0) > 127 {
+                return Verdict::TooOld;
+            }
+            *self = DuplicateWindow::new(incarnation);
+        }
+        let Some(newest) = self.newest else {
+            self.newest = Some(sequence.0);
+            self.mark(sequence.0);
+            return Verdict::New;
+        };
+        let ahead = sequence.0.wrapping_sub(newest);
+        if ahead != 0 && ahead <= u32::MAX / 2 {
+            if ahead >= WINDOW {
+                self.seen = [0; WORDS];
+            } else {
+                for step in 1..=ahead {
+                    self.clear(newest.wrapping_add(step));
+                }
+            }
+            self.newest = Some(sequence.0);
+            self.mark(sequence.0);
+            return Verdict::New;
+        }
+        if newest.wrapping_sub(sequence.0) >= WINDOW {
+            return Verdict::TooOld;
+        }
+        let (word, bit) = place(sequence.0);
+        if self.seen[word] & bit != 0 {
+            return Verdict::Duplicate;
+        }
+        self.seen[word] |= bit;
+        Verdict::New
+    }
+
+    fn mark(&mut self, sequence: u32) {
+        let (word, bit) = place(sequence);
+        self.seen[word] |= bit;
+    }
+
+    fn clear(&mut self, sequence: u32) {
+        let (word, bit) = place(sequence);
+        self.seen[word] &= !bit;
+    }
+}
+
+fn place(sequence: u32) -> (usize, u64) {
+    let at = sequence % WINDOW;
+    ((at / 64) as usize, 1 << (at % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_new_publication_starts_anew_and_the_old_one_is_over() {
+        let mut window = DuplicateWindow::new(Incarnation(255));
+        assert_eq!(window.admit(Incarnation(255), Sequence(5)), Verdict::New);
+        assert_eq!(window.admit(Incarnation(0), Sequence(5)), Verdict::New);
+        assert_eq!(window.admit(Incarnation(255), Sequence(6)), Verdict::TooOld);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_passes_twice_and_nothing_recent_is_held_back(
+            start in any::<u32>(), steps in prop::collection::vec(0i64..3000, 1..500)
+        ) {
+            let mut window = DuplicateWindow::new(Incarnation(1));
+            let mut seen = BTreeSet::new();
+            let mut newest = None;
+            for offset in steps {
+                let sequence = start.wrapping_add(offset as u32);
+                let verdict = window.admit(Incarnation(1), Sequence(sequence));
+                let expected = if seen.contains(&offset) && newest.is_some_and(|n| n - offset < 1024) {
+                    Verdict::Duplicate
+                } else if newest.is_some_and(|n| n - offset >= 1024) {
+                    Verdict::TooOld
+                } else {
+                    Verdict::New
+                };
+                prop_assert_eq!(verdict, expected);
+                if verdict == Verdict::New {
+                    seen.insert(offset);
+                    newest = Some(newest.map_or(offset, |n: i64| n.max(offset)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What a link learns about itself: round trip, jitter and loss of each direction, rates.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+use wire_format::{Echo, Heartbeat, PacketNumber, Timestamp, WireTime};
+
+/// Loss is judged over this long.
+const LOSS_WINDOW: Duration = Duration::from_secs(10);
+/// Distance of two samples within the window.
+const LOSS_SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Rates are means over at least this long.
+const RATE_WINDOW_US: u64 = 900_000;
+/// The least round trip is that of one to two of these.
+const RTT_MIN_WINDOW: Duration = Duration::from_secs(10);
+
+/// What arrived on a link.
+#[derive(Debug)]
+pub(crate) struct Reception {
+    highest: Option<u64>,
+    received: u64,
+    newest: Option<(WireTime, Timestamp)>,
+    /// Sixteenths of a microsecond (RFC 3550 appendix A.8).
+    jitter_16ths: u64,
+    loss: LossWindow,
+}
+
+impl Reception {
+    pub(crate) fn new() -> Reception {
+        Reception { highest: None, received: 0, newest: None, jitter_16ths: 0, loss: LossWindow::new() }
+    }
+
+    /// A datagram came.
+    pub(crate) fn datagram(&mut self, now: Timestamp, number: PacketNumber, sent: WireTime) {
+        self.received += 1;
+        if self.highest.is_some_and(|highest| number.0 <= highest) {
+            return;
+        }
+        self.highest = Some(number.0);
+        if let Some((sent_before, came_before)) = self.newest
+            && sent != sent_before
+        {
+            let spacing_sent = sent.since(sent_before).as_micros() as u64;
+            let spacing_came = now.since(came_before).as_micros() as u64;
+            let change = spacing_came.abs_diff(spacing_sent);
+            self.jitter_16ths = self.jitter_16ths + change - (self.jitter_16ths + 8) / 16;
+        }
+        self.newest = Some((sent, now));
+        self.loss.sample(now, self.expected() as u32, self.received as u32);
+    }
+
+    /// What the other side is to know.
+    pub(crate) fn heartbeat(&self, now: Timestamp, in_use: bool) -> Heartbeat {
+        let echo = self.newest.map(|(time, came)| Echo {
+            time,
+            delay: u32::try_from(now.since(came).as_micros() as u64 / WireTime::UNIT_US).unwrap_or(u32::MAX),
+        });
+        Heartbeat {
+            in_use,
+            highest: self.highest.unwrap_or(0) as u32,
+            received: self.received as u32,
+            echo,
+            jitter: u16::try_from(self.jitter().as_micros() as u64 / WireTime::UNIT_US).unwrap_or(u16::MAX),
+        }
+    }
+
+    pub(crate) fn jitter(&self) -> Duration {
+        Duration::from_micros(self.jitter_16ths / 16)
+    }
+
+    pub(crate) fn loss_ppm(&self) -> u32 {
+        self.loss.ppm(self.expected() as u32, self.received as u32)
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn expected(&self) -> u64 {
+        self.highest.map_or(0, |highest| highest + 1)
+    }
+}
+
+/// What the other side's heartbeats say about what was sent to it, and the round trip.
+#[derive(Debug)]
+pub(crate) struct Feedback {
+    smoothed_us: Option<u64>,
+    rtt_min: [Option<Duration>; 2],
+    rtt_min_since: Timestamp,
+    samples: u64,
+    jitter: Duration,
+    loss: LossWindow,
+    newest: Option<(u32, u32)>,
+}
+
+impl Feedback {
+    pub(crate) fn new(now: Timestamp) -> Feedback {
+        Feedback {
+            smoothed_us: None,
+            rtt_min: [None; 2],
+            rtt_min_since: now,
+            samples: 0,
+            jitter: Duration::ZERO,
+            loss: LossWindow::new(),
+            newest: None,
+        }
+    }
+
+    /// A heartbeat came. `true` if it gave the first round trip.
+    pub(crate) fn heartbeat(&mut self, now: Timestamp, heartbeat: &Heartbeat) -> bool {
+        self.jitter = Duration::from_micros(u64::from(heartbeat.jitter) * WireTime::UNIT_US);
+        if heartbeat.received > 0 {
+            let expected = heartbeat.highest.wrapping_add(1);
+            let overtaken =
+                self.newest.is_some_and(|(newest, _)| expected.wrapping_sub(newest) > u32::MAX / 2);
+            if !overtaken {
+                self.newest = Some((expected, heartbeat.received));
+                self.loss.sample(now, expected, heartbeat.received);
+            }
+        }
+        let Some(echo) = heartbeat.echo else { return false };
+        let there_and_back = now.wire().since(echo.time);
+        let held = Duration::from_micros(u64::from(echo.delay) * WireTime::UNIT_US);
+        // Both clocks round down; a round trip of zero would make the path look free.
+        let rtt = there_and_back.saturating_sub(held).max(Duration::from_micros(WireTime::UNIT_US));
+        self.round_trip(now, rtt)
+    }
+
+    fn round_trip(&mut self, now: Timestamp, rtt: Duration) -> bool {
+        let rtt_us = rtt.as_micros() as u64;
+        let first = self.smoothed_us.is_none();
+        // RFC 6298 section 2.
+        self.smoothed_us = Some(self.smoothed_us.map_or(rtt_us, |smoothed| (7 * smoothed + rtt_us) / 8));
+        self.samples += 1;
+        if now.since(self.rtt_min_since) > RTT_MIN_WINDOW {
+            self.rtt_min_since = now;
+            self.rtt_min = [None, self.rtt_min[0]];
+        }
+        self.rtt_min[0] = Some(self.rtt_min[0].map_or(rtt, |least| least.min(rtt)));
+        first
+    }
+
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.smoothed_us.map(Duration::from_micros)
+    }
+
+    pub(crate) fn rtt_min(&self) -> Option<Duration> {
+        self.rtt_min.into_iter().flatten().min()
+    }
+
+    pub(crate) fn jitter(&self) -> Duration {
+        self.jitter
+    }
+
+    pub(crate) fn loss_ppm(&self) -> u32 {
+        self.newest.map_or(0, |(expected, received)| self.loss.ppm(expected, received))
+    }
+
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples
+    }
+}
+
+/// Running totals of expected and received datagrams, kept for [`LOSS_WINDOW`]. Totals instead of events: a datagram
+/// that comes late is no loss, and a lost report loses nothing.
+#[derive(Debug)]
+struct LossWindow {
+    samples: VecDeque<(Timestamp, u32, u32)>,
+}
+
+impl LossWindow {
+    fn new() -> LossWindow {
+        LossWindow { samples: VecDeque::from([(Timestamp::ZERO, 0, 0)]) }
+    }
+
+    fn sample(&mut self, now: Timestamp, expected: u32, received: u32) {
+        if self.samples.back().is_some_and(|(at, _, _)| now.since(*at) < LOSS_SAMPLE_EVERY) {
+            return;
+        }
+        while self.samples.len() > 1
+            && self.samples.get(1).is_some_and(|(at, _, _)| now.since(*at) > LOSS_WINDOW)
+        {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((now, expected, received));
+    }
+
+    fn ppm(&self, expected: u32, received: u32) -> u32 {
+        let Some((_, expected_before, received_before)) = self.samples.front() else { return 0 };
+        let expected = u64::from(expected.wrapping_sub(*expected_before));
+        let received = u64::from(received.wrapping_sub(*received_before));
+        (expected.saturating_sub(received) * 1_000_000).checked_div(expected).unwrap_or(0) as u32
+    }
+}
+
+/// Bytes per second, from one reading of a total to the next. Readings in quick succession count as one.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    at: Timestamp,
+    total: u64,
+    per_second: u64,
+}
+
+impl Rate {
+    pub(crate) fn new(now: Timestamp) -> Rate {
+        Rate { at: now, total: 0, per_second: 0 }
+    }
+
+    pub(crate) fn read(&mut self, now: Timestamp, total: u64) {
+        let micros = now.since(self.at).as_micros() as u64;
+        if micros >= RATE_WINDOW_US {
+            self.per_second = (total - self.total).saturating_mul(1_000_000) / micros;
+            (self.at, self.total) = (now, total);
+        }
+    }
+
+    pub(crate) fn per_second(&self) -> u64 {
+        self.per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_micros(ms * 1000)
+    }
+
+    #[test]
+    fn a_heartbeat_gives_the_round_trip_without_the_time_it_was_held() {
+        let mut there = Reception::new();
+        let mut here = Feedback::new(at(0));
+        there.datagram(at(1020), PacketNumber(0), at(5).wire());
+        let heartbeat = there.heartbeat(at(1050), false);
+        assert!(here.heartbeat(at(60), &heartbeat), "the first round trip");
+        assert_eq!(here.rtt(), Some(Duration::from_millis(25)));
+        assert_eq!(here.rtt_min(), Some(Duration::from_millis(25)));
+    }
+
+    #[test]
+    fn loss_of_both_directions_is_counted_over_ten_seconds() {
+        let mut reception = Reception::new();
+        let mut feedback = Feedback::new(at(0));
+        let mut number = 0;
+        for ms in 0..30_000 {
+            number += 1;
+            // Every tenth is lost during the first 15 s.
+            if number % 10 != 0 || ms >= 15_000 {
+                reception.datagram(at(ms), PacketNumber(number - 1), at(ms).wire());
+            }
+            if ms % 33 == 0 {
+                feedback.heartbeat(at(ms), &reception.heartbeat(at(ms), true));
+            }
+            if ms == 14_000 {
+                for loss_ppm in [reception.loss_ppm(), feedback.loss_ppm()] {
+                    assert!(loss_ppm.abs_diff(100_000) < 1_500, "{loss_ppm}");
+                }
+            }
+        }
+        assert_eq!((reception.loss_ppm(), feedback.loss_ppm()), (0, 0));
+    }
+
+    #[test]
+    fn reordering_is_no_loss() {
+        let mut reception = Reception::new();
+        for pair in 0..500 {
+            for number in [2 * pair + 1, 2 * pair] {
+                reception.datagram(at(pair), PacketNumber(number), at(pair).wire());
+            }
+        }
+        assert_eq!(reception.loss_ppm(), 0);
+    }
+
+    #[test]
+    fn jitter_is_the_change_of_spacing() {
+        let mut reception = Reception::new();
+        for i in 0..1000 {
+            let late = if i % 2 == 0 { 0 } else { 4 };
+            reception.datagram(at(20 * i + late), PacketNumber(i), at(20 * i).wire());
+        }
+        let jitter_us = reception.jitter().as_micros();
+        assert!((3_900..=4_000).contains(&jitter_us), "{jitter_us}");
+    }
+}

@@ -1,0 +1,412 @@
+//! The relay core: what a relay knows, and how it is driven. What it does with datagrams is in `forward`, with SFUs in
+//! `clients`, with the controller in `control`.
+
+use crate::clients::{ClientSide, Publication, Subscription};
+use crate::keyframes::KeyframeGates;
+use crate::link::{Link, LinkChange};
+use crate::streams::StreamTable;
+use crate::table::Tables;
+use crate::timers::Timers;
+use crate::{
+    Counters, Delivery, Endpoint, Input, LinkId, LinkView, Output, Peer, PeerView, RelayCommand, RelayConfig,
+    RelayEvent, StreamView, TablesView, Train,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use wire_format::control::{LinkReport, LinkState, ToController};
+use wire_format::session::Message;
+use wire_format::{NodeIndex, PublicationId, SubscriptionId, Timestamp};
+
+/// Links of a relay, those of SFUs included.
+pub(crate) const LINKS_MAX: usize = 8192;
+/// Outputs that may wait for the driver.
+const OUTPUTS_MAX: usize = 1 << 17;
+/// Distance of link reports to the controller.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Timer {
+    Link(LinkId),
+    Report,
+    Keyframes,
+}
+
+/// The other end of a link and what is kept for it.
+#[derive(Debug)]
+pub(crate) enum Side {
+    Relay { node: NodeIndex },
+    Client(ClientSide),
+}
+
+#[derive(Debug)]
+pub(crate) struct RelayLink {
+    pub(crate) link: Link,
+    pub(crate) side: Side,
+    /// The other end said goodbye.
+    pub(crate) leaving: bool,
+    /// Its queue is listed in `Relay::ready`.
+    ready: bool,
+}
+
+/// A relay, without sockets, keys and clock.
+#[derive(Debug)]
+pub struct Relay {
+    pub(crate) config: RelayConfig,
+    pub(crate) node: Option<NodeIndex>,
+    pub(crate) term: u64,
+    /// A session with the controller stands.
+    pub(crate) controller_up: bool,
+    /// The controller of this session leads, as far as is known.
+    pub(crate) controller_leads: bool,
+    /// By the low 16 bits of the link's id, which no two live links share.
+    pub(crate) links: Vec<Option<RelayLink>>,
+    /// By node index.
+    pub(crate) link_of_node: Vec<Option<LinkId>>,
+    /// Who may be linked to; `None` before the controller said so.
+    pub(crate) neighbours: Option<BTreeSet<NodeIndex>>,
+    pub(crate) tables: Tables,
+    pub(crate) streams: StreamTable,
+    pub(crate) publications: BTreeMap<PublicationId, Publication>,
+    pub(crate) subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    pub(crate) next_registration: u32,
+    pub(crate) keyframes: KeyframeGates,
+    pub(crate) counters: Counters,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) scratch: Vec<(LinkId, NodeIndex)>,
+    pub(crate) scratch_nodes: Vec<NodeIndex>,
+    outputs: VecDeque<Output<RelayEvent>>,
+    ready: Vec<LinkId>,
+}
+
+impl Relay {
+    /// A relay that knows nobody yet.
+    pub fn new(config: RelayConfig) -> Relay {
+        Relay {
+            node: config.hello.node,
+            config,
+            term: 0,
+            controller_up: false,
+            controller_leads: true,
+            links: Vec::new(),
+            link_of_node: Vec::new(),
+            neighbours: None,
+            tables: Tables::new(),
+            streams: StreamTable::new(),
+            publications: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            next_registration: 0,
+            keyframes: KeyframeGates::new(),
+            counters: Counters::default(),
+            timers: Timers::new(),
+            scratch: Vec::new(),
+            scratch_nodes: Vec::new(),
+            outputs: VecDeque::new(),
+            ready: Vec::new(),
+        }
+    }
+
+    /// This relay's index, once the controller has given it.
+    pub fn node(&self) -> Option<NodeIndex> {
+        self.node
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// All links, by id.
+    pub fn link_views(&self) -> Vec<LinkView> {
+        let view = |entry: &RelayLink| LinkView {
+            link: entry.link.id,
+            peer: match &entry.side {
+                Side::Relay { node } => PeerView::Relay { node: *node },
+                Side::Client(client) => client.view(),
+            },
+            stats: entry.link.stats(),
+        };
+        self.links.iter().flatten().map(view).collect()
+    }
+
+    /// The tables held.
+    pub fn tables_view(&self) -> TablesView {
+        TablesView {
+            node: self.node,
+            stamp: self.tables.stamp(),
+            tables: self.tables.held().cloned().collect(),
+        }
+    }
+
+    /// All rows of the stream table.
+    pub fn stream_views(&self) -> Vec<StreamView> {
+        self.streams.views()
+    }
+
+    pub(crate) fn link_mut(&mut self, id: LinkId) -> Option<&mut RelayLink> {
+        self.links.get_mut(slot(id))?.as_mut().filter(|entry| entry.link.id == id)
+    }
+
+    /// The link's queue has something to send.
+    pub(crate) fn mark_ready(&mut self, id: LinkId) {
+        if let Some(entry) = self.links.get_mut(slot(id)).and_then(Option::as_mut)
+            && !std::mem::replace(&mut entry.ready, true)
+        {
+            self.ready.push(id);
+        }
+    }
+
+    pub(crate) fn output(&mut self, output: Output<RelayEvent>) {
+        if self.outputs.len() >= OUTPUTS_MAX {
+            self.counters.drop_output_full += 1;
+            return;
+        }
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn say(&mut self, link: LinkId, message: Message) {
+        self.output(Output::Message { link, message });
+    }
+
+    /// Tells the controller, if one listens; all of it is told again when the next session begins.
+    pub(crate) fn report(&mut self, message: ToController) {
+        if self.controller_up {
+            self.output(Output::Event(RelayEvent::ToController(message)));
+        }
+    }
+
+    fn link_up(&mut self, now: Timestamp, id: LinkId, peer: Peer, max_datagram: u16) {
+        if self.links.iter().flatten().count() >= LINKS_MAX {
+            self.output(Output::Close { link: id, reason: "too many links" });
+            return;
+        }
+        let side = match peer {
+            Peer::Relay { node } => {
+                let known = self.neighbours.as_ref().is_some_and(|known| known.contains(&node));
+                if !known || self.node == Some(node) {
+                    self.output(Output::Close { link: id, reason: "not a neighbour of this relay" });
+                    return;
+                }
+                if let Some(before) = self.link_to(node) {
+                    self.forget_link(now, before);
+                    self.output(Output::Close { link: before, reason: "replaced by a newer link" });
+                }
+                Side::Relay { node }
+            }
+            Peer::Client(rights) => Side::Client(ClientSide::new(rights)),
+            Peer::Upstream => {
+                self.output(Output::Close { link: id, reason: "a relay has no upstream" });
+                return;
+            }
+        };
+        let at = slot(id);
+        if self.links.len() <= at {
+            self.links.resize_with(at + 1, || None);
+        }
+        if let Side::Relay { node } = side {
+            let at = usize::from(node.0);
+            if self.link_of_node.len() <= at {
+                self.link_of_node.resize(at + 1, None);
+            }
+            self.link_of_node[at] = Some(id);
+        }
+        let mut link = Link::new(now, id, max_datagram);
+        if let Side::Relay { node } = side {
+            link.set_routed(now, self.tables.hops().contains(&node));
+        }
+        self.links[at] = Some(RelayLink { link, side, leaving: false, ready: false });
+        self.tick_link(now, id);
+    }
+
+    /// Forgets a link and what depends on it.
+    pub(crate) fn forget_link(&mut self, now: Timestamp, id: LinkId) {
+        if self.link_mut(id).is_none() {
+            return;
+        }
+        let Some(entry) = self.links[slot(id)].take() else { return };
+        self.timers.clear(Timer::Link(id));
+        match entry.side {
+            Side::Relay { node } => {
+                self.link_of_node[usize::from(node.0)] = None;
+                self.report(ToController::Links(vec![absent_link(node)]));
+            }
+            Side::Client(client) => self.forget_client(now, id, client),
+        }
+    }
+
+    pub(crate) fn link_to(&self, node: NodeIndex) -> Option<LinkId> {
+        self.link_of_node.get(usize::from(node.0)).copied().flatten()
+    }
+
+    /// Heartbeat, silence, and the next deadline of a link.
+    fn tick_link(&mut self, now: Timestamp, id: LinkId) {
+        let Some(entry) = self.link_mut(id) else { return };
+        let change = entry.link.tick(now);
+        let next = entry.link.next_tick(now);
+        let waits = !entry.link.queue.is_empty();
+        self.timers.set(Timer::Link(id), next);
+        if waits {
+            self.mark_ready(id);
+        }
+        self.link_changed(now, id, change);
+        if change.hopeless {
+            self.output(Output::Close { link: id, reason: "silent for too long" });
+            self.forget_link(now, id);
+        }
+    }
+
+    /// Passes on what an event changed about a link.
+    pub(crate) fn link_changed(&mut self, now: Timestamp, id: LinkId, change: LinkChange) {
+        if change.state || change.measured {
+            let report = self.link_mut(id).and_then(|entry| entry.report());
+            if let Some(report) = report {
+                self.report(ToController::Links(vec![report]));
+            }
+        }
+        if change.sooner {
+            self.rearm_link(now, id);
+        }
+    }
+
+    /// Reads a link's next deadline again.
+    pub(crate) fn rearm_link(&mut self, now: Timestamp, id: LinkId) {
+        if let Some(next) = self.link_mut(id).map(|entry| entry.link.next_tick(now)) {
+            self.timers.set(Timer::Link(id), next);
+        }
+    }
+
+    /// One report for every link to a relay.
+    pub(crate) fn link_reports(&self) -> Vec<LinkReport> {
+        self.links.iter().flatten().filter_map(RelayLink::report).collect()
+    }
+
+    fn report_links(&mut self, now: Timestamp) {
+        for entry in self.links.iter_mut().flatten() {
+            entry.link.read_rates(now);
+        }
+        let reports = self.link_reports();
+        if !reports.is_empty() {
+            self.report(ToController::Links(reports));
+        }
+        self.timers.set(Timer::Report, now + REPORT_EVERY);
+    }
+
+    fn timeout(&mut self, now: Timestamp) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Link(id) => self.tick_link(now, id),
+                Timer::Report => self.report_links(now),
+                Timer::Keyframes => self.keyframes_due(now),
+            }
+        }
+    }
+}
+
+impl RelayLink {
+    /// What the controller is to know; `None` for SFUs.
+    pub(crate) fn report(&self) -> Option<LinkReport> {
+        let Side::Relay { node } = self.side else { return None };
+        let stats = self.link.stats();
+        Some(LinkReport {
+            neighbour: node,
+            state: if self.leaving { LinkState::Down } else { stats.state },
+            rtt: stats.rtt,
+            rtt_min: stats.rtt_min,
+            jitter_in: stats.jitter_in,
+            jitter_out: stats.jitter_out,
+            loss_out_ppm: stats.loss_out_ppm,
+            loss_in_ppm: stats.loss_in_ppm,
+            rate_out: stats.rate_out,
+            rate_in: stats.rate_in,
+            samples: stats.samples,
+        })
+    }
+}
+
+fn absent_link(neighbour: NodeIndex) -> LinkReport {
+    LinkReport {
+        neighbour,
+        state: LinkState::Down,
+        rtt: None,
+        rtt_min: None,
+        jitter_in: Duration::ZERO,
+        jitter_out: Duration::ZERO,
+        loss_out_ppm: 0,
+        loss_in_ppm: 0,
+        rate_out: 0,
+        rate_in: 0,
+        samples: 0,
+    }
+}
+
+fn slot(id: LinkId) -> usize {
+    (id.0 & 0xFFFF) as usize
+}
+
+impl Endpoint for Relay {
+    type Command = RelayCommand;
+    type Event = RelayEvent;
+
+    fn handle_input(&mut self, now: Timestamp, arena: &[u8], input: Input<'_, RelayCommand>) {
+        match input {
+            Input::LinkUp { link, peer, max_datagram } => self.link_up(now, link, peer, max_datagram),
+            Input::LinkDown { link } => self.forget_link(now, link),
+            Input::Datagrams(batch) => {
+                for received in batch {
+                    self.datagram(now, arena, received);
+                }
+            }
+            // Plain RTP registrations will come this way; until then a relay has no media of its own.
+            Input::Local(batch) => self.counters.drop_unknown_handle += batch.len() as u64,
+            Input::Message { link, message } => self.message(now, link, message),
+            Input::Command(RelayCommand::ControllerUp) => self.controller_connected(now),
+            Input::Command(RelayCommand::ControllerDown) => self.controller_up = false,
+            Input::Command(RelayCommand::Controller(message)) => self.controller_says(now, message),
+            Input::Command(RelayCommand::Shutdown) => self.shut_down(),
+            Input::Timeout => self.timeout(now),
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Timestamp, arena: &[u8], train: &mut Train) -> Option<LinkId> {
+        while let Some(id) = self.ready.last().copied() {
+            train.clear();
+            let done = match self.links.get_mut(slot(id)).and_then(Option::as_mut) {
+                Some(entry) if entry.link.id == id => {
+                    let done = entry.link.pack(now, arena, train);
+                    entry.ready = !done;
+                    done
+                }
+                Some(_) | None => true,
+            };
+            if done {
+                self.ready.pop();
+            }
+            if !train.is_empty() {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn poll_delivery(&mut self) -> Option<Delivery> {
+        None
+    }
+
+    fn poll_output(&mut self) -> Option<Output<RelayEvent>> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+}
+
+impl Relay {
+    /// Says goodbye to everyone.
+    fn shut_down(&mut self) {
+        self.report(ToController::Goodbye);
+        let links: Vec<_> = self.links.iter().flatten().map(|entry| entry.link.id).collect();
+        for link in links {
+            self.say(link, Message::Goodbye);
+        }
+    }
+}
