@@ -178,10 +178,7 @@ impl Relay {
     /// Splits the destinations by next hop and queues one copy for each; delivers here if this relay is one of them.
     /// `stamped_here`: the frame starts its way at this relay.
     fn forward(&mut self, now: Timestamp, mut header: MediaHeader, packet: Range<usize>, stamped_here: bool) {
-        let Some((table, known)) = self.tables.of_frame(header.epoch) else {
-            self.counters.drop_no_route += 1;
-            return;
-        };
+        let table = self.tables.of_frame(header.epoch);
         let me = self.node;
         let mut hops = std::mem::take(&mut self.scratch);
         hops.clear();
@@ -192,7 +189,7 @@ impl Relay {
                 here = true;
                 continue;
             }
-            let hop = table.next_hop(header.plane, destination);
+            let hop = table.and_then(|(table, _)| table.next_hop(header.plane, destination));
             match hop.and_then(|hop| self.link_of_node.get(usize::from(hop.0)).copied().flatten()) {
                 Some(link) => hops.push((link, destination)),
                 None => unreachable += 1,
@@ -203,7 +200,7 @@ impl Relay {
             if header.hop_limit == 0 {
                 self.counters.drop_hop_limit += 1;
             } else {
-                if !known {
+                if table.is_some_and(|(_, known)| !known) {
                     self.counters.media_epoch_unknown += 1;
                     header.marked = true;
                 }

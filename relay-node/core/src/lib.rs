@@ -1,4 +1,26 @@
-//! A relay, and an SFU's end of a link, as sans-IO cores.
+//! A relay, and an SFU's end of a link, as sans-IO cores: bytes, messages and time go in; datagrams, messages and
+//! deadlines come out. The same code runs under a port's worker thread and under the simulator.
+//!
+//! # What a packet meets
+//!
+//! An SFU's [`Client`] numbers the packet and sends it under the handle that its relay granted. The ingress [`Relay`]
+//! looks the stream up once, hands the packet to its own subscribers, and stamps the header that carries it from then
+//! on: stream, sequence, slack, epoch, and the set of relays still to reach. Every relay splits that set by next hop and
+//! sends one copy per link, so transit relays know nothing about streams and a push of tables repairs all of them at
+//! once. At an egress the packet is judged against the stream's duplicate window before it is delivered.
+//!
+//! Nothing on that way allocates, once the queues have grown to their working size: packets stay in the driver's arena
+//! until they are copied into the train that leaves, and a frame's head is built on the stack.
+//!
+//! # Why it may be trusted
+//!
+//! - A frame that exceeds its hop limit is dropped, so tables that disagree cost bandwidth for a moment, never forever.
+//! - A link is judged by authenticated datagrams alone. Silence makes it suspect, then down; whoever dials starts anew.
+//! - What the controller pushes is state: it replaces what was there. Without a controller the last state stays, and a
+//!   subscription at a relay that already has the stream is served.
+//! - Every queue and table has a bound, and every drop has a counter.
+//!
+//! [`Endpoint`] states the contract, once, as numbered laws.
 
 mod api;
 mod client;

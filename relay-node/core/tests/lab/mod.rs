@@ -1,0 +1,384 @@
+//! A few cores on a table: datagrams and messages cross at once, the test is the controller, time moves when told.
+#![allow(dead_code, reason = "each test file uses a part of the laboratory")]
+
+use relay_core::{
+    Client, ClientCommand, ClientConfig, ClientEvent, ClientRights, Delivery, Endpoint, Input, LinkId,
+    Outgoing, Output, Peer, Received, Relay, RelayCommand, RelayConfig, RelayEvent, Train,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToController, ToRelay, Welcome};
+use wire_format::session::Message;
+use wire_format::{
+    Epoch, FrameKind, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, RoomId, RouteTable, StreamId,
+    StreamKey, SubscriptionId, Timestamp, UserId, frames,
+};
+
+pub enum Core {
+    Relay(Box<Relay>),
+    Client(Box<Client>),
+}
+
+struct Datagram {
+    to: usize,
+    link: LinkId,
+    number: PacketNumber,
+    plain: Vec<u8>,
+}
+
+/// What crossed a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Crossing {
+    pub from: usize,
+    pub to: usize,
+    pub kind: FrameKind,
+    pub body: Vec<u8>,
+}
+
+pub struct Lab {
+    pub now: Timestamp,
+    pub cores: Vec<Core>,
+    /// (core, its link) to (other core, its link).
+    wires: BTreeMap<(usize, LinkId), (usize, LinkId)>,
+    pub cut: BTreeSet<(usize, usize)>,
+    next_link: u32,
+    datagrams: VecDeque<Datagram>,
+    messages: VecDeque<(usize, LinkId, Message)>,
+    pub crossings: Vec<Crossing>,
+    pub delivered: Vec<(usize, Delivery, Vec<u8>)>,
+    pub client_events: Vec<(usize, ClientEvent)>,
+    pub reports: Vec<(usize, ToController)>,
+    pub closed: Vec<(usize, LinkId, &'static str)>,
+}
+
+impl Lab {
+    /// `relays` relays with indices 0.., each the neighbour of each other, none linked.
+    pub fn new(relays: u16) -> Lab {
+        let mut lab = Lab {
+            now: Timestamp::from_micros(1_000_000),
+            cores: Vec::new(),
+            wires: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            next_link: 0,
+            datagrams: VecDeque::new(),
+            messages: VecDeque::new(),
+            crossings: Vec::new(),
+            delivered: Vec::new(),
+            client_events: Vec::new(),
+            reports: Vec::new(),
+            closed: Vec::new(),
+        };
+        for node in 0..relays {
+            lab.cores.push(Core::Relay(Box::new(Relay::new(RelayConfig { hello: hello(node), seed: 1 }))));
+            lab.relay(node, RelayCommand::ControllerUp);
+            lab.push(node, ToRelay::Welcome(Welcome { node: NodeIndex(node), term: 1 }));
+            let neighbours = (0..relays).filter(|other| *other != node).map(|other| Neighbour {
+                node: NodeIndex(other),
+                name: format!("r{other}"),
+                addresses: Vec::new(),
+            });
+            lab.push(node, ToRelay::Neighbours(neighbours.collect()));
+        }
+        lab
+    }
+
+    pub fn client(&mut self, at: u16) -> usize {
+        let rights = ClientRights {
+            subject: "sfu".into(),
+            namespace: "demo".into(),
+            room_pattern: "*".into(),
+            publish: true,
+            subscribe: true,
+        };
+        self.client_with(at, rights)
+    }
+
+    pub fn client_with(&mut self, at: u16, rights: ClientRights) -> usize {
+        self.cores.push(Core::Client(Box::new(Client::new(ClientConfig { seed: 1 }))));
+        let client = self.cores.len() - 1;
+        self.wire(client, Peer::Upstream, usize::from(at), Peer::Client(rights));
+        client
+    }
+
+    /// Links two relays.
+    pub fn link(&mut self, a: u16, b: u16) {
+        let peer = |node| Peer::Relay { node: NodeIndex(node) };
+        self.wire(usize::from(a), peer(b), usize::from(b), peer(a));
+    }
+
+    fn wire(&mut self, a: usize, at_a: Peer, b: usize, at_b: Peer) {
+        let (link_a, link_b) = (LinkId(self.next_link), LinkId(self.next_link + 1));
+        self.next_link += 2;
+        self.wires.insert((a, link_a), (b, link_b));
+        self.wires.insert((b, link_b), (a, link_a));
+        for (core, link, peer) in [(a, link_a, at_a), (b, link_b, at_b)] {
+            match &mut self.cores[core] {
+                Core::Relay(relay) => {
+                    relay.handle_input(self.now, &[], Input::LinkUp { link, peer, max_datagram: 1452 })
+                }
+                Core::Client(client) => {
+                    client.handle_input(self.now, &[], Input::LinkUp { link, peer, max_datagram: 1452 });
+                }
+            }
+            self.drain(core, &[]);
+        }
+        self.settle();
+    }
+
+    /// A command to a relay, drained.
+    pub fn relay(&mut self, node: u16, command: RelayCommand) {
+        let core = usize::from(node);
+        let (now, relay) = self.relay_mut(node);
+        relay.handle_input(now, &[], Input::Command(command));
+        self.drain(core, &[]);
+        self.settle();
+    }
+
+    pub fn push(&mut self, node: u16, message: ToRelay) {
+        self.relay(node, RelayCommand::Controller(message));
+    }
+
+    pub fn ask(&mut self, client: usize, command: ClientCommand) {
+        let now = self.now;
+        let Core::Client(core) = &mut self.cores[client] else { panic!("core {client} is a client") };
+        core.handle_input(now, &[], Input::Command(command));
+        self.drain(client, &[]);
+        self.settle();
+    }
+
+    pub fn relay_mut(&mut self, node: u16) -> (Timestamp, &mut Relay) {
+        match &mut self.cores[usize::from(node)] {
+            Core::Relay(relay) => (self.now, relay),
+            Core::Client(_) => panic!("core {node} is a relay"),
+        }
+    }
+
+    /// Client sends packets of a publication.
+    pub fn send(&mut self, client: usize, publication: u32, packets: &[&[u8]]) {
+        let arena = packets.concat();
+        let mut start = 0;
+        let outgoing: Vec<_> = packets
+            .iter()
+            .map(|packet| {
+                start += packet.len();
+                Outgoing { publication, range: start - packet.len()..start, rtcp: false }
+            })
+            .collect();
+        let Core::Client(core) = &mut self.cores[client] else { panic!("core {client} is a client") };
+        core.handle_input(self.now, &arena, Input::Local(&outgoing));
+        self.drain(client, &arena);
+        self.settle();
+    }
+
+    /// Hands bytes to a relay as if its neighbour had sealed them.
+    pub fn inject(&mut self, to: usize, link: LinkId, number: u64, plain: Vec<u8>) {
+        self.datagrams.push_back(Datagram { to, link, number: PacketNumber(number), plain });
+        self.settle();
+    }
+
+    /// The link at `a` towards `b`.
+    pub fn link_id(&self, a: usize, b: usize) -> LinkId {
+        self.wires
+            .iter()
+            .find(|((at, _), (other, _))| *at == a && *other == b)
+            .map(|((_, link), _)| *link)
+            .expect("linked")
+    }
+
+    /// Moves time, timers first.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let deadline = |core: &Core| match core {
+                Core::Relay(relay) => relay.poll_timeout(),
+                Core::Client(client) => client.poll_timeout(),
+            };
+            let next = (0..self.cores.len()).filter_map(|i| Some((deadline(&self.cores[i])?, i))).min();
+            let Some((at, core)) = next.filter(|(at, _)| *at <= end) else { break };
+            self.now = self.now.max(at);
+            match &mut self.cores[core] {
+                Core::Relay(relay) => relay.handle_input(self.now, &[], Input::Timeout),
+                Core::Client(client) => client.handle_input(self.now, &[], Input::Timeout),
+            }
+            self.drain(core, &[]);
+            assert!(deadline(&self.cores[core]).is_none_or(|next| next > self.now), "law 3");
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn settle(&mut self) {
+        loop {
+            if let Some((to, link, message)) = self.messages.pop_front() {
+                match &mut self.cores[to] {
+                    Core::Relay(relay) => relay.handle_input(self.now, &[], Input::Message { link, message }),
+                    Core::Client(client) => {
+                        client.handle_input(self.now, &[], Input::Message { link, message })
+                    }
+                }
+                self.drain(to, &[]);
+            } else if let Some(Datagram { to, link, number, plain }) = self.datagrams.pop_front() {
+                let batch = [Received { link, number, range: 0..plain.len() }];
+                match &mut self.cores[to] {
+                    Core::Relay(relay) => relay.handle_input(self.now, &plain, Input::Datagrams(&batch)),
+                    Core::Client(client) => client.handle_input(self.now, &plain, Input::Datagrams(&batch)),
+                }
+                self.drain(to, &plain);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn drain(&mut self, at: usize, arena: &[u8]) {
+        let mut train = Train::new();
+        loop {
+            let link = match &mut self.cores[at] {
+                Core::Relay(relay) => relay.poll_transmit(self.now, arena, &mut train),
+                Core::Client(client) => client.poll_transmit(self.now, arena, &mut train),
+            };
+            let Some(link) = link else { break };
+            let Some((to, link)) = self.wires.get(&(at, link)).copied() else { continue };
+            for slot in train.slots() {
+                let plain = train.bytes()[slot.plain()].to_vec();
+                for frame in frames(&plain) {
+                    let frame = frame.expect("cores write well-formed frames");
+                    let body = plain[frame.body].to_vec();
+                    self.crossings.push(Crossing { from: at, to, kind: frame.kind, body });
+                }
+                if !self.cut.contains(&(at, to)) {
+                    self.datagrams.push_back(Datagram { to, link, number: slot.number, plain });
+                }
+            }
+        }
+        match &mut self.cores[at] {
+            Core::Relay(relay) => {
+                assert!(relay.poll_delivery().is_none(), "a relay delivers nothing itself");
+                while let Some(output) = relay.poll_output() {
+                    match output {
+                        Output::Message { link, message } => {
+                            if let Some((to, link)) = self.wires.get(&(at, link)) {
+                                self.messages.push_back((*to, *link, message));
+                            }
+                        }
+                        Output::Close { link, reason } => self.closed.push((at, link, reason)),
+                        Output::Event(RelayEvent::ToController(message)) => self.reports.push((at, message)),
+                    }
+                }
+            }
+            Core::Client(client) => {
+                while let Some(delivery) = client.poll_delivery() {
+                    let packet = arena[delivery.range.clone()].to_vec();
+                    self.delivered.push((at, delivery, packet));
+                }
+                while let Some(output) = client.poll_output() {
+                    match output {
+                        Output::Message { link, message } => {
+                            let (to, link) = self.wires[&(at, link)];
+                            self.messages.push_back((to, link, message));
+                        }
+                        Output::Close { link, reason } => self.closed.push((at, link, reason)),
+                        Output::Event(event) => self.client_events.push((at, event)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes video of user "alice" at a client of relay `ingress`; returns the client.
+    pub fn publisher(&mut self, ingress: u16) -> usize {
+        let client = self.client(ingress);
+        self.ask(client, publish(1));
+        let publication = self
+            .reports
+            .iter()
+            .rev()
+            .find_map(|(_, report)| match report {
+                ToController::Published(report) => Some(report.publication),
+                _ => None,
+            })
+            .expect("the publication was reported");
+        self.push(
+            ingress,
+            ToRelay::PublicationGranted { publication, key: KEY, incarnation: Incarnation(1) },
+        );
+        client
+    }
+
+    /// Subscribes a new client of relay `egress` to everything; returns it and the subscription's id.
+    pub fn subscriber(&mut self, egress: u16) -> (usize, SubscriptionId) {
+        let client = self.client(egress);
+        self.ask(
+            client,
+            ClientCommand::Subscribe { request: 1, room: "room".into(), user: None, stream: None },
+        );
+        let subscription = self
+            .reports
+            .iter()
+            .rev()
+            .find_map(|(_, report)| match report {
+                ToController::Subscribed(report) => Some(report.subscription),
+                _ => None,
+            })
+            .expect("the subscription was reported");
+        (client, subscription)
+    }
+
+    /// Media frames that crossed, as (from, to).
+    pub fn media_crossings(&self) -> Vec<(usize, usize)> {
+        self.crossings.iter().filter(|c| c.kind == FrameKind::Media).map(|c| (c.from, c.to)).collect()
+    }
+}
+
+pub const KEY: StreamKey = StreamKey { room: RoomId(1), user: UserId(2), stream: StreamId(3) };
+
+pub fn publish(request: u32) -> ClientCommand {
+    ClientCommand::Publish {
+        request,
+        room: "room".into(),
+        user: "alice".into(),
+        stream: "video".into(),
+        kind: MediaKind::Video,
+        budget: None,
+    }
+}
+
+pub fn entry(ingress: u16, subscriptions: Vec<SubscriptionId>, destinations: &[u16]) -> StreamEntry {
+    StreamEntry {
+        key: KEY,
+        name: StreamName {
+            namespace: "demo".into(),
+            room: "room".into(),
+            user: "alice".into(),
+            stream: "video".into(),
+        },
+        kind: MediaKind::Video,
+        incarnation: Incarnation(1),
+        ingress: NodeIndex(ingress),
+        subscriptions,
+        destinations: destinations.iter().copied().map(NodeIndex).collect(),
+        revision: 1,
+    }
+}
+
+/// A table of primary routes: (destination, next hop).
+pub fn table(epoch: u32, rows: &[(u16, u16)]) -> ToRelay {
+    let next_hops =
+        rows.iter().map(|(to, hop)| ((Plane::PRIMARY, NodeIndex(*to)), NodeIndex(*hop))).collect();
+    ToRelay::Table(RouteTable { epoch: Epoch(epoch), next_hops })
+}
+
+fn hello(node: u16) -> RelayHello {
+    RelayHello {
+        name: format!("r{node}"),
+        node: None,
+        region: "test".into(),
+        isp: String::new(),
+        tags: Vec::new(),
+        addresses: Vec::new(),
+        version: "test".into(),
+        wire_versions: (1, 1),
+        epoch: None,
+        streams: Vec::new(),
+    }
+}
