@@ -97,9 +97,9 @@ fn rights_are_checked_and_the_refusal_says_why() {
     };
     let client = lab.client_with(0, rights);
     lab.ask(client, publish(1));
-    let refused = lab.client_events.iter().find_map(|(_, event)| match event {
-        ClientEvent::Refused { request: 1, code, reason } => Some((*code, reason.clone())),
-        _ => None,
+    let refused = lab.client_events.iter().find_map(|(_, event)| {
+        let ClientEvent::Refused { request: 1, code, reason } = event else { return None };
+        Some((*code, reason.clone()))
     });
     let (code, reason) = refused.expect("refused");
     assert_eq!(code, RefusalCode::Rights);

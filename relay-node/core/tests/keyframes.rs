@@ -32,9 +32,9 @@ fn requests_of_many_subscribers_reach_the_publisher_as_one_a_second() {
         let handle = lab
             .client_events
             .iter()
-            .find_map(|(at, event)| match event {
-                ClientEvent::Announced { handle, .. } if *at == client => Some(*handle),
-                _ => None,
+            .find_map(|(at, event)| {
+                let ClientEvent::Announced { handle, .. } = event else { return None };
+                (*at == client).then_some(*handle)
             })
             .expect("announced");
         lab.ask(client, ClientCommand::RequestKeyframe { handle });

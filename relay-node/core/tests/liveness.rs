@@ -12,9 +12,9 @@ fn states(lab: &mut Lab, from: usize) -> Vec<LinkState> {
     reports
         .into_iter()
         .filter(|(at, _)| *at == from)
-        .filter_map(|(_, report)| match report {
-            ToController::Links(links) => links.into_iter().find(|link| link.neighbour == NodeIndex(1)),
-            _ => None,
+        .filter_map(|(_, report)| {
+            let ToController::Links(links) = report else { return None };
+            links.into_iter().find(|link| link.neighbour == NodeIndex(1))
         })
         .map(|link| link.state)
         .collect()

@@ -293,9 +293,8 @@ impl Lab {
             .reports
             .iter()
             .rev()
-            .find_map(|(_, report)| match report {
-                ToController::Published(report) => Some(report.publication),
-                _ => None,
+            .find_map(|(_, report)| {
+                if let ToController::Published(report) = report { Some(report.publication) } else { None }
             })
             .expect("the publication was reported");
         self.push(
@@ -316,9 +315,8 @@ impl Lab {
             .reports
             .iter()
             .rev()
-            .find_map(|(_, report)| match report {
-                ToController::Subscribed(report) => Some(report.subscription),
-                _ => None,
+            .find_map(|(_, report)| {
+                if let ToController::Subscribed(report) = report { Some(report.subscription) } else { None }
             })
             .expect("the subscription was reported");
         (client, subscription)
