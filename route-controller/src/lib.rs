@@ -1,8 +1,38 @@
-//! The route controller process.
+//! The route controller process, as a library: `relayctl dev` and tests run it within themselves.
+//!
+//! [`Controller::start`] opens the store, begins a new term and serves relays (gRPC, TLS) and operators (HTTP). One event
+//! loop with a thread of its own drives the sans-IO core from `route-core` and owns the store and all sessions, so that
+//! what the core wants remembered is on disk before anything that depends on it leaves the process. Everything around
+//! the loop is plain async that sends it requests over a bounded queue. If the store cannot be written, the process ends
+//! rather than say what it would forget; relays keep forwarding on their last tables meanwhile.
+//!
+//! The controller is the overlay's certificate authority. At the first start it makes a root and a key that signs SFUs'
+//! tokens. Both private keys lie in the store encrypted under a key file of their own. A relay joins with a one-time
+//! token that carries the root's hash, so that it need trust nothing else; from then on its certificate says who it is.
+//!
+//! What is known about streams and links is not stored: relays report it again whenever they connect.
 
+mod admin;
+mod ca;
+mod clock;
+mod config;
+mod controller;
+mod engine;
+mod grpc;
+mod operations;
+mod refusal;
 mod rows;
+mod store;
+mod telemetry;
+mod tls;
+mod tokens;
+mod vault;
 
+pub use config::{Config, Settings};
+pub use controller::Controller;
+pub use operations::Operations;
+pub use refusal::{Refusal, RefusalKind};
 pub use rows::{
-    ErrorAnswer, JoinTokenAnswer, JoinTokenRequest, LinkRow, NodeRow, RouteRow, StreamRow, TokenAnswer,
-    TokenRequest,
+    ErrorAnswer, JoinTokenAnswer, JoinTokenRequest, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow,
+    TokenAnswer, TokenKeyRow, TokenRequest,
 };

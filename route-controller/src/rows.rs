@@ -1,10 +1,13 @@
 //! Rows of the admin API, as JSON writes them. `relayctl` reads the same types.
 
+use crate::refusal::Refusal;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use route_core::{LinkView, NodeState, NodeView, RouteView, StreamView};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use wire_format::MediaKind;
-use wire_format::control::LinkState;
+use wire_format::control::{LinkState, TokenKey};
 
 /// A relay, in `GET /v1/nodes`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -147,6 +150,8 @@ pub struct TokenAnswer {
     pub token: String,
     /// When it ends, seconds since 1970.
     pub expires_unix_s: u64,
+    /// SHA-256 of the overlay's CA certificate, hexadecimal: whoever gets the token also needs this to know its relay.
+    pub ca_sha256: String,
 }
 
 /// What `POST /v1/join-tokens` takes.
@@ -176,6 +181,58 @@ pub struct JoinTokenAnswer {
     pub ca_sha256: String,
     /// When it ends, seconds since 1970.
     pub expires_unix_s: u64,
+}
+
+/// What `GET /v1/routes` may ask for. What is absent is not restricted; without an epoch, the newest in use is shown.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoutesQuery {
+    /// Only the table of this relay.
+    pub node: Option<String>,
+    /// Only routes to this relay.
+    pub destination: Option<String>,
+    /// Only this plane.
+    pub plane: Option<u8>,
+    /// Only this epoch.
+    pub epoch: Option<u32>,
+}
+
+/// A public key that tokens are checked with, in `/v1/token-keys`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenKeyRow {
+    /// `kid` of the tokens it signs.
+    pub id: String,
+    /// Ed25519 public key, base64url without padding.
+    pub public_key: String,
+    /// The only namespace it may grant; absent for all.
+    #[serde(default)]
+    pub namespace: Option<String>,
+}
+
+impl From<TokenKey> for TokenKeyRow {
+    fn from(key: TokenKey) -> TokenKeyRow {
+        TokenKeyRow {
+            id: key.id,
+            public_key: URL_SAFE_NO_PAD.encode(key.public_key),
+            namespace: key.namespace,
+        }
+    }
+}
+
+impl TryFrom<TokenKeyRow> for TokenKey {
+    type Error = Refusal;
+
+    fn try_from(row: TokenKeyRow) -> Result<TokenKey, Refusal> {
+        let bytes = URL_SAFE_NO_PAD.decode(&row.public_key).ok();
+        let Some(public_key) = bytes.and_then(|bytes| bytes.try_into().ok()) else {
+            return Err(Refusal::invalid(
+                format!("{:?} is no Ed25519 public key", row.public_key),
+                "give its 32 bytes in base64url without padding: the `x` of a JWK",
+            ));
+        };
+        Ok(TokenKey { id: row.id, public_key, namespace: row.namespace })
+    }
 }
 
 /// What every refusal of an HTTP API answers.

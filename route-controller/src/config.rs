@@ -1,0 +1,259 @@
+//! Settings, from a file and flags, and what they mean.
+
+use anyhow::Context as _;
+use control_proto::cli::{ConfigError, LogFormat};
+use serde::{Deserialize, Serialize};
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Shortest bearer token accepted: 16 bytes in hexadecimal or base64 are far longer.
+const BEARER_BYTES_MIN: usize = 16;
+/// Largest token file read.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Most addresses advertised.
+const ADVERTISE_MAX: usize = control_proto::limits::CONTROLLERS;
+const GRPC_PORT: u16 = 4710;
+const ADMIN_PORT: u16 = 4711;
+const STATE_DIR: &str = "/var/lib/cascade/route-controller";
+const KEY_FILE: &str = "ca.key-encryption";
+
+/// Every setting; each is a key of the configuration file and a flag.
+#[derive(clap::Args, Serialize, Deserialize, Default, Clone, Debug)]
+#[serde(default)]
+pub struct Settings {
+    /// Directory of the store, its key and the CA's certificate [default: /var/lib/cascade/route-controller].
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where relays connect (gRPC over TLS) [default: every address, port 4710].
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// By which names or addresses relays reach this controller; written into join tokens. May be repeated
+    /// [default: `listen`, if that is one address].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Vec<String>,
+    /// Where the admin API listens [default: 127.0.0.1:4711]. Beyond loopback it speaks TLS and needs
+    /// `admin_token_file`.
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin_listen: Option<SocketAddr>,
+    /// File with the bearer token that the admin API asks for.
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// File with the key under which private keys are encrypted in the store, 32 bytes; made at the first start
+    /// [default: ca.key-encryption in `state_dir`].
+    #[arg(long, value_name = "FILE")]
+    pub key_encryption_file: Option<PathBuf>,
+    /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or by module [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines look [default: text].
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Settings that make sense.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) state_dir: PathBuf,
+    /// `None`: every address of both families, or of IPv4 where there is no IPv6.
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) advertise: Vec<String>,
+    pub(crate) admin_listen: SocketAddr,
+    pub(crate) bearer: Option<String>,
+    pub(crate) key_file: PathBuf,
+    pub(crate) cost: route_core::CostConfig,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Config { state_dir, listen, advertise, admin_listen, bearer, key_file, cost } = self;
+        f.debug_struct("Config")
+            .field("state_dir", state_dir)
+            .field("listen", listen)
+            .field("advertise", advertise)
+            .field("admin_listen", admin_listen)
+            .field("bearer", &bearer.as_ref().map(|_| ".."))
+            .field("key_file", key_file)
+            .field("cost", cost)
+            .finish()
+    }
+}
+
+impl Config {
+    /// A controller on loopback, on ports that the system chooses, for tests and programs that run an overlay within
+    /// themselves.
+    pub fn local(state_dir: impl Into<PathBuf>) -> Config {
+        let state_dir = state_dir.into();
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Config {
+            key_file: state_dir.join(KEY_FILE),
+            state_dir,
+            listen: Some(any_port),
+            advertise: Vec::new(),
+            admin_listen: any_port,
+            bearer: None,
+            cost: route_core::CostConfig::default(),
+        }
+    }
+
+    /// The same with other prices of links.
+    #[must_use]
+    pub fn with_cost(self, cost: route_core::CostConfig) -> Config {
+        Config { cost, ..self }
+    }
+
+    /// What the settings mean.
+    ///
+    /// # Errors
+    /// If one of them cannot be used.
+    pub fn from_settings(settings: Settings) -> anyhow::Result<Config> {
+        let state_dir = settings.state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR));
+        if settings.advertise.len() > ADVERTISE_MAX {
+            let problem = format!("name at most {ADVERTISE_MAX}");
+            return Err(ConfigError::value("advertise", settings.advertise.len(), problem).into());
+        }
+        for address in &settings.advertise {
+            host(address)?;
+        }
+        let admin_listen =
+            settings.admin_listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)));
+        let bearer = settings.admin_token_file.as_deref().map(read_bearer).transpose()?;
+        if !admin_listen.ip().is_loopback() && bearer.is_none() {
+            return Err(ConfigError::value(
+                "admin_listen",
+                admin_listen,
+                "the admin API beyond loopback needs a bearer token: set `admin_token_file` to a file that holds one \
+                 (for instance made with `openssl rand -hex 32`), or listen on 127.0.0.1",
+            )
+            .into());
+        }
+        Ok(Config {
+            key_file: settings.key_encryption_file.unwrap_or_else(|| state_dir.join(KEY_FILE)),
+            state_dir,
+            listen: settings.listen,
+            advertise: settings.advertise,
+            admin_listen,
+            bearer,
+            cost: route_core::CostConfig::default(),
+        })
+    }
+
+    /// Names and addresses by which clients may check this controller's certificate, beside its own name.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        let listened = [self.listen.map(|listen| listen.ip()), Some(self.admin_listen.ip())];
+        let listened =
+            listened.into_iter().flatten().filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+        let advertised = self.advertise.iter().filter_map(|address| host(address).ok());
+        for host in listened.chain(advertised) {
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        hosts
+    }
+
+    /// Where to bind for relays, in order of preference.
+    pub(crate) fn grpc_addresses(&self) -> Vec<SocketAddr> {
+        match self.listen {
+            Some(listen) => vec![listen],
+            None => vec![
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, GRPC_PORT)),
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, GRPC_PORT)),
+            ],
+        }
+    }
+}
+
+/// The host of HOST:PORT.
+fn host(address: &str) -> Result<String, ConfigError> {
+    let wrong = || {
+        ConfigError::value(
+            "advertise",
+            address,
+            "write HOST:PORT, for instance controller.example:4710 or [2001:db8::1]:4710",
+        )
+    };
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return if address.ip().is_unspecified() || address.port() == 0 {
+            Err(wrong())
+        } else {
+            Ok(address.ip().to_string())
+        };
+    }
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let port_is_legal = port.parse::<u16>().is_ok_and(|port| port != 0);
+    let host_is_legal = host.len() <= 253 && host.split('.').all(label) && host.parse::<IpAddr>().is_err();
+    if port_is_legal && host_is_legal { Ok(host.to_owned()) } else { Err(wrong()) }
+}
+
+fn read_bearer(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(file)
+        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
+        .with_context(|| format!("cannot read admin_token_file {}", file.display()))?;
+    let token = text.trim();
+    anyhow::ensure!(
+        token.len() >= BEARER_BYTES_MIN && token.bytes().all(|byte| byte.is_ascii_graphic()),
+        "admin_token_file {}: the token must be one word of at least {BEARER_BYTES_MIN} characters; make one with \
+         `openssl rand -hex 32`",
+        file.display()
+    );
+    Ok(token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(settings: Settings) -> String {
+        format!("{:#}", Config::from_settings(settings).expect_err("must be refused"))
+    }
+
+    #[test]
+    fn beyond_loopback_the_admin_api_needs_a_token() -> anyhow::Result<()> {
+        let admin_listen = Some("0.0.0.0:4711".parse()?);
+        let text = refused(Settings { admin_listen, ..Settings::default() });
+        assert!(text.contains("admin_token_file"), "{text}");
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("token");
+        std::fs::write(&file, "short\n")?;
+        let settings = Settings { admin_listen, admin_token_file: Some(file.clone()), ..Settings::default() };
+        assert!(refused(settings.clone()).contains("at least 16"));
+        std::fs::write(&file, "0123456789abcdef\n")?;
+        let config = Config::from_settings(settings)?;
+        assert_eq!(config.bearer.as_deref(), Some("0123456789abcdef"));
+        assert!(!format!("{config:?}").contains("0123456789abcdef"));
+        Ok(())
+    }
+
+    #[test]
+    fn advertised_addresses_have_host_and_port() {
+        for good in ["controller.example:4710", "192.0.2.1:4710", "[2001:db8::1]:4710", "localhost:1"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["controller.example", "0.0.0.0:4710", "2001:db8::1:4710", "x:0", ":4710", "a b:1", "x..y:1"]
+        {
+            let advertise = vec![bad.to_owned()];
+            let text = refused(Settings { advertise, ..Settings::default() });
+            assert!(text.contains(bad) && text.contains("HOST:PORT"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_certificate_names_what_is_advertised() -> anyhow::Result<()> {
+        let settings = Settings {
+            listen: Some("192.0.2.1:4710".parse()?),
+            advertise: vec!["controller.example:4710".to_owned(), "192.0.2.1:4710".to_owned()],
+            ..Settings::default()
+        };
+        let hosts = Config::from_settings(settings)?.hosts();
+        assert_eq!(hosts, ["localhost", "127.0.0.1", "::1", "192.0.2.1", "controller.example"]);
+        Ok(())
+    }
+}

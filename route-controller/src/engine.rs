@@ -1,0 +1,436 @@
+//! The one event loop: the core, the store and the relays' sessions.
+//!
+//! It has a thread of its own, because what the core says may only leave once the store has it on disk, and waiting for
+//! a disk would hold up everything else on the runtime's threads. Whoever wants something of it sends a [`Request`] over
+//! a bounded queue and waits while that is full; the loop itself never waits for anybody. A relay that does not take its
+//! messages fast enough loses its session rather than a message: it reports anew in the next one and is whole again.
+
+use crate::ca::Authority;
+use crate::clock::{self, Clock};
+use crate::refusal::{Refusal, RefusalKind};
+use crate::store::{CertificateRecord, JoinRecord, Store};
+use anyhow::Context as _;
+use control_proto::limits;
+use route_core::{Controller, Input, Output, SessionId};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey, limits::TOKEN_KEYS};
+use wire_format::{NodeIndex, Timestamp};
+
+/// Requests that wait for the loop; senders wait when it is full.
+const REQUESTS_MAX: usize = 1024;
+/// Messages that wait for one relay. After a reconnect a relay may be sent an entry for every stream it holds at once.
+pub(crate) const SESSION_MESSAGES_MAX: usize = 2 * limits::HELD_STREAMS;
+
+/// Something asked of the loop.
+pub(crate) enum Request {
+    /// A relay opened a session and said hello.
+    Open { session: SessionId, name: String, hello: Box<RelayHello>, outbox: Outbox },
+    /// It said something more.
+    Said { session: SessionId, message: ToController },
+    /// Its session ended.
+    Closed { session: SessionId },
+    /// A relay presents a join token.
+    Join {
+        name: String,
+        secret_hash: [u8; 32],
+        csr: Vec<u8>,
+        answer: oneshot::Sender<Result<Joined, Refusal>>,
+    },
+    /// An operator makes a join token.
+    AddJoinToken { secret_hash: [u8; 32], record: JoinRecord, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator lists the keys that tokens are checked with.
+    TokenKeys { answer: oneshot::Sender<Result<Vec<TokenKey>, Refusal>> },
+    /// An operator registers the public key of another token service.
+    SetTokenKey { key: TokenKey, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator removes one.
+    RemoveTokenKey { id: String, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// Somebody reads the core.
+    Ask(Question),
+    /// The process stops.
+    Stop,
+}
+
+/// Reads the core and sends the answer where it is wanted.
+pub(crate) type Question = Box<dyn FnOnce(&Controller, Timestamp) + Send>;
+
+/// The way to one relay.
+pub(crate) struct Outbox {
+    /// Messages for it.
+    pub(crate) messages: mpsc::Sender<ToRelay>,
+    /// Ends its session at once and tells it why.
+    pub(crate) end: mpsc::Sender<&'static str>,
+}
+
+/// What a relay gets for its join token.
+pub(crate) struct Joined {
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) ca_certificate: Vec<u8>,
+    pub(crate) node: NodeIndex,
+}
+
+/// Counts of what happens around the core.
+#[derive(Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) joined: AtomicU64,
+    pub(crate) joins_refused: AtomicU64,
+    pub(crate) sessions_refused: AtomicU64,
+    pub(crate) sessions_overflowed: AtomicU64,
+    pub(crate) messages_refused: AtomicU64,
+}
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Whether the loop runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Health {
+    Running,
+    Stopped,
+    Failed(String),
+}
+
+/// How others reach the loop.
+#[derive(Clone)]
+pub(crate) struct EngineHandle {
+    requests: mpsc::Sender<Request>,
+    health: watch::Receiver<Health>,
+    pub(crate) counts: Arc<Counts>,
+}
+
+impl EngineHandle {
+    /// Sends a request; waits while the queue is full.
+    pub(crate) async fn send(&self, request: Request) -> Result<(), Refusal> {
+        self.requests.send(request).await.map_err(|_| Refusal::stopping())
+    }
+
+    /// Sends a request made with the sender of its answer, and waits for that.
+    pub(crate) async fn call<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Request,
+    ) -> Result<T, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        self.send(request(sender)).await?;
+        answer.await.map_err(|_| Refusal::stopping())?
+    }
+
+    /// Reads the core.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Controller, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let question: Question = Box::new(move |core, now| {
+            // Whoever asked may have gone.
+            let _ = sender.send(question(core, now));
+        });
+        self.send(Request::Ask(question)).await?;
+        answer.await.map_err(|_| Refusal::stopping())
+    }
+
+    /// Waits until the loop no longer runs, and says why.
+    pub(crate) async fn ended(&self) -> Health {
+        let mut health = self.health.clone();
+        match health.wait_for(|health| *health != Health::Running).await {
+            Ok(health) => health.clone(),
+            Err(_) => Health::Failed("the event loop panicked".to_owned()),
+        }
+    }
+}
+
+/// Everything that the loop owns.
+pub(crate) struct Engine {
+    clock: Clock,
+    core: Controller,
+    store: Store,
+    authority: Arc<Authority>,
+    own_token_key: TokenKey,
+    sessions: BTreeMap<SessionId, Outbox>,
+    counts: Arc<Counts>,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        core: Controller,
+        store: Store,
+        authority: Arc<Authority>,
+        own_token_key: TokenKey,
+    ) -> Engine {
+        Engine {
+            clock: Clock::start(),
+            core,
+            store,
+            authority,
+            own_token_key,
+            sessions: BTreeMap::new(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// Starts the loop in its own thread.
+    pub(crate) fn spawn(mut self) -> anyhow::Result<(EngineHandle, thread::JoinHandle<()>)> {
+        let (requests, queue) = mpsc::channel(REQUESTS_MAX);
+        let (health_sender, health) = watch::channel(Health::Running);
+        let counts = Arc::clone(&self.counts);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let thread = thread::Builder::new().name("controller".to_owned()).spawn(move || {
+            let outcome = runtime.block_on(self.run(queue));
+            let health = match outcome {
+                Ok(()) => Health::Stopped,
+                Err(error) => {
+                    tracing::error!("the controller cannot go on: {error:#}");
+                    Health::Failed(format!("{error:#}"))
+                }
+            };
+            health_sender.send_replace(health);
+        })?;
+        Ok((EngineHandle { requests, health, counts }, thread))
+    }
+
+    /// Timers before requests; one thing at a time.
+    async fn run(&mut self, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<()> {
+        self.push_token_keys()?;
+        loop {
+            let deadline = self.core.poll_timeout().map(|deadline| self.clock.instant(deadline));
+            let timer = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = timer => self.input(Input::Timeout)?,
+                request = requests.recv() => match request {
+                    Some(request) => match self.handle(request)? {
+                        ControlFlow::Continue(()) => {}
+                        ControlFlow::Break(()) => return Ok(()),
+                    },
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn handle(&mut self, request: Request) -> anyhow::Result<ControlFlow<()>> {
+        match request {
+            Request::Open { session, name, hello, outbox } => {
+                self.sessions.insert(session, outbox);
+                self.input(Input::RelayUp { session, name, hello: *hello })?;
+            }
+            Request::Said { session, message } => self.input(Input::FromRelay { session, message })?,
+            Request::Closed { session } => {
+                self.sessions.remove(&session);
+                self.input(Input::RelayDown { session })?;
+            }
+            Request::Join { name, secret_hash, csr, answer } => {
+                let outcome = self.join(&name, &secret_hash, &csr)?;
+                count(if outcome.is_ok() { &self.counts.joined } else { &self.counts.joins_refused });
+                let _ = answer.send(outcome);
+            }
+            Request::AddJoinToken { secret_hash, record, answer } => {
+                let added = self.store.add_join_token(&secret_hash, &record, clock::unix_s())?;
+                let _ = answer.send(if added { Ok(()) } else { Err(too_many_join_tokens()) });
+            }
+            Request::TokenKeys { answer } => {
+                let _ = answer.send(Ok(self.token_keys()?));
+            }
+            Request::SetTokenKey { key, answer } => {
+                let outcome = self.set_token_key(&key)?;
+                let _ = answer.send(outcome);
+            }
+            Request::RemoveTokenKey { id, answer } => {
+                let outcome = self.remove_token_key(&id)?;
+                let _ = answer.send(outcome);
+            }
+            Request::Ask(question) => question(&self.core, self.clock.now()),
+            Request::Stop => {
+                for outbox in self.sessions.values() {
+                    let _ = outbox.end.try_send("the controller is stopping; keep forwarding and try again");
+                }
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// One input, then everything that follows from it. A failed write ends the process: nothing may leave that a
+    /// restart would forget.
+    fn input(&mut self, input: Input) -> anyhow::Result<()> {
+        self.core.handle_input(self.clock.now(), input);
+        let mut overflowed = self.drain()?;
+        while let Some(session) = overflowed.pop() {
+            self.core.handle_input(self.clock.now(), Input::RelayDown { session });
+            overflowed.extend(self.drain()?);
+        }
+        Ok(())
+    }
+
+    /// Does what the core wants done. Returns sessions that had to be ended.
+    fn drain(&mut self) -> anyhow::Result<Vec<SessionId>> {
+        let mut unwritten = Vec::new();
+        let mut overflowed = Vec::new();
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Persist(update) => unwritten.push(update),
+                Output::ToRelay { session, message } => {
+                    self.write(&mut unwritten)?;
+                    let Some(outbox) = self.sessions.get(&session) else { continue };
+                    // Closed means that its connection broke; `Closed` is on its way.
+                    if let Err(mpsc::error::TrySendError::Full(_)) = outbox.messages.try_send(message) {
+                        tracing::warn!(
+                            session = session.0,
+                            "a relay takes its messages too slowly; its session ends"
+                        );
+                        count(&self.counts.sessions_overflowed);
+                        self.end(session, "too slow: more messages wait than a session may have");
+                        overflowed.push(session);
+                    }
+                }
+                Output::Kick { session, reason } => {
+                    self.write(&mut unwritten)?;
+                    tracing::info!(session = session.0, reason, "a session is ended");
+                    self.end(session, reason);
+                }
+            }
+        }
+        self.write(&mut unwritten)?;
+        Ok(overflowed)
+    }
+
+    fn write(&self, unwritten: &mut Vec<route_core::StoreUpdate>) -> anyhow::Result<()> {
+        if !unwritten.is_empty() {
+            self.store.apply(unwritten)?;
+            unwritten.clear();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, session: SessionId, reason: &'static str) {
+        if let Some(outbox) = self.sessions.remove(&session) {
+            // Full means that it was told another reason a moment ago.
+            let _ = outbox.end.try_send(reason);
+        }
+    }
+
+    /// Gives a relay index and certificate for its join token. The token is spent in the transaction that records the
+    /// certificate; the index is durable before.
+    fn join(
+        &mut self,
+        name: &str,
+        secret_hash: &[u8; 32],
+        csr: &[u8],
+    ) -> anyhow::Result<Result<Joined, Refusal>> {
+        let Some(record) = self.store.join_token(secret_hash, clock::unix_s())? else {
+            return Ok(Err(spent()));
+        };
+        if record.name != name {
+            return Ok(Err(Refusal::invalid(
+                format!("this join token is for relay {:?}, not {name:?}", record.name),
+                "start the relay under the name that its token was made for, or create a token for this name",
+            )));
+        }
+        let issued = match self.authority.issue_relay(name, csr) {
+            Ok(issued) => issued,
+            Err(error) => {
+                return Ok(Err(Refusal::invalid(
+                    format!("{error:#}"),
+                    "this is a defect of the relay's software",
+                )));
+            }
+        };
+        self.input(Input::Join { name: name.to_owned(), region: record.region.unwrap_or_default() })?;
+        let Some(node) = self.core.node_index(name) else {
+            return Ok(Err(Refusal::new(
+                RefusalKind::Unavailable,
+                "no node index is left",
+                "an overlay holds at most 65536 relays",
+            )));
+        };
+        let expires_unix_s = issued.not_after.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let certificate = CertificateRecord {
+            name: name.to_owned(),
+            node: node.0,
+            issued_unix_s: clock::unix_s(),
+            expires_unix_s,
+        };
+        if !self.store.spend_join_token(secret_hash, &issued.serial, &certificate)? {
+            return Ok(Err(spent()));
+        }
+        tracing::info!(name, %node, "a relay joined the overlay");
+        Ok(Ok(Joined {
+            certificate: issued.certificate.to_vec(),
+            ca_certificate: self.authority.certificate().to_vec(),
+            node,
+        }))
+    }
+
+    fn set_token_key(&mut self, key: &TokenKey) -> anyhow::Result<Result<(), Refusal>> {
+        let registered = self.store.token_keys()?;
+        let replaces = registered.iter().any(|other| other.id == key.id);
+        if key.id == self.own_token_key.id {
+            return Ok(Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("{:?} is the controller's own key", key.id),
+                "give yours another id",
+            )));
+        }
+        // One place is for the controller's own.
+        if !replaces && registered.len() + 1 >= TOKEN_KEYS {
+            return Ok(Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("{} keys are registered", registered.len()),
+                "remove one first",
+            )));
+        }
+        self.store.set_token_key(key)?;
+        self.push_token_keys()?;
+        Ok(Ok(()))
+    }
+
+    fn remove_token_key(&mut self, id: &str) -> anyhow::Result<Result<(), Refusal>> {
+        if !self.store.remove_token_key(id)? {
+            return Ok(Err(Refusal::new(
+                RefusalKind::NotFound,
+                format!("no key {id:?} is registered"),
+                "GET /v1/token-keys lists them",
+            )));
+        }
+        self.push_token_keys()?;
+        Ok(Ok(()))
+    }
+
+    /// Tells the core all public keys, the controller's own first.
+    fn push_token_keys(&mut self) -> anyhow::Result<()> {
+        let keys = self.token_keys()?;
+        self.input(Input::TokenKeys(keys))
+    }
+
+    fn token_keys(&self) -> anyhow::Result<Vec<TokenKey>> {
+        let mut keys = vec![self.own_token_key.clone()];
+        keys.extend(self.store.token_keys().context("cannot read the registered token keys")?);
+        Ok(keys)
+    }
+}
+
+fn spent() -> Refusal {
+    Refusal::invalid(
+        "the join token is unknown, used or expired",
+        "a join token works once; create a new one with `relayctl join-token create`",
+    )
+}
+
+fn too_many_join_tokens() -> Refusal {
+    Refusal::new(
+        RefusalKind::Conflict,
+        "too many join tokens wait to be used",
+        "use them, or wait until some expire",
+    )
+}

@@ -1,0 +1,238 @@
+//! The gRPC service for relays.
+//!
+//! `Join` is open to anyone who holds a join token. `Session` is for relays with a certificate of this overlay: its name
+//! comes from there and from nowhere else. Each session has a task that reads what the relay says and a stream that
+//! carries what it is told; either end of it ends the other.
+
+use crate::ca;
+use crate::engine::{EngineHandle, Outbox, Request, SESSION_MESSAGES_MAX, count};
+use crate::refusal::{Refusal, RefusalKind};
+use crate::tls::{Peer, TlsListener};
+use control_proto::proto::route_control_server::{RouteControl, RouteControlServer};
+use control_proto::{limits, proto};
+use route_core::SessionId;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::{Status, Streaming};
+use wire_format::control::{RelayHello, ToController, ToRelay};
+
+/// Longest time between opening a session and saying hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing is answered for this long after a ping is dead.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Calls on one connection at once: a session, and a join beside it.
+const CALLS_PER_CONNECTION: u32 = 4;
+
+/// Serves until `stop` changes, then until the sessions have ended.
+pub(crate) async fn serve(
+    listener: TlsListener,
+    engine: EngineHandle,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let service = RouteControlServer::new(Service { engine, sessions: AtomicU64::new(1) })
+        .max_decoding_message_size(limits::MESSAGE_BYTES)
+        .max_encoding_message_size(limits::MESSAGE_BYTES);
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(CALLS_PER_CONNECTION)
+        .add_service(service)
+        .serve_with_incoming_shutdown(listener, async move {
+            // An error means that whoever would stop it is gone: stop too.
+            let _ = stop.wait_for(|stop| *stop).await;
+        })
+        .await
+}
+
+struct Service {
+    engine: EngineHandle,
+    sessions: AtomicU64,
+}
+
+#[tonic::async_trait]
+impl RouteControl for Service {
+    type SessionStream = SessionStream;
+
+    async fn join(
+        &self,
+        request: tonic::Request<proto::JoinRequest>,
+    ) -> Result<tonic::Response<proto::JoinResponse>, Status> {
+        let peer = peer(&request)?;
+        let proto::JoinRequest { name, secret, csr_der } = request.into_inner();
+        if csr_der.len() > limits::CERTIFICATE_BYTES {
+            return Err(Status::invalid_argument("the certificate request is too long"));
+        }
+        let secret_hash = ca::sha256(&secret);
+        let request = |answer| Request::Join { name, secret_hash, csr: csr_der, answer };
+        let joined = self.engine.call(request).await.map_err(|refusal| {
+            tracing::warn!(address = %peer.address, "a join is refused: {refusal}");
+            status(&refusal)
+        })?;
+        Ok(tonic::Response::new(proto::JoinResponse {
+            certificate_der: joined.certificate,
+            ca_certificate_der: joined.ca_certificate,
+            node: u32::from(joined.node.0),
+        }))
+    }
+
+    async fn session(
+        &self,
+        request: tonic::Request<Streaming<proto::ToController>>,
+    ) -> Result<tonic::Response<SessionStream>, Status> {
+        let peer = peer(&request)?;
+        let name = relay_name(&peer).inspect_err(|status| {
+            count(&self.engine.counts.sessions_refused);
+            tracing::warn!(address = %peer.address, "a session is refused: {}", status.message());
+        })?;
+        let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
+        let (messages, queue) = mpsc::channel(SESSION_MESSAGES_MAX);
+        let (end, ended) = mpsc::channel(1);
+        let (alive, gone) = oneshot::channel();
+        let outbox = Outbox { messages, end: end.clone() };
+        let reader = Reader { session, name, peer, engine: self.engine.clone(), end };
+        tokio::spawn(reader.run(request.into_inner(), outbox, gone));
+        Ok(tonic::Response::new(SessionStream { messages: queue, ended, done: false, _alive: alive }))
+    }
+}
+
+/// Who calls.
+fn peer<T>(request: &tonic::Request<T>) -> Result<Peer, Status> {
+    request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("the connection has no peer"))
+}
+
+/// The name in the caller's certificate.
+fn relay_name(peer: &Peer) -> Result<String, Status> {
+    let Some(certificate) = &peer.certificate else {
+        return Err(Status::unauthenticated(
+            "a session needs a relay's certificate of this overlay: join first, with a join token",
+        ));
+    };
+    ca::relay_name(certificate)
+        .map_err(|error| Status::permission_denied(format!("this is no relay's certificate: {error:#}")))
+}
+
+fn status(refusal: &Refusal) -> Status {
+    let text = refusal.to_string();
+    match refusal.kind {
+        RefusalKind::Invalid | RefusalKind::NotFound | RefusalKind::Conflict => {
+            Status::permission_denied(text)
+        }
+        RefusalKind::Unavailable => Status::unavailable(text),
+        RefusalKind::Broken => Status::internal(text),
+    }
+}
+
+/// Reads one session.
+struct Reader {
+    session: SessionId,
+    name: String,
+    peer: Peer,
+    engine: EngineHandle,
+    end: mpsc::Sender<&'static str>,
+}
+
+impl Reader {
+    async fn run(
+        self,
+        mut inbound: Streaming<proto::ToController>,
+        outbox: Outbox,
+        mut gone: oneshot::Receiver<()>,
+    ) {
+        let hello = tokio::select! {
+            hello = tokio::time::timeout(HELLO_TIMEOUT, self.hello(&mut inbound)) => hello.ok().flatten(),
+            _ = &mut gone => None,
+        };
+        let Some(hello) = hello else {
+            count(&self.engine.counts.sessions_refused);
+            let _ =
+                self.end.try_send("a session begins with the hello of the relay that the certificate names");
+            return;
+        };
+        tracing::info!(name = self.name, session = self.session.0, address = %self.peer.address, "relay connected");
+        let open =
+            Request::Open { session: self.session, name: self.name.clone(), hello: Box::new(hello), outbox };
+        if self.engine.send(open).await.is_err() {
+            return;
+        }
+        while let Some(message) = self.next(&mut inbound, &mut gone).await {
+            if self.engine.send(Request::Said { session: self.session, message }).await.is_err() {
+                return;
+            }
+        }
+        tracing::info!(name = self.name, session = self.session.0, "relay disconnected");
+        // Fails only when the loop has ended, and every session with it.
+        let _ = self.engine.send(Request::Closed { session: self.session }).await;
+    }
+
+    async fn hello(&self, inbound: &mut Streaming<proto::ToController>) -> Option<RelayHello> {
+        let message = inbound.message().await.ok()??;
+        match ToController::try_from(message) {
+            Ok(ToController::Hello(hello)) if hello.name == self.name => Some(hello),
+            Ok(ToController::Hello(hello)) => {
+                tracing::warn!(
+                    said = hello.name,
+                    certificate = self.name,
+                    "a relay says another name than its certificate"
+                );
+                None
+            }
+            Ok(_) => None,
+            Err(error) => {
+                self.complain(error);
+                None
+            }
+        }
+    }
+
+    /// The next message; `None` when the session is over, whoever ended it.
+    async fn next(
+        &self,
+        inbound: &mut Streaming<proto::ToController>,
+        gone: &mut oneshot::Receiver<()>,
+    ) -> Option<ToController> {
+        let message = tokio::select! {
+            message = inbound.message() => message.ok()??,
+            _ = gone => return None,
+        };
+        match ToController::try_from(message) {
+            Ok(message) => Some(message),
+            Err(error) => {
+                self.complain(error);
+                let _ = self.end.try_send("a message was malformed");
+                None
+            }
+        }
+    }
+
+    fn complain(&self, error: control_proto::ConvertError) {
+        count(&self.engine.counts.messages_refused);
+        tracing::warn!(name = self.name, session = self.session.0, "a message is refused: {error}");
+    }
+}
+
+/// What one relay is told. Ends at once when the loop wants it to, without what still waits.
+pub(crate) struct SessionStream {
+    messages: mpsc::Receiver<ToRelay>,
+    ended: mpsc::Receiver<&'static str>,
+    done: bool,
+    /// Dropped with the stream, which tells the reader.
+    _alive: oneshot::Sender<()>,
+}
+
+impl tokio_stream::Stream for SessionStream {
+    type Item = Result<proto::ToRelay, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(Some(reason)) = self.ended.poll_recv(cx) {
+            self.done = true;
+            return Poll::Ready(Some(Err(Status::aborted(reason))));
+        }
+        self.messages.poll_recv(cx).map(|message| message.map(|message| Ok(message.into())))
+    }
+}

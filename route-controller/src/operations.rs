@@ -1,0 +1,201 @@
+//! What can be asked of a running controller: by the admin API, and by a program that runs one within itself.
+
+use crate::ca;
+use crate::clock;
+use crate::engine::{EngineHandle, Request};
+use crate::refusal::{Refusal, RefusalKind};
+use crate::rows::{
+    JoinTokenAnswer, JoinTokenRequest, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer,
+    TokenKeyRow, TokenRequest,
+};
+use crate::store::JoinRecord;
+use crate::tokens::{TokenIssuer, hex};
+use control_proto::{JoinSecret, JoinToken, check_relay_name, limits::KEY_ID_BYTES};
+use route_core::{RouteFilter, StatusView};
+use std::sync::Arc;
+use wire_format::control::{TokenKey, limits};
+use wire_format::{Epoch, Plane};
+
+/// How long a join token can be used if nothing else is asked for.
+const JOIN_TTL_DEFAULT_S: u64 = 24 * 3600;
+/// Longest that may be asked for.
+const JOIN_TTL_MAX_S: u64 = 366 * 24 * 3600;
+/// Relays named in a hint.
+const NAMES_IN_HINT: usize = 8;
+
+/// A running controller, to ask things of. Cheap to clone.
+#[derive(Clone)]
+pub struct Operations {
+    pub(crate) engine: EngineHandle,
+    pub(crate) issuer: Arc<TokenIssuer>,
+    pub(crate) ca_sha256: [u8; 32],
+    /// Where relays find the controllers; empty if nobody told.
+    pub(crate) advertise: Arc<[String]>,
+}
+
+impl Operations {
+    /// SHA-256 of the overlay's CA certificate.
+    pub fn ca_sha256(&self) -> [u8; 32] {
+        self.ca_sha256
+    }
+
+    /// Every relay known, by index.
+    ///
+    /// # Errors
+    /// If the controller stops.
+    pub async fn nodes(&self) -> Result<Vec<NodeRow>, Refusal> {
+        let views = self.engine.ask(|core, now| core.nodes(now)).await?;
+        Ok(views.into_iter().map(NodeRow::from).collect())
+    }
+
+    /// Every direction of every link reported.
+    ///
+    /// # Errors
+    /// If the controller stops.
+    pub async fn links(&self) -> Result<Vec<LinkRow>, Refusal> {
+        let views = self.engine.ask(|core, now| core.links(now)).await?;
+        Ok(views.into_iter().map(LinkRow::from).collect())
+    }
+
+    /// Every stream, by name.
+    ///
+    /// # Errors
+    /// If the controller stops.
+    pub async fn streams(&self) -> Result<Vec<StreamRow>, Refusal> {
+        let views = self.engine.ask(|core, _| core.streams()).await?;
+        Ok(views.into_iter().map(StreamRow::from).collect())
+    }
+
+    /// Route tables: those rows that the query asks for.
+    ///
+    /// # Errors
+    /// If it names an unknown relay, or the controller stops.
+    pub async fn routes(&self, query: RoutesQuery) -> Result<Vec<RouteRow>, Refusal> {
+        let routes = move |core: &route_core::Controller, now| {
+            let index = |name: Option<String>| match name {
+                Some(name) => core.node_index(&name).map(Some).ok_or_else(|| unknown_relay(core, now, &name)),
+                None => Ok(None),
+            };
+            let filter = RouteFilter {
+                node: index(query.node)?,
+                destination: index(query.destination)?,
+                plane: query.plane.map(Plane),
+                epoch: query.epoch.map(Epoch),
+            };
+            Ok(core.routes(now, filter))
+        };
+        Ok(self.engine.ask(routes).await??.into_iter().map(RouteRow::from).collect())
+    }
+
+    /// The controller as a whole.
+    ///
+    /// # Errors
+    /// If the controller stops.
+    pub async fn status(&self) -> Result<StatusView, Refusal> {
+        self.engine.ask(|core, _| core.status()).await
+    }
+
+    /// Makes a token for an SFU.
+    ///
+    /// # Errors
+    /// If the request makes no sense.
+    pub fn create_token(&self, request: &TokenRequest) -> Result<TokenAnswer, Refusal> {
+        self.issuer.issue(request)
+    }
+
+    /// Makes a join token for a relay. It is durable when this returns.
+    ///
+    /// # Errors
+    /// If the request makes no sense, or nobody told the controller where relays find it.
+    pub async fn create_join_token(&self, request: JoinTokenRequest) -> Result<JoinTokenAnswer, Refusal> {
+        let JoinTokenRequest { name, region, ttl_s } = request;
+        check_relay_name(&name).map_err(|error| {
+            Refusal::invalid(format!("{name:?} cannot be a relay's name"), error.to_string())
+        })?;
+        if region.as_ref().is_some_and(|region| region.is_empty() || region.len() > limits::NAME_BYTES) {
+            return Err(Refusal::invalid(
+                "the region is empty or too long",
+                "give it a short name, for instance eu-central, or leave it out",
+            ));
+        }
+        let ttl_s = ttl_s.unwrap_or(JOIN_TTL_DEFAULT_S);
+        if ttl_s == 0 || ttl_s > JOIN_TTL_MAX_S {
+            let hint = format!("give it 1 to {JOIN_TTL_MAX_S} seconds");
+            return Err(Refusal::invalid(format!("ttl_s is {ttl_s}"), hint));
+        }
+        if self.advertise.is_empty() {
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                "the controller does not know by which address relays reach it",
+                "set `advertise` in its configuration, for instance advertise = [\"controller.example:4710\"]",
+            ));
+        }
+        let mut secret = JoinSecret([0; 32]);
+        aws_lc_rs::rand::fill(&mut secret.0)
+            .map_err(|_| Refusal::broken("the system gives no random numbers", "check the host"))?;
+        let secret_hash = ca::sha256(&secret.0);
+        let expires_unix_s = clock::unix_s() + ttl_s;
+        let record = JoinRecord { name: name.clone(), region: region.clone(), expires_unix_s };
+        self.engine.call(|answer| Request::AddJoinToken { secret_hash, record, answer }).await?;
+        tracing::info!(name, "a join token was made");
+        let controllers = self.advertise.to_vec();
+        let token = JoinToken { controllers, ca_sha256: self.ca_sha256, name, region, secret };
+        Ok(JoinTokenAnswer {
+            token: token.to_text(),
+            name: token.name,
+            controllers: token.controllers,
+            ca_sha256: hex(&self.ca_sha256),
+            expires_unix_s,
+        })
+    }
+
+    /// Public keys that tokens are checked with: the controller's own, and registered ones.
+    ///
+    /// # Errors
+    /// If the controller stops.
+    pub async fn token_keys(&self) -> Result<Vec<TokenKeyRow>, Refusal> {
+        let keys = self.engine.call(|answer| Request::TokenKeys { answer }).await?;
+        Ok(keys.into_iter().map(TokenKeyRow::from).collect())
+    }
+
+    /// Registers the public key of another token service. It is durable when this returns; relays have it at once.
+    ///
+    /// # Errors
+    /// If it is no such key, or there are too many.
+    pub async fn set_token_key(&self, row: TokenKeyRow) -> Result<(), Refusal> {
+        let key = TokenKey::try_from(row)?;
+        if key.id.is_empty() || key.id.len() > KEY_ID_BYTES {
+            return Err(Refusal::invalid(
+                format!("the id has {} bytes", key.id.len()),
+                format!("give it 1 to {KEY_ID_BYTES} bytes; it is the `kid` of the tokens"),
+            ));
+        }
+        if key.namespace.as_ref().is_some_and(|name| name.is_empty() || name.len() > limits::NAME_BYTES) {
+            return Err(Refusal::invalid(
+                "the namespace is empty or too long",
+                "name one, or leave it out: the key may then grant any",
+            ));
+        }
+        self.engine.call(|answer| Request::SetTokenKey { key, answer }).await
+    }
+
+    /// Removes a registered public key.
+    ///
+    /// # Errors
+    /// If there is none of this id.
+    pub async fn remove_token_key(&self, id: String) -> Result<(), Refusal> {
+        self.engine.call(|answer| Request::RemoveTokenKey { id, answer }).await
+    }
+}
+
+fn unknown_relay(core: &route_core::Controller, now: wire_format::Timestamp, name: &str) -> Refusal {
+    let mut known: Vec<String> = core.nodes(now).into_iter().map(|node| node.name).collect();
+    let more = if known.len() > NAMES_IN_HINT { ", ..." } else { "" };
+    known.truncate(NAMES_IN_HINT);
+    let hint = if known.is_empty() {
+        "no relay has joined yet".to_owned()
+    } else {
+        format!("known are {}{more}", known.join(", "))
+    };
+    Refusal::new(RefusalKind::NotFound, format!("no relay is called {name:?}"), hint)
+}

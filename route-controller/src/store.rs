@@ -1,0 +1,365 @@
+//! What survives a restart: one redb file. Every write is durable when the method returns.
+//!
+//! Besides what the core asks to remember (relays and their indices, floors of epochs and room ids), there are the term,
+//! the CA and the token signing key (private halves sealed by the [`Vault`](crate::vault::Vault)), join tokens by the
+//! hash of their secret, certificates issued, and public keys of other token services.
+
+use anyhow::Context as _;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use route_core::{NodeRecord, StoreUpdate};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::Path;
+use wire_format::control::TokenKey;
+use wire_format::{Epoch, NodeIndex, RoomId};
+
+/// Join tokens that wait to be used. More are refused until some expire.
+pub(crate) const JOIN_TOKENS_MAX: usize = 10_000;
+
+/// Layout of the tables below; another build's file is refused, not guessed at.
+const SCHEMA: u64 = 1;
+
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+const SECRETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("secrets");
+const NODES: TableDefinition<'_, u16, &[u8]> = TableDefinition::new("nodes");
+const JOIN_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("join_tokens");
+const CERTIFICATES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("certificates");
+const TOKEN_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("token_keys");
+
+const SCHEMA_KEY: &str = "schema";
+const TERM: &str = "term";
+const EPOCH_FLOOR: &str = "epoch_floor";
+const ROOM_FLOOR: &str = "room_floor";
+
+/// The file.
+pub(crate) struct Store {
+    database: Database,
+}
+
+/// What the core is made from.
+pub(crate) struct Memory {
+    pub(crate) term: u64,
+    pub(crate) nodes: Vec<NodeRecord>,
+    pub(crate) epoch_floor: Epoch,
+    pub(crate) room_floor: RoomId,
+}
+
+/// A join token that waits to be used.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct JoinRecord {
+    pub(crate) name: String,
+    pub(crate) region: Option<String>,
+    pub(crate) expires_unix_s: u64,
+}
+
+/// A certificate that was issued.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct CertificateRecord {
+    pub(crate) name: String,
+    pub(crate) node: u16,
+    pub(crate) issued_unix_s: u64,
+    pub(crate) expires_unix_s: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredNode {
+    name: String,
+    region: String,
+    addresses: Vec<SocketAddr>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTokenKey {
+    public_key: [u8; 32],
+    namespace: Option<String>,
+}
+
+impl Store {
+    /// Opens the file, or makes it, with all its tables.
+    pub(crate) fn open(file: &Path) -> anyhow::Result<Store> {
+        let database = Database::create(file).map_err(|error| {
+            if matches!(error, redb::DatabaseError::DatabaseAlreadyOpen) {
+                return anyhow::anyhow!(
+                    "{} is in use: another route-controller runs with this `state_dir`; stop it, or give this one a \
+                     directory of its own",
+                    file.display()
+                );
+            }
+            anyhow::Error::new(error).context(format!("cannot open {}", file.display()))
+        })?;
+        let store = Store { database };
+        let schema = store.write(|transaction| {
+            transaction.open_table(SECRETS)?;
+            transaction.open_table(NODES)?;
+            transaction.open_table(JOIN_TOKENS)?;
+            transaction.open_table(CERTIFICATES)?;
+            transaction.open_table(TOKEN_KEYS)?;
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let schema = numbers.get(SCHEMA_KEY)?.map_or(SCHEMA, |schema| schema.value());
+            numbers.insert(SCHEMA_KEY, schema)?;
+            Ok(schema)
+        })?;
+        anyhow::ensure!(
+            schema == SCHEMA,
+            "{} was written by another version (layout {schema}, this build knows {SCHEMA})",
+            file.display()
+        );
+        Ok(store)
+    }
+
+    /// Begins a new term and returns what was remembered.
+    pub(crate) fn begin_term(&self) -> anyhow::Result<Memory> {
+        let (term, epoch_floor, room_floor) = self.write(|transaction| {
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let term = numbers.get(TERM)?.map_or(0, |term| term.value()) + 1;
+            numbers.insert(TERM, term)?;
+            let epoch_floor = numbers.get(EPOCH_FLOOR)?.map_or(0, |floor| floor.value());
+            let room_floor = numbers.get(ROOM_FLOOR)?.map_or(0, |floor| floor.value());
+            Ok((term, epoch_floor, room_floor))
+        })?;
+        let transaction = self.database.begin_read().context("cannot read the store")?;
+        let table = transaction.open_table(NODES)?;
+        let mut nodes = Vec::new();
+        for row in table.iter()? {
+            let (index, record) = row?;
+            let StoredNode { name, region, addresses } = parsed(record.value())?;
+            nodes.push(NodeRecord { node: NodeIndex(index.value()), name, region, addresses });
+        }
+        Ok(Memory {
+            term,
+            nodes,
+            epoch_floor: Epoch(u32::try_from(epoch_floor).context("the stored epoch is damaged")?),
+            room_floor: RoomId(u32::try_from(room_floor).context("the stored room id is damaged")?),
+        })
+    }
+
+    /// Remembers what the core asks for, all of it or nothing.
+    pub(crate) fn apply(&self, updates: &[StoreUpdate]) -> anyhow::Result<()> {
+        self.write(|transaction| {
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let mut nodes = transaction.open_table(NODES)?;
+            for update in updates {
+                match update {
+                    StoreUpdate::Node(NodeRecord { node, name, region, addresses }) => {
+                        let record = StoredNode {
+                            name: name.clone(),
+                            region: region.clone(),
+                            addresses: addresses.clone(),
+                        };
+                        nodes.insert(node.0, json(&record).as_slice())?;
+                    }
+                    StoreUpdate::EpochFloor(epoch) => {
+                        numbers.insert(EPOCH_FLOOR, u64::from(epoch.0))?;
+                    }
+                    StoreUpdate::RoomFloor(room) => {
+                        numbers.insert(ROOM_FLOOR, u64::from(room.0))?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// A secret or a certificate kept under this name.
+    pub(crate) fn secret(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let transaction = self.database.begin_read().context("cannot read the store")?;
+        let table = transaction.open_table(SECRETS)?;
+        Ok(table.get(name)?.map(|value| value.value().to_vec()))
+    }
+
+    /// Keeps secrets and certificates, all of them or none.
+    pub(crate) fn set_secrets(&self, secrets: &[(&str, &[u8])]) -> anyhow::Result<()> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(SECRETS)?;
+            for (name, value) in secrets {
+                table.insert(*name, *value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Remembers a join token by the hash of its secret and forgets those that expired. `false` if there are too many.
+    pub(crate) fn add_join_token(
+        &self,
+        hash: &[u8; 32],
+        record: &JoinRecord,
+        now_unix_s: u64,
+    ) -> anyhow::Result<bool> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(JOIN_TOKENS)?;
+            let mut waiting = 0;
+            let mut expired = Vec::new();
+            for row in table.iter()? {
+                let (hash, record) = row?;
+                match serde_json::from_slice::<JoinRecord>(record.value()) {
+                    Ok(record) if record.expires_unix_s > now_unix_s => waiting += 1,
+                    Ok(_) | Err(_) => expired.push(hash.value().to_vec()),
+                }
+            }
+            for hash in expired {
+                table.remove(hash.as_slice())?;
+            }
+            if waiting >= JOIN_TOKENS_MAX {
+                return Ok(false);
+            }
+            table.insert(hash.as_slice(), json(record).as_slice())?;
+            Ok(true)
+        })
+    }
+
+    /// The join token whose secret has this hash, if it was neither used nor has expired.
+    pub(crate) fn join_token(&self, hash: &[u8; 32], now_unix_s: u64) -> anyhow::Result<Option<JoinRecord>> {
+        let transaction = self.database.begin_read().context("cannot read the store")?;
+        let table = transaction.open_table(JOIN_TOKENS)?;
+        let Some(record) = table.get(hash.as_slice())? else { return Ok(None) };
+        let record: JoinRecord = parsed(record.value())?;
+        Ok((record.expires_unix_s > now_unix_s).then_some(record))
+    }
+
+    /// Spends a join token and remembers the certificate that was issued for it, both or neither. `false` if somebody
+    /// else has spent it.
+    pub(crate) fn spend_join_token(
+        &self,
+        hash: &[u8; 32],
+        serial: &[u8],
+        certificate: &CertificateRecord,
+    ) -> anyhow::Result<bool> {
+        self.write(|transaction| {
+            let mut tokens = transaction.open_table(JOIN_TOKENS)?;
+            if tokens.remove(hash.as_slice())?.is_none() {
+                return Ok(false);
+            }
+            let mut certificates = transaction.open_table(CERTIFICATES)?;
+            certificates.insert(serial, json(certificate).as_slice())?;
+            Ok(true)
+        })
+    }
+
+    /// Public keys of other token services.
+    pub(crate) fn token_keys(&self) -> anyhow::Result<Vec<TokenKey>> {
+        let transaction = self.database.begin_read().context("cannot read the store")?;
+        let table = transaction.open_table(TOKEN_KEYS)?;
+        let mut keys = Vec::new();
+        for row in table.iter()? {
+            let (id, key) = row?;
+            let StoredTokenKey { public_key, namespace } = parsed(key.value())?;
+            keys.push(TokenKey { id: id.value().to_owned(), public_key, namespace });
+        }
+        Ok(keys)
+    }
+
+    /// Registers a public key; replaces the one of the same id.
+    pub(crate) fn set_token_key(&self, key: &TokenKey) -> anyhow::Result<()> {
+        let record = StoredTokenKey { public_key: key.public_key, namespace: key.namespace.clone() };
+        self.write(|transaction| {
+            transaction.open_table(TOKEN_KEYS)?.insert(key.id.as_str(), json(&record).as_slice())?;
+            Ok(())
+        })
+    }
+
+    /// Forgets a public key. `false` if there was none of this id.
+    pub(crate) fn remove_token_key(&self, id: &str) -> anyhow::Result<bool> {
+        self.write(|transaction| Ok(transaction.open_table(TOKEN_KEYS)?.remove(id)?.is_some()))
+    }
+
+    /// Runs `change` and makes it durable before returning.
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
+    ) -> anyhow::Result<T> {
+        let outcome = || -> Result<T, redb::Error> {
+            let transaction = self.database.begin_write()?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        outcome().context("cannot write the store; is its disk full or read-only?")
+    }
+}
+
+fn json(record: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(record).expect("records are plain values")
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(bytes).context("a record of the store is damaged; restore it from the backup")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(node: u16, name: &str) -> NodeRecord {
+        let addresses = vec!["192.0.2.1:4700".parse().expect("an address")];
+        NodeRecord { node: NodeIndex(node), name: name.to_owned(), region: "eu".to_owned(), addresses }
+    }
+
+    #[test]
+    fn everything_is_there_after_reopening() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("store.redb");
+        let key = TokenKey { id: "ops".to_owned(), public_key: [9; 32], namespace: Some("demo".to_owned()) };
+        {
+            let store = Store::open(&file)?;
+            assert_eq!(store.begin_term()?.term, 1);
+            store.apply(&[
+                StoreUpdate::Node(record(1, "fra-1")),
+                StoreUpdate::Node(record(2, "sin-1")),
+                StoreUpdate::EpochFloor(Epoch(512)),
+                StoreUpdate::RoomFloor(RoomId(64)),
+            ])?;
+            store.apply(&[StoreUpdate::Node(record(2, "sin-2"))])?;
+            store.set_secrets(&[("ca-certificate", b"der")])?;
+            store.set_token_key(&key)?;
+        }
+        let store = Store::open(&file)?;
+        let memory = store.begin_term()?;
+        assert_eq!(memory.term, 2);
+        assert_eq!(memory.nodes, [record(1, "fra-1"), record(2, "sin-2")]);
+        assert_eq!((memory.epoch_floor, memory.room_floor), (Epoch(512), RoomId(64)));
+        assert_eq!(store.secret("ca-certificate")?.as_deref(), Some(b"der".as_slice()));
+        assert_eq!(store.secret("none")?, None);
+        assert_eq!(store.token_keys()?, [key]);
+        assert!(store.remove_token_key("ops")? && !store.remove_token_key("ops")?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_join_token_is_spent_once() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let store = Store::open(&folder.path().join("store.redb"))?;
+        let token = JoinRecord { name: "fra-1".to_owned(), region: None, expires_unix_s: 100 };
+        let certificate =
+            CertificateRecord { name: "fra-1".to_owned(), node: 1, issued_unix_s: 5, expires_unix_s: 50 };
+        assert!(store.add_join_token(&[1; 32], &token, 10)?);
+        assert_eq!(store.join_token(&[1; 32], 99)?, Some(token.clone()));
+        assert_eq!(store.join_token(&[1; 32], 100)?, None, "expired");
+        assert_eq!(store.join_token(&[2; 32], 10)?, None, "another secret");
+        assert!(store.spend_join_token(&[1; 32], b"serial", &certificate)?);
+        assert!(!store.spend_join_token(&[1; 32], b"serial", &certificate)?);
+        assert_eq!(store.join_token(&[1; 32], 10)?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn expired_join_tokens_make_room() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let store = Store::open(&folder.path().join("store.redb"))?;
+        let token = JoinRecord { name: "fra-1".to_owned(), region: None, expires_unix_s: 100 };
+        assert!(store.add_join_token(&[1; 32], &token, 10)?);
+        assert!(store.add_join_token(&[2; 32], &JoinRecord { expires_unix_s: 300, ..token.clone() }, 200)?);
+        assert_eq!(store.join_token(&[1; 32], 10)?, None, "expired at 200 and forgotten");
+        Ok(())
+    }
+
+    #[test]
+    fn a_second_process_is_told_who_is_in_the_way() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("store.redb");
+        let _first = Store::open(&file)?;
+        let error = Store::open(&file).err().expect("locked");
+        assert!(error.to_string().contains("another route-controller"), "{error}");
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! `/metrics`. Everything is counted where it happens, in plain numbers; here they become metrics, when somebody asks.
+//!
+//! The recorder belongs to this controller, not to the process: tests and `relayctl dev` run several in one.
+
+use crate::operations::Operations;
+use crate::refusal::Refusal;
+use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use route_core::{Counters, NodeState, StatusView};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+/// This controller's metrics.
+pub(crate) struct Telemetry {
+    recorder: PrometheusRecorder,
+}
+
+impl Telemetry {
+    pub(crate) fn new() -> Telemetry {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        with_local_recorder(&recorder, describe);
+        Telemetry { recorder }
+    }
+
+    /// All metrics, in Prometheus' text format.
+    pub(crate) async fn render(&self, operations: &Operations) -> Result<String, Refusal> {
+        let question = |core: &route_core::Controller, now| {
+            (core.status(), core.nodes(now), core.links(now), core.streams().len())
+        };
+        let (status, nodes, links, streams) = operations.engine.ask(question).await?;
+        let mut states = BTreeMap::from([
+            (NodeState::Connected, 0_u32),
+            (NodeState::Silent, 0),
+            (NodeState::Leaving, 0),
+            (NodeState::Offline, 0),
+        ]);
+        for node in &nodes {
+            *states.entry(node.state).or_default() += 1;
+        }
+        let links_usable = links.iter().filter(|link| link.usable).count();
+        with_local_recorder(&self.recorder, || {
+            for (state, relays) in states {
+                gauge!("cascade_controller_relays", "state" => state_name(state)).set(relays);
+            }
+            gauge!("cascade_controller_links", "usable" => "true").set(links_usable as f64);
+            gauge!("cascade_controller_links", "usable" => "false").set((links.len() - links_usable) as f64);
+            gauge!("cascade_controller_streams").set(streams as f64);
+            record_status(&status);
+            let counts = &operations.engine.counts;
+            for (name, count) in [
+                ("cascade_controller_joins_total", &counts.joined),
+                ("cascade_controller_joins_refused_total", &counts.joins_refused),
+                ("cascade_controller_sessions_refused_total", &counts.sessions_refused),
+                ("cascade_controller_sessions_overflowed_total", &counts.sessions_overflowed),
+                ("cascade_controller_messages_refused_total", &counts.messages_refused),
+            ] {
+                counter!(name).absolute(count.load(Ordering::Relaxed));
+            }
+        });
+        Ok(self.recorder.handle().render())
+    }
+}
+
+fn record_status(status: &StatusView) {
+    gauge!("cascade_controller_term").set(status.term as f64);
+    gauge!("cascade_controller_epoch").set(status.epoch.map_or(0.0, |epoch| f64::from(epoch.0)));
+    gauge!("cascade_controller_recovering").set(u8::from(status.recovering));
+    for (name, count) in counters(&status.counters) {
+        counter!(name).absolute(count);
+    }
+}
+
+fn counters(counters: &Counters) -> [(&'static str, u64); 14] {
+    let Counters {
+        sessions,
+        kicked,
+        strays,
+        reports_refused,
+        recomputes,
+        epochs,
+        epochs_urgent,
+        route_changes,
+        acks_missed,
+        publications_granted,
+        publications_refused,
+        subscriptions_refused,
+        cost_changes,
+        links_failed,
+    } = *counters;
+    [
+        ("cascade_controller_sessions_total", sessions),
+        ("cascade_controller_sessions_kicked_total", kicked),
+        ("cascade_controller_strays_total", strays),
+        ("cascade_controller_reports_refused_total", reports_refused),
+        ("cascade_controller_recomputes_total", recomputes),
+        ("cascade_controller_epochs_total", epochs),
+        ("cascade_controller_epochs_urgent_total", epochs_urgent),
+        ("cascade_controller_route_changes_total", route_changes),
+        ("cascade_controller_acks_missed_total", acks_missed),
+        ("cascade_controller_publications_granted_total", publications_granted),
+        ("cascade_controller_publications_refused_total", publications_refused),
+        ("cascade_controller_subscriptions_refused_total", subscriptions_refused),
+        ("cascade_controller_cost_changes_total", cost_changes),
+        ("cascade_controller_links_failed_total", links_failed),
+    ]
+}
+
+fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Connected => "connected",
+        NodeState::Silent => "silent",
+        NodeState::Leaving => "leaving",
+        NodeState::Offline => "offline",
+    }
+}
+
+fn describe() {
+    describe_gauge!("cascade_controller_relays", "Relays known, by state");
+    describe_gauge!(
+        "cascade_controller_links",
+        "Directions of links reported, by whether routes may use them"
+    );
+    describe_gauge!("cascade_controller_streams", "Streams published");
+    describe_gauge!("cascade_controller_term", "Leadership term of this controller");
+    describe_gauge!("cascade_controller_epoch", "Epoch that relays were last told to stamp");
+    describe_gauge!("cascade_controller_recovering", "1 while waiting after a start for relays to report");
+    describe_counter!("cascade_controller_joins_total", "Relays that joined with a token");
+    describe_counter!("cascade_controller_joins_refused_total", "Joins refused");
+    describe_counter!("cascade_controller_sessions_total", "Sessions of relays opened");
+    describe_counter!(
+        "cascade_controller_sessions_refused_total",
+        "Sessions refused: no certificate, or no hello"
+    );
+    describe_counter!("cascade_controller_sessions_kicked_total", "Sessions ended by the controller");
+    describe_counter!(
+        "cascade_controller_sessions_overflowed_total",
+        "Sessions ended because the relay took its messages too slowly"
+    );
+    describe_counter!("cascade_controller_messages_refused_total", "Messages of relays that broke a limit");
+    describe_counter!("cascade_controller_strays_total", "Messages of sessions no longer known");
+    describe_counter!("cascade_controller_reports_refused_total", "Reports that named something unknown");
+    describe_counter!("cascade_controller_recomputes_total", "Times the routes were computed");
+    describe_counter!("cascade_controller_epochs_total", "Epochs prepared");
+    describe_counter!(
+        "cascade_controller_epochs_urgent_total",
+        "Epochs that did not wait for the one before to settle, because routes had broken"
+    );
+    describe_counter!(
+        "cascade_controller_route_changes_total",
+        "Rows of route tables whose next hop changed"
+    );
+    describe_counter!("cascade_controller_acks_missed_total", "Times a relay did not acknowledge in time");
+    describe_counter!("cascade_controller_publications_granted_total", "Publications granted");
+    describe_counter!("cascade_controller_publications_refused_total", "Publications refused");
+    describe_counter!("cascade_controller_subscriptions_refused_total", "Subscriptions refused");
+    describe_counter!("cascade_controller_cost_changes_total", "Published link costs that changed");
+    describe_counter!("cascade_controller_links_failed_total", "Links that failed");
+}

@@ -1,0 +1,264 @@
+//! TLS in front of both servers: gRPC always, the admin API beyond loopback.
+//!
+//! The controller's certificate comes from the overlay's own CA and is replaced in good time while the process runs. The
+//! CA's certificate is sent along, so that who knows only its hash can check both. gRPC clients may show a certificate of
+//! the same CA; whether they must depends on the call.
+
+use crate::ca::{Authority, SERVER_VALIDITY};
+use crate::clock;
+use anyhow::Context as _;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Connections of one server at once, unfinished handshakes included; more wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 4096;
+/// Finished handshakes that wait for the server.
+const READY_MAX: usize = 64;
+/// Longest time for a handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept: out of file descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// HTTP/2; client certificates welcome.
+    Grpc,
+    /// HTTP/1.1; no client certificates.
+    Admin,
+}
+
+/// The controller's certificate for one purpose, always fresh.
+pub(crate) struct Identity {
+    authority: Arc<Authority>,
+    hosts: Vec<String>,
+    purpose: Purpose,
+    current: Mutex<Option<(Arc<ServerConfig>, SystemTime)>>,
+}
+
+impl Identity {
+    pub(crate) fn new(
+        authority: Arc<Authority>,
+        hosts: Vec<String>,
+        purpose: Purpose,
+    ) -> anyhow::Result<Identity> {
+        let identity = Identity { authority, hosts, purpose, current: Mutex::new(None) };
+        identity.config()?;
+        Ok(identity)
+    }
+
+    /// What the next handshake uses.
+    fn config(&self) -> anyhow::Result<Arc<ServerConfig>> {
+        let now = clock::calendar();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((config, renewal)) = &*current
+            && now < *renewal
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.build()?);
+        *current = Some((Arc::clone(&config), now + SERVER_VALIDITY / 2));
+        Ok(config)
+    }
+
+    fn build(&self) -> anyhow::Result<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let identity = self.authority.issue_server(&self.hosts)?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .context("TLS 1.3 is not available")?;
+        let (builder, protocol) = match self.purpose {
+            Purpose::Grpc => {
+                let mut roots = RootCertStore::empty();
+                roots.add(self.authority.certificate().clone()).context("the CA's certificate is damaged")?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .context("client certificates cannot be checked")?;
+                (builder.with_client_cert_verifier(verifier), b"h2".as_slice())
+            }
+            Purpose::Admin => (builder.with_no_client_auth(), b"http/1.1".as_slice()),
+        };
+        let mut config = builder
+            .with_single_cert(identity.chain, identity.key)
+            .context("the controller's certificate cannot be used")?;
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(config)
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    /// Its certificate, of this overlay's CA and valid when it connected.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+/// A connection whose handshake is done.
+pub(crate) struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Accepts connections and does their handshakes beside each other, so that a slow one holds up no other.
+pub(crate) struct TlsListener {
+    ready: mpsc::Receiver<Connection>,
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl TlsListener {
+    pub(crate) fn new(listener: TcpListener, identity: Identity) -> io::Result<TlsListener> {
+        let address = listener.local_addr()?;
+        let (sender, ready) = mpsc::channel(READY_MAX);
+        let accepting = tokio::spawn(accept(listener, Arc::new(identity), sender));
+        Ok(TlsListener { ready, address, accepting })
+    }
+
+    /// The next connection.
+    pub(crate) async fn next(&mut self) -> Connection {
+        match self.ready.recv().await {
+            Some(connection) => connection,
+            // The accepting task only ends when this listener is dropped.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for TlsListener {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, identity: Arc<Identity>, ready: mpsc::Sender<Connection>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let config = match identity.config() {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!("the controller's certificate cannot be renewed: {error:#}");
+                continue;
+            }
+        };
+        tokio::spawn(shake_hands(stream, address, TlsAcceptor::from(config), permit, ready.clone()));
+    }
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    permit: OwnedSemaphorePermit,
+    ready: mpsc::Sender<Connection>,
+) {
+    // Without it small messages would wait for acknowledgements; a failure only costs delay.
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%address, "TLS handshake failed: {error}");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(%address, "TLS handshake took too long");
+            return;
+        }
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let peer = Peer { address, certificate: certificate.map(|certificate| certificate.clone().into_owned()) };
+    // Fails only when the server stops.
+    let _ = ready.send(Connection { stream, peer, _permit: permit }).await;
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let connection = self.next().await;
+        let address = connection.peer.address;
+        (connection, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+impl tokio_stream::Stream for TlsListener {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
+        self.ready.poll_recv(cx).map(|connection| connection.map(Ok))
+    }
+}
+
+impl tonic::transport::server::Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
