@@ -167,6 +167,14 @@ impl DestinationSet {
     }
 
     fn shortest_form(&self) -> Form {
+        if self.form == Form::Bitmap {
+            // Blocks would cost two bytes more, a list two bytes for every bit.
+            let members: u32 = self.body().iter().map(|byte| byte.count_ones()).sum();
+            return if u32::from(self.used) < 2 * members { Form::Bitmap } else { Form::List };
+        }
+        if let (Form::List, [high, low]) = (self.form, self.body()) {
+            return if *high == 0 && *low < 8 { Form::Bitmap } else { Form::List };
+        }
         let (mut list, mut blocks, mut bitmap) = (0, 0, 0);
         let mut block_bytes = 0;
         let mut block = None;

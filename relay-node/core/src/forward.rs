@@ -180,6 +180,29 @@ impl Relay {
     fn forward(&mut self, now: Timestamp, mut header: MediaHeader, packet: Range<usize>, stamped_here: bool) {
         let table = self.tables.of_frame(header.epoch);
         let me = self.node;
+        if table.is_some_and(|(_, known)| !known) && header.destinations.only() != me {
+            self.counters.media_epoch_unknown += 1;
+            header.marked = true;
+        }
+        if let Some(destination) = header.destinations.only() {
+            // By far the most frequent case: one destination left.
+            if Some(destination) == me {
+                if !stamped_here {
+                    self.deliver(&header, packet);
+                }
+                return;
+            }
+            let hop = table.and_then(|(table, _)| table.next_hop(header.plane, destination));
+            match hop.and_then(|hop| self.link_to(hop)) {
+                None => self.counters.drop_no_route += 1,
+                Some(_) if header.hop_limit == 0 => self.counters.drop_hop_limit += 1,
+                Some(link) => {
+                    header.hop_limit -= 1;
+                    self.send_media(now, link, &header, packet);
+                }
+            }
+            return;
+        }
         let mut hops = std::mem::take(&mut self.scratch);
         hops.clear();
         let mut here = false;
@@ -200,10 +223,6 @@ impl Relay {
             if header.hop_limit == 0 {
                 self.counters.drop_hop_limit += 1;
             } else {
-                if table.is_some_and(|(_, known)| !known) {
-                    self.counters.media_epoch_unknown += 1;
-                    header.marked = true;
-                }
                 header.hop_limit -= 1;
                 let whole = unreachable == 0 && !here;
                 self.copies(now, &header, packet.clone(), &mut hops, whole);

@@ -1,0 +1,137 @@
+//! Instructions that the core spends on a batch of media frames, from opened datagrams to trains ready to seal. Counted
+//! by callgrind, so the figures are the same on every run; the limits below fail the run when the path grows.
+//!
+//! ```text
+//! cargo bench -p relay-core --bench forwarding      # needs valgrind and gungraun-runner of the same version
+//! ```
+
+#![allow(missing_docs, reason = "the harness generates items of its own")]
+
+use gungraun::{
+    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
+};
+use relay_core::{Endpoint, Input, LinkId, Peer, Received, Relay, RelayCommand, RelayConfig, Train};
+use std::hint::black_box;
+use wire_format::control::{Neighbour, RelayHello, ToRelay, Welcome};
+use wire_format::{
+    DestinationSet, Epoch, FrameKind, Incarnation, MediaHeader, NodeIndex, PacketNumber, Plane, Priority,
+    RoomId, RouteTable, Sequence, Slack, StreamId, StreamKey, Timestamp, UserId, frame_header,
+};
+
+/// Datagrams of one batch, as many as leave in one train.
+const BATCH: u64 = 50;
+const RTP_BYTES: usize = 1200;
+
+struct Bench {
+    relay: Relay,
+    arena: Vec<u8>,
+    batch: Vec<Received>,
+    train: Train,
+}
+
+/// A relay between a sender (node 1) and `fan_out` further relays, warmed up with one batch.
+fn transit(fan_out: u16) -> Bench {
+    let hello = RelayHello {
+        name: "r0".into(),
+        node: None,
+        region: String::new(),
+        isp: String::new(),
+        tags: Vec::new(),
+        addresses: Vec::new(),
+        version: String::new(),
+        wire_versions: (1, 1),
+        epoch: None,
+        streams: Vec::new(),
+    };
+    let mut relay = Relay::new(RelayConfig { hello, seed: 1 });
+    let nodes: Vec<_> = (1..2 + fan_out).map(NodeIndex).collect();
+    let neighbours =
+        nodes.iter().map(|node| Neighbour { node: *node, name: String::new(), addresses: Vec::new() });
+    let mut table = RouteTable::new(Epoch(1));
+    for node in &nodes {
+        table.next_hops.insert((Plane::PRIMARY, *node), *node);
+    }
+    let now = Timestamp::from_micros(1);
+    for message in [
+        ToRelay::Welcome(Welcome { node: NodeIndex(0), term: 1 }),
+        ToRelay::Neighbours(neighbours.collect()),
+        ToRelay::Table(table),
+    ] {
+        relay.handle_input(now, &[], Input::Command(RelayCommand::Controller(message)));
+    }
+    for node in &nodes {
+        let peer = Peer::Relay { node: *node };
+        relay.handle_input(now, &[], Input::LinkUp { link: LinkId(node.0.into()), peer, max_datagram: 1452 });
+    }
+    let mut bench = Bench { relay, arena: Vec::new(), batch: Vec::new(), train: Train::new() };
+    bench.fill(0, &nodes[1..]);
+    forward(&mut bench);
+    bench.fill(BATCH, &nodes[1..]);
+    bench
+}
+
+impl Bench {
+    /// A batch of datagrams from node 1 to `destinations`, one media frame each.
+    fn fill(&mut self, first: u64, destinations: &[NodeIndex]) {
+        self.arena.clear();
+        self.batch.clear();
+        for number in first..first + BATCH {
+            let header = MediaHeader {
+                key: StreamKey { room: RoomId(1), user: UserId(number as u32 % 20), stream: StreamId(1) },
+                incarnation: Incarnation(0),
+                sequence: Sequence(number as u32),
+                slack: Slack(2000),
+                priority: Priority::VIDEO,
+                hop_limit: 20,
+                epoch: 1,
+                plane: Plane::PRIMARY,
+                marked: false,
+                rtcp: false,
+                destinations: DestinationSet::take(destinations).0,
+            };
+            let mut head = [0; wire_format::MEDIA_HEADER_MAX];
+            let head_bytes = header.encode(&mut head);
+            let start = self.arena.len();
+            self.arena.extend([0, 0, 1]);
+            self.arena.extend(frame_header(FrameKind::Media, head_bytes + RTP_BYTES));
+            self.arena.extend(&head[..head_bytes]);
+            self.arena.resize(self.arena.len() + RTP_BYTES, 0x80);
+            let range = start..self.arena.len();
+            self.batch.push(Received { link: LinkId(1), number: PacketNumber(number), range });
+        }
+    }
+}
+
+fn forward(bench: &mut Bench) -> usize {
+    let now = Timestamp::from_micros(1000);
+    bench.relay.handle_input(now, &bench.arena, Input::Datagrams(&bench.batch));
+    let mut datagrams = 0;
+    while bench.relay.poll_transmit(now, &bench.arena, &mut bench.train).is_some() {
+        datagrams += bench.train.slots().len();
+    }
+    datagrams
+}
+
+fn forwarded(bench: Bench) {
+    let sent = bench.relay.counters().media_forwarded;
+    assert!(sent >= 2 * BATCH, "the bench forwards: {sent}");
+}
+
+#[library_benchmark]
+#[bench::one_to_one(args = (1), setup = transit, teardown = forwarded, config = limit(62_000))]
+#[bench::one_to_eight(args = (8), setup = transit, teardown = forwarded, config = limit(445_000))]
+fn batch_of_50(mut bench: Bench) -> Bench {
+    black_box(forward(&mut bench));
+    bench
+}
+
+fn limit(instructions: u64) -> LibraryBenchmarkConfig {
+    let mut callgrind = Callgrind::default();
+    callgrind.hard_limits([(EventKind::Ir, instructions)]);
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(callgrind);
+    config
+}
+
+library_benchmark_group!(name = forwarding; benchmarks = batch_of_50);
+main!(library_benchmark_groups = forwarding);
