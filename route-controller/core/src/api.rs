@@ -83,7 +83,7 @@ impl Default for CostConfig {
             repair_reaction: Duration::from_millis(10),
             rtt_unmeasured: Duration::from_millis(500),
             smoothing_rise: Duration::from_secs(1),
-            smoothing_fall: Duration::from_secs(8),
+            smoothing_fall: Duration::from_secs(4),
             hysteresis_pct: 10,
             hysteresis_min: Duration::from_millis(1),
             dwell: Duration::from_secs(3),

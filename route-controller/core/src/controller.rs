@@ -1,25 +1,114 @@
-//! The controller as one state machine.
+//! The controller as one state machine: sessions in, decisions of its parts out, one clockwork for all deadlines.
 
-use crate::api::{ControllerConfig, Input, Output};
-use crate::view::{LinkView, NodeView, RouteFilter, RouteView, StatusView, StreamView};
+mod views;
+
+use crate::api::{ControllerConfig, CostConfig, Input, Output, SessionId, StoreUpdate};
+use crate::directory::Directory;
+use crate::effect::Effect;
+use crate::links::{LinkChange, Links};
+use crate::planes::Routes;
+use crate::recovery::Recovery;
+use crate::relays::{NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Relays, SESSION_GRACE};
+use crate::rollout::Rollout;
+use crate::topology::Topology;
+use crate::view::Counters;
 use std::collections::VecDeque;
+use std::time::Duration;
+use wire_format::control::{
+    LinkReport, LinkState, Neighbour, RelayHello, ToController, ToRelay, TokenKey, Welcome, limits,
+};
 use wire_format::{NodeIndex, Timestamp};
 
-/// The route controller's core. See the crate's page for how it behaves.
-#[derive(Debug)]
+/// Inputs within this time of each other cause one computation of routes: when a relay dies, its neighbours notice
+/// one after the other.
+pub(crate) const COALESCE: Duration = Duration::from_millis(5);
+/// Least time between computations that only costs gave reason for.
+const REPRICE_EVERY: Duration = Duration::from_secs(1);
+
+/// The route controller's core. The crate's page tells how it behaves and by which laws it is driven.
+#[derive(Clone, Debug)]
 pub struct Controller {
-    config: ControllerConfig,
+    term: u64,
+    cost: CostConfig,
+    started_at: Option<Timestamp>,
+    relays: Relays,
+    links: Links,
+    directory: Directory,
+    rollout: Rollout,
+    recovery: Option<Recovery>,
+    token_keys: Vec<TokenKey>,
+    /// When neighbour lists and routes are due to be looked at.
+    refresh_at: Option<Timestamp>,
+    refreshed_at: Timestamp,
+    effects: Vec<Effect>,
     outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+/// Why routes may have to change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cause {
+    /// A relay or a link came or went.
+    Topology,
+    /// A link costs something else.
+    Cost,
 }
 
 impl Controller {
     /// A controller that has just become the leader.
+    #[must_use]
     pub fn new(config: ControllerConfig) -> Controller {
-        Controller { config, outputs: VecDeque::new() }
+        let recovery = (!config.nodes.is_empty()).then(Recovery::after_start);
+        Controller {
+            term: config.term,
+            cost: config.cost,
+            started_at: None,
+            relays: Relays::new(config.nodes),
+            links: Links::default(),
+            directory: Directory::new(config.term, config.room_floor),
+            rollout: Rollout::new(config.epoch_floor),
+            recovery,
+            token_keys: Vec::new(),
+            refresh_at: None,
+            refreshed_at: Timestamp::ZERO,
+            effects: Vec::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
     }
 
     /// Takes one input. `now` never goes back.
-    pub fn handle_input(&mut self, _now: Timestamp, _input: Input) {}
+    pub fn handle_input(&mut self, now: Timestamp, input: Input) {
+        self.started_at.get_or_insert(now);
+        match input {
+            Input::Join { name, region } => {
+                if let Some(record) = self.relays.register(&name, &region) {
+                    self.effects.push(Effect::Persist(StoreUpdate::Node(record)));
+                }
+            }
+            Input::RelayUp { session, name, hello } => self.relay_up(now, session, &name, hello),
+            Input::FromRelay { session, message } => match self.relays.of_session(session) {
+                Some(node) => self.hear(now, node, session, message),
+                None => self.counters.strays += 1,
+            },
+            Input::RelayDown { session } => {
+                if let Some(node) = self.relays.close(now, session) {
+                    self.session_lost(now, node);
+                }
+            }
+            Input::TokenKeys(mut keys) => {
+                keys.truncate(limits::TOKEN_KEYS);
+                self.token_keys = keys;
+                let attached: Vec<NodeIndex> = self.attached().collect();
+                for node in attached {
+                    self.tell(node, ToRelay::TokenKeys(self.token_keys.clone()));
+                }
+            }
+            Input::Timeout => {}
+        }
+        self.run_due(now);
+        self.flush();
+    }
 
     /// The next thing to do. Changed by every input.
     #[must_use]
@@ -30,42 +119,348 @@ impl Controller {
     /// When [`Input::Timeout`] is due. Changed by every input.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        None
+        let refresh = self.refresh_at.and_then(|at| {
+            if self.recovery.is_some() { Some(at) } else { Some(at.max(self.rollout.open_at()?)) }
+        });
+        [
+            refresh,
+            self.recovery.as_ref().and_then(Recovery::deadline),
+            self.rollout.deadline(),
+            self.directory.deadline(),
+            self.links.deadline(),
+            self.relay_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// The index of a relay, if it has one.
-    #[must_use]
-    pub fn node_index(&self, name: &str) -> Option<NodeIndex> {
-        self.config.nodes.iter().find(|record| record.name == name).map(|record| record.node)
+    fn relay_up(&mut self, now: Timestamp, session: SessionId, name: &str, mut hello: RelayHello) {
+        let held = std::mem::take(&mut hello.streams);
+        let epoch = hello.epoch;
+        let Opened { node, replaced, record } = match self.relays.open(now, session, name, hello) {
+            Ok(opened) => opened,
+            Err(reason) => return self.kick(session, reason),
+        };
+        self.counters.sessions += 1;
+        if let Some(replaced) = replaced {
+            self.rollout.leave(node);
+            self.kick(replaced, "the relay opened another session");
+        }
+        if let Some(relay) = self.relays.relay_mut(node) {
+            relay.epoch = epoch;
+        }
+        if let Some(record) = record {
+            self.effects.push(Effect::Persist(StoreUpdate::Node(record)));
+        }
+        self.links.session_opened(node);
+        self.directory.session_opened(now, node, name, held);
+        self.tell(node, ToRelay::Welcome(Welcome { node, term: self.term }));
+        if !self.token_keys.is_empty() {
+            self.tell(node, ToRelay::TokenKeys(self.token_keys.clone()));
+        }
+        self.changed(now, Cause::Topology);
     }
 
-    /// Every relay known, by index.
-    #[must_use]
-    pub fn nodes(&self, _now: Timestamp) -> Vec<NodeView> {
-        Vec::new()
+    fn hear(&mut self, now: Timestamp, node: NodeIndex, session: SessionId, message: ToController) {
+        match message {
+            ToController::Hello(_) => {
+                self.relays.close(now, session);
+                self.session_lost(now, node);
+                self.kick(session, "the session has said hello before");
+            }
+            ToController::ReportsComplete => self.reports_complete(now, node),
+            ToController::Links(reports) => {
+                for report in reports {
+                    self.link_reported(now, node, report);
+                }
+            }
+            ToController::Published(report) => self.directory.published(now, node, report, &mut self.effects),
+            ToController::Unpublished { publication } => {
+                self.directory.unpublished(now, node, publication, &mut self.effects);
+            }
+            ToController::Subscribed(report) => {
+                self.directory.subscribed(now, node, report, &mut self.effects)
+            }
+            ToController::Unsubscribed { subscription } => {
+                self.directory.unsubscribed(now, node, subscription, &mut self.effects);
+            }
+            ToController::TableAck { epoch } => {
+                self.rollout.table_acked(now, node, epoch);
+                if let Some(relay) = self.relays.relay_mut(node) {
+                    relay.epoch = Some(epoch);
+                }
+            }
+            ToController::StampAck { epoch } => self.rollout.stamp_acked(node, epoch),
+            ToController::StreamAck { key, revision } => {
+                self.directory.row_acked(now, node, key, revision, &mut self.effects);
+            }
+            ToController::Goodbye => {
+                if let Some(relay) = self.relays.relay_mut(node) {
+                    relay.leaving = true;
+                    relay.changed_at = now;
+                }
+                self.changed(now, Cause::Topology);
+            }
+        }
     }
 
-    /// Every direction of every link reported, by indices.
-    #[must_use]
-    pub fn links(&self, _now: Timestamp) -> Vec<LinkView> {
-        Vec::new()
+    fn reports_complete(&mut self, now: Timestamp, node: NodeIndex) {
+        if !self.relays.complete(node) {
+            self.counters.reports_refused += 1;
+            return;
+        }
+        for change in self.links.start_speaking(now, node, &self.cost) {
+            self.link_changed(now, change);
+        }
+        let reported = self.relays.relay(node).and_then(|relay| relay.epoch);
+        self.rollout.join(now, node, reported, &mut self.effects);
+        self.directory.reports_complete(now, node, &mut self.effects);
+        if let Some(recovery) = &mut self.recovery {
+            recovery.heard(now);
+        }
+        self.changed(now, Cause::Topology);
     }
 
-    /// Every stream, by name.
-    #[must_use]
-    pub fn streams(&self) -> Vec<StreamView> {
-        Vec::new()
+    fn link_reported(&mut self, now: Timestamp, node: NodeIndex, report: LinkReport) {
+        let neighbour = report.neighbour;
+        if neighbour == node || self.relays.relay(neighbour).is_none() {
+            self.counters.reports_refused += 1;
+            return;
+        }
+        let down = report.state == LinkState::Down;
+        let change = self.links.report(now, node, report, &self.cost);
+        self.link_changed(now, change);
+        if down && self.links.is_doubted(neighbour) {
+            self.rollout.doubt(now, neighbour);
+        }
     }
 
-    /// Rows of route tables, by node, plane and destination.
-    #[must_use]
-    pub fn routes(&self, _now: Timestamp, _filter: RouteFilter) -> Vec<RouteView> {
-        Vec::new()
+    fn link_changed(&mut self, now: Timestamp, change: LinkChange) {
+        match change {
+            LinkChange::None => {}
+            LinkChange::CameUp => self.changed(now, Cause::Topology),
+            LinkChange::Failed => {
+                self.counters.links_failed += 1;
+                self.changed(now, Cause::Topology);
+            }
+            LinkChange::Repriced => {
+                self.counters.cost_changes += 1;
+                self.changed(now, Cause::Cost);
+            }
+        }
     }
 
-    /// The controller as a whole.
-    #[must_use]
-    pub fn status(&self) -> StatusView {
-        StatusView { term: self.config.term, ..StatusView::default() }
+    /// A relay has no session any more. Its links are believed for a while; media does not depend on sessions.
+    fn session_lost(&mut self, now: Timestamp, node: NodeIndex) {
+        self.rollout.leave(node);
+        self.directory.session_lost(node);
+        if self.recovery.is_none() && Recovery::is_needed(now, &self.relays, &self.links) {
+            self.recovery = Some(Recovery::after_loss(now, &self.relays));
+        }
+        self.changed(now, Cause::Topology);
+    }
+
+    fn changed(&mut self, now: Timestamp, cause: Cause) {
+        let at = match cause {
+            Cause::Topology => now + COALESCE,
+            Cause::Cost => (now + COALESCE).max(self.refreshed_at + REPRICE_EVERY),
+        };
+        self.refresh_at = Some(self.refresh_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Does everything that is due, until nothing is.
+    fn run_due(&mut self, now: Timestamp) {
+        loop {
+            self.run_relay_timers(now);
+            if self.links.tick(now) {
+                self.changed(now, Cause::Topology);
+            }
+            self.directory.tick(now, &mut self.effects);
+            if let Some(recovery) = &mut self.recovery {
+                recovery.tick(now, &self.relays);
+                if recovery.is_over(now, &self.relays, &self.links) {
+                    self.recovery = None;
+                    self.refresh_at = Some(now);
+                }
+            }
+            self.step_rollout(now);
+            if self.refresh_at.is_some_and(|at| at <= now) {
+                self.refresh(now);
+            }
+            self.step_rollout(now);
+            if self.poll_timeout().is_none_or(|at| at > now) {
+                return;
+            }
+        }
+    }
+
+    fn step_rollout(&mut self, now: Timestamp) {
+        let links = &self.links;
+        self.rollout.step(now, |node| links.is_doubted(node), &mut self.effects);
+        let progress = self.rollout.take_progress();
+        self.counters.epochs += progress.epochs;
+        self.counters.epochs_urgent += progress.epochs_urgent;
+        self.counters.route_changes += progress.route_changes;
+        self.counters.acks_missed += progress.acks_missed;
+        if progress.mutes_changed {
+            self.changed(now, Cause::Topology);
+        }
+    }
+
+    /// Looks at everything that follows from who is there and what links cost.
+    fn refresh(&mut self, now: Timestamp) {
+        self.judge_presence(now);
+        if self.recovery.is_some() {
+            // What was pushed before stays right, or as right as anything that could be computed from half the facts.
+            self.refresh_at = None;
+            return;
+        }
+        if self.rollout.open_at().is_none_or(|at| now < at) {
+            return;
+        }
+        self.refresh_at = None;
+        self.refreshed_at = now;
+        self.push_neighbours();
+        self.counters.recomputes += 1;
+        let topology = self.topology(now);
+        let routes = Routes::compute(now, &topology, self.rollout.newest().map(|newest| &newest.routes));
+        self.rollout.want(routes, &topology);
+    }
+
+    fn topology(&self, now: Timestamp) -> Topology {
+        let mut topology = Topology::default();
+        for (node, relay) in self.relays.iter() {
+            if relay.is_complete() || self.links.is_reached(node) {
+                topology.add_relay(node, relay.transit(now, self.rollout.is_mute(node)));
+            }
+        }
+        for (from, to, cost_us) in self.links.usable() {
+            topology.add_link(from, to, cost_us);
+        }
+        topology
+    }
+
+    /// Finds out who is offline.
+    fn judge_presence(&mut self, now: Timestamp) {
+        let mut gone = Vec::new();
+        for (node, relay) in self.relays.iter_mut() {
+            let present = relay.session.is_some() || self.links.is_reached(node);
+            if present {
+                relay.offline_since = None;
+            } else if relay.offline_since.is_none() {
+                relay.offline_since = Some(now);
+                relay.changed_at = now;
+                gone.push(node);
+            }
+        }
+        for node in gone {
+            self.directory.went_offline(now, node, &mut self.effects);
+        }
+    }
+
+    fn push_neighbours(&mut self) {
+        let named = self.relays.iter().filter(|(_, relay)| relay.named);
+        let all: Vec<Neighbour> = named
+            .map(|(node, relay)| Neighbour {
+                node,
+                name: relay.record.name.clone(),
+                addresses: relay.record.addresses.clone(),
+            })
+            .collect();
+        for (node, relay) in self.relays.iter_mut() {
+            if relay.session.is_none() {
+                continue;
+            }
+            let others = all.iter().filter(|neighbour| neighbour.node != node);
+            let list: Vec<Neighbour> = others.take(limits::NEIGHBOURS).cloned().collect();
+            if relay.neighbours.as_ref() != Some(&list) {
+                self.effects.push(Effect::Tell(node, ToRelay::Neighbours(list.clone())));
+                relay.neighbours = Some(list);
+            }
+        }
+    }
+
+    /// Deadlines of single relays: the grace of a lost session, what an offline relay held, its name in the lists.
+    fn run_relay_timers(&mut self, now: Timestamp) {
+        let mut silenced = Vec::new();
+        let mut dropped = Vec::new();
+        let mut changed = false;
+        let recovering = self.recovery.is_some();
+        for (node, relay) in self.relays.iter_mut() {
+            if relay.lost_at.is_some_and(|at| at + SESSION_GRACE <= now) {
+                relay.lost_at = None;
+                silenced.push(node);
+            }
+            let grace = if relay.leaving { Duration::ZERO } else { OFFLINE_GRACE };
+            if relay.offline_since.is_some_and(|at| at + grace <= now) && !relay.dropped && !recovering {
+                relay.dropped = true;
+                dropped.push(node);
+            }
+            let keep = if relay.leaving { Duration::ZERO } else { NEIGHBOUR_KEEP };
+            if relay.named && relay.offline_since.is_some_and(|at| at + keep <= now) {
+                relay.named = false;
+                changed = true;
+            }
+        }
+        for node in silenced {
+            changed = true;
+            for change in self.links.stop_speaking(now, node, &self.cost) {
+                self.link_changed(now, change);
+            }
+        }
+        for node in dropped {
+            self.directory.drop_relay(now, node, &mut self.effects);
+        }
+        if changed {
+            self.changed(now, Cause::Topology);
+        }
+    }
+
+    fn relay_deadline(&self) -> Option<Timestamp> {
+        let recovering = self.recovery.is_some();
+        let deadlines = self.relays.iter().flat_map(|(_, relay)| {
+            let (grace, keep) = if relay.leaving {
+                (Duration::ZERO, Duration::ZERO)
+            } else {
+                (OFFLINE_GRACE, NEIGHBOUR_KEEP)
+            };
+            let offline = relay.offline_since;
+            [
+                relay.lost_at.map(|at| at + SESSION_GRACE),
+                offline.filter(|_| !relay.dropped && !recovering).map(|at| at + grace),
+                offline.filter(|_| relay.named).map(|at| at + keep),
+            ]
+        });
+        deadlines.flatten().min()
+    }
+
+    fn attached(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.relays.iter().filter(|(_, relay)| relay.session.is_some()).map(|(node, _)| node)
+    }
+
+    fn tell(&mut self, node: NodeIndex, message: ToRelay) {
+        self.effects.push(Effect::Tell(node, message));
+    }
+
+    fn kick(&mut self, session: SessionId, reason: &'static str) {
+        self.counters.kicked += 1;
+        self.flush();
+        self.outputs.push_back(Output::Kick { session, reason });
+    }
+
+    /// Turns effects into outputs; what is for a relay without a session is dropped, as the relay is told everything
+    /// anew in its next one.
+    fn flush(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Persist(update) => self.outputs.push_back(Output::Persist(update)),
+                Effect::Tell(node, message) => {
+                    if let Some(session) = self.relays.relay(node).and_then(|relay| relay.session) {
+                        self.outputs.push_back(Output::ToRelay { session: session.id, message });
+                    }
+                }
+            }
+        }
     }
 }

@@ -19,6 +19,17 @@
 
 mod api;
 mod controller;
+mod cost;
+mod damping;
+mod directory;
+mod effect;
+mod ids;
+mod links;
+mod planes;
+mod recovery;
+mod relays;
+mod rollout;
+mod topology;
 mod view;
 
 pub use api::{ControllerConfig, CostConfig, Input, NodeRecord, Output, SessionId, StoreUpdate};

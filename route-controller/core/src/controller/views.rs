@@ -1,0 +1,138 @@
+//! What people see of the controller.
+
+use super::Controller;
+use crate::relays::Relay;
+use crate::rollout::Generation;
+use crate::view::{LinkView, NodeState, NodeView, RouteFilter, RouteView, StatusView, StreamView};
+use wire_format::{NodeIndex, Timestamp};
+
+impl Controller {
+    /// The index of a relay, if it has one.
+    #[must_use]
+    pub fn node_index(&self, name: &str) -> Option<NodeIndex> {
+        self.relays.of_name(name)
+    }
+
+    /// Every relay known, by index.
+    #[must_use]
+    pub fn nodes(&self, now: Timestamp) -> Vec<NodeView> {
+        self.relays.iter().map(|(node, relay)| self.node_view(now, node, relay)).collect()
+    }
+
+    /// Every direction of every link reported, by indices.
+    #[must_use]
+    pub fn links(&self, now: Timestamp) -> Vec<LinkView> {
+        self.links.known().into_iter().map(|(from, to)| self.link_view(now, from, to)).collect()
+    }
+
+    /// Every stream that is published, by name.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamView> {
+        self.directory.views(|node| self.relays.name(node))
+    }
+
+    /// Rows of route tables, by relay and destination. Epochs that relays still hold can be asked for; without one, the
+    /// newest that is stamped is shown.
+    #[must_use]
+    pub fn routes(&self, now: Timestamp, filter: RouteFilter) -> Vec<RouteView> {
+        let generation = match filter.epoch {
+            None => self.rollout.current(),
+            Some(epoch) => [self.rollout.prepared(), self.rollout.current(), self.rollout.previous()]
+                .into_iter()
+                .flatten()
+                .find(|generation| generation.epoch == epoch),
+        };
+        let Some(Generation { epoch, routes }) = generation else {
+            return Vec::new();
+        };
+        let wanted = routes.rows().filter(|(node, plane, destination, _)| {
+            filter.node.is_none_or(|wanted| wanted == *node)
+                && filter.destination.is_none_or(|wanted| wanted == *destination)
+                && filter.plane.is_none_or(|wanted| wanted == *plane)
+        });
+        let name = |node: NodeIndex| self.relays.name(node);
+        wanted
+            .map(|(node, plane, destination, route)| RouteView {
+                node: name(node),
+                destination: name(destination),
+                plane,
+                next_hop: name(route.next_hop),
+                path: routes
+                    .path(node, plane, destination)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(name)
+                    .collect(),
+                cost_us: route.cost_us,
+                epoch: *epoch,
+                age: now.since(route.since),
+            })
+            .collect()
+    }
+
+    /// The controller as a whole.
+    #[must_use]
+    pub fn status(&self) -> StatusView {
+        let tally = &self.directory.tally;
+        let mut counters = self.counters;
+        counters.publications_granted = tally.granted;
+        counters.publications_refused = tally.publications_refused;
+        counters.subscriptions_refused = tally.subscriptions_refused;
+        counters.reports_refused += tally.reports_refused;
+        StatusView {
+            term: self.term,
+            epoch: self.rollout.current().map(|current| current.epoch),
+            preparing: self.rollout.prepared().map(|prepared| prepared.epoch),
+            recovering: self.recovery.is_some(),
+            counters,
+        }
+    }
+
+    fn node_view(&self, now: Timestamp, node: NodeIndex, relay: &Relay) -> NodeView {
+        let state = if relay.session.is_some() {
+            if relay.leaving { NodeState::Leaving } else { NodeState::Connected }
+        } else if self.links.is_reached(node) {
+            NodeState::Silent
+        } else {
+            NodeState::Offline
+        };
+        let (publications, subscriptions) = self.directory.counts(node);
+        NodeView {
+            name: relay.record.name.clone(),
+            node,
+            state,
+            state_age: now.since(self.started_at.map_or(now, |started| started.max(relay.changed_at))),
+            region: relay.record.region.clone(),
+            isp: relay.isp.clone(),
+            tags: relay.tags.clone(),
+            addresses: relay.record.addresses.clone(),
+            version: relay.version.clone(),
+            epoch: relay.epoch,
+            links_usable: self.links.neighbours_usable(node).count(),
+            publications,
+            subscriptions,
+        }
+    }
+
+    fn link_view(&self, now: Timestamp, from: NodeIndex, to: NodeIndex) -> LinkView {
+        let word = self.links.word(from, to);
+        let report = word.map(|word| &word.report);
+        let cost = self.links.cost_us(from, to);
+        LinkView {
+            from: self.relays.name(from),
+            to: self.relays.name(to),
+            from_node: from,
+            to_node: to,
+            state: report.map(|report| report.state),
+            usable: self.links.is_usable(from, to),
+            cost_us: cost.map(|(published_us, _)| published_us),
+            cost_raw_us: cost.map(|(_, raw_us)| raw_us),
+            rtt: report.and_then(|report| report.rtt),
+            rtt_min: report.and_then(|report| report.rtt_min),
+            jitter: report.map(|report| report.jitter_out),
+            loss_ppm: report.map(|report| report.loss_out_ppm),
+            rate: report.map(|report| report.rate_out),
+            age: word.map(|word| now.since(word.at)),
+        }
+    }
+}

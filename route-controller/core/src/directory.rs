@@ -1,0 +1,810 @@
+//! The stream directory: who publishes, who wants what, and the rows of stream tables that follow.
+//!
+//! **Joining.** The egress gets its row first; only when it has acknowledged does the ingress get one that names it as
+//! a destination. **Leaving** goes the other way: the egress's row goes some time after the ingress has acknowledged
+//! that it stamps it no more, so that what is under way still arrives somewhere that knows it.
+//!
+//! **Names.** One publication at a time has a stream's name. A second one at the same relay replaces the first (an SFU
+//! came back before its old link was missed). One at another relay waits a little for the first to end, wins at once
+//! if that relay is offline, and is refused otherwise. Whoever takes a name over gets its ids with the next
+//! incarnation, so that egresses do not take its packets for duplicates.
+//!
+//! **Sessions come and go.** What a relay reported stays while its session is gone; in the next one it reports all of
+//! it again, and what it did not repeat by then is dropped. Rows are not sent to a relay that is still reporting:
+//! they would lack what it has not said yet.
+//!
+//! **A controller that has just started** knows nothing of the relays that have not reported yet. A publication then
+//! comes with its ids and with the destinations stamped today, and keeps each of them until that relay has reported
+//! (from then on its subscriptions speak) or a minute has passed. Rows that relays hold for streams nobody published
+//! so far are left alone for the same time.
+
+mod rows;
+
+use crate::effect::Effect;
+use crate::ids::Ids;
+use crate::view::StreamView;
+use rows::Row;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use wire_format::control::{HeldStream, PublicationReport, StreamName, SubscriptionReport, ToRelay, limits};
+use wire_format::{
+    Incarnation, MediaKind, NodeIndex, PublicationId, RoomId, StreamKey, SubscriptionId, Timestamp,
+};
+
+/// Publications of one relay.
+pub(crate) const PUBLICATIONS_PER_RELAY: usize = 16_384;
+/// Subscriptions of one relay.
+pub(crate) const SUBSCRIPTIONS_PER_RELAY: usize = 16_384;
+/// Streams remembered, live and ended.
+pub(crate) const STREAMS_MAX: usize = 1 << 20;
+/// Rows that a relay may say it holds.
+pub(crate) const HELD_MAX: usize = 65_536;
+/// Publications that wait for the same name.
+const CONTENDERS_MAX: usize = 8;
+/// How long they wait.
+const CONTEST_WAIT: Duration = Duration::from_secs(3);
+/// How long the ids of an ended stream are kept for its next publication.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// How long destinations and rows from before this controller's start are kept without a report that backs them.
+const HOLD: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
+struct Publication {
+    name: StreamName,
+    kind: MediaKind,
+    /// Reported in the relay's present session.
+    fresh: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Subscription {
+    report: SubscriptionReport,
+    fresh: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Contender {
+    publication: (NodeIndex, PublicationId),
+    until: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+struct Stream {
+    key: StreamKey,
+    kind: MediaKind,
+    incarnation: Incarnation,
+    live: Option<(NodeIndex, PublicationId)>,
+    contenders: Vec<Contender>,
+    /// Set while nobody publishes it.
+    forget_at: Option<Timestamp>,
+    matching: BTreeMap<NodeIndex, BTreeSet<SubscriptionId>>,
+    /// Destinations stamped before this controller started, not judged yet.
+    held: BTreeSet<NodeIndex>,
+    held_until: Timestamp,
+    rows: BTreeMap<NodeIndex, Row>,
+}
+
+/// A relay as the directory sees it.
+#[derive(Clone, Debug, Default)]
+struct Peer {
+    name: String,
+    attached: bool,
+    ready: bool,
+    offline: bool,
+    publications: usize,
+    subscriptions: usize,
+    /// Rows in place when the session began, with the destinations stamped.
+    held: BTreeMap<StreamKey, Vec<NodeIndex>>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Timer {
+    Stream(StreamName),
+    Orphan(NodeIndex, StreamKey),
+}
+
+/// Counts for `crate::Counters`.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Tally {
+    pub granted: u64,
+    pub publications_refused: u64,
+    pub subscriptions_refused: u64,
+    pub reports_refused: u64,
+}
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    ids: Ids,
+    /// Revision of the row sent last. The term above, a count below: it grows across controllers.
+    revision: u64,
+    /// Until when rows of before this controller's start are left alone; set when the first relay comes.
+    hold_until: Option<Timestamp>,
+    publications: BTreeMap<(NodeIndex, PublicationId), Publication>,
+    subscriptions: BTreeMap<(NodeIndex, SubscriptionId), Subscription>,
+    /// Subscriptions by namespace and room.
+    rooms: BTreeMap<(String, String), BTreeSet<(NodeIndex, SubscriptionId)>>,
+    streams: BTreeMap<StreamName, Stream>,
+    names: BTreeMap<StreamKey, StreamName>,
+    peers: BTreeMap<NodeIndex, Peer>,
+    timers: BTreeSet<(Timestamp, Timer)>,
+    pub(crate) tally: Tally,
+}
+
+impl Directory {
+    /// An empty directory of the controller of this term.
+    pub(crate) fn new(term: u64, room_floor: RoomId) -> Directory {
+        Directory {
+            ids: Ids::new(room_floor),
+            revision: term << 32,
+            hold_until: None,
+            publications: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            names: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// A relay opened a session and will report what it holds.
+    pub(crate) fn session_opened(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        name: &str,
+        held: Vec<HeldStream>,
+    ) {
+        self.hold_until.get_or_insert(now + HOLD);
+        self.session_lost(node);
+        let peer = self.peers.entry(node).or_default();
+        peer.name = name.to_owned();
+        peer.attached = true;
+        peer.offline = false;
+        self.tally.reports_refused += held.len().saturating_sub(HELD_MAX) as u64;
+        peer.held = held
+            .into_iter()
+            .take(HELD_MAX)
+            .map(|held| (held.key, held.destinations.into_iter().take(limits::DESTINATIONS).collect()))
+            .collect();
+        for (_, publication) in
+            self.publications.range_mut(of(node, PublicationId(0), PublicationId(u32::MAX)))
+        {
+            publication.fresh = false;
+        }
+        for (_, subscription) in
+            self.subscriptions.range_mut(of(node, SubscriptionId(0), SubscriptionId(u32::MAX)))
+        {
+            subscription.fresh = false;
+        }
+    }
+
+    /// Its session is gone; what it reported stays.
+    pub(crate) fn session_lost(&mut self, node: NodeIndex) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.attached = false;
+            peer.ready = false;
+        }
+        for stream in self.streams.values_mut() {
+            if let Some(row) = stream.rows.get_mut(&node) {
+                row.session_lost();
+            }
+        }
+    }
+
+    /// It has reported everything: what it did not repeat is over, and it gets its rows.
+    pub(crate) fn reports_complete(&mut self, now: Timestamp, node: NodeIndex, out: &mut Vec<Effect>) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.ready = true;
+        let held = std::mem::take(&mut peer.held);
+        let publications = self.publications.range(of(node, PublicationId(0), PublicationId(u32::MAX)));
+        let stale: Vec<_> =
+            publications.filter(|(_, publication)| !publication.fresh).map(|(id, _)| *id).collect();
+        for (_, publication) in stale {
+            self.unpublished(now, node, publication, out);
+        }
+        let subscriptions = self.subscriptions.range(of(node, SubscriptionId(0), SubscriptionId(u32::MAX)));
+        let stale: Vec<_> =
+            subscriptions.filter(|(_, subscription)| !subscription.fresh).map(|(id, _)| *id).collect();
+        for (_, subscription) in stale {
+            self.unsubscribed(now, node, subscription, out);
+        }
+        self.reconcile(now, node, held.into_keys(), out);
+        for name in self.streams_of(node) {
+            self.refresh(now, &name, out);
+        }
+    }
+
+    /// It has been offline for too long: its publications and subscriptions are over.
+    pub(crate) fn drop_relay(&mut self, now: Timestamp, node: NodeIndex, out: &mut Vec<Effect>) {
+        let publications = self.publications.range(of(node, PublicationId(0), PublicationId(u32::MAX)));
+        let publications: Vec<_> = publications.map(|((_, id), _)| *id).collect();
+        for publication in publications {
+            self.unpublished(now, node, publication, out);
+        }
+        let subscriptions = self.subscriptions.range(of(node, SubscriptionId(0), SubscriptionId(u32::MAX)));
+        let subscriptions: Vec<_> = subscriptions.map(|((_, id), _)| *id).collect();
+        for subscription in subscriptions {
+            self.unsubscribed(now, node, subscription, out);
+        }
+    }
+
+    /// It has neither session nor links: names that it holds are free for the taking.
+    pub(crate) fn went_offline(&mut self, now: Timestamp, node: NodeIndex, out: &mut Vec<Effect>) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.offline = true;
+        }
+        let contested = self.streams.iter().filter(|(_, stream)| {
+            stream.live.is_some_and(|(live, _)| live == node) && !stream.contenders.is_empty()
+        });
+        let contested: Vec<StreamName> = contested.map(|(name, _)| name.clone()).collect();
+        for name in contested {
+            self.promote_next(&name, out);
+            self.refresh(now, &name, out);
+        }
+    }
+
+    /// A relay reports a publication.
+    pub(crate) fn published(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        report: PublicationReport,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = (node, report.publication);
+        if let Some(known) = self.publications.get_mut(&id) {
+            if known.name == report.name && known.kind == report.kind {
+                let repeated = !std::mem::replace(&mut known.fresh, true);
+                self.republished(now, id, &report, repeated, out);
+                return;
+            }
+            self.unpublished(now, node, report.publication, out);
+        }
+        if let Err(reason) = self.check_publication(node, &report.name) {
+            self.refuse_publication(id, reason, out);
+            return;
+        }
+        let publication = Publication { name: report.name.clone(), kind: report.kind, fresh: true };
+        self.publications.insert(id, publication);
+        self.peers.entry(node).or_default().publications += 1;
+        let name = &report.name;
+        match self.streams.get(name).map(|stream| stream.live) {
+            None => self.begin(now, id, &report, out),
+            Some(None) => self.resume(now, id, &report, out),
+            Some(Some(holder)) => {
+                let yields = holder.0 == node
+                    || self.peers.get(&holder.0).is_none_or(|peer| peer.offline)
+                    || self.peers.get(&holder.0).is_some_and(|peer| peer.ready)
+                        && self.publications.get(&holder).is_none_or(|publication| !publication.fresh);
+                if yields {
+                    let reason = "the same stream was published again at this relay".to_owned();
+                    if holder.0 == node {
+                        self.refuse_publication(holder, reason, out);
+                    }
+                    self.promote(name, id, out);
+                } else {
+                    self.contend(now, name, id, out);
+                }
+            }
+        }
+        self.refresh(now, &report.name, out);
+    }
+
+    /// A publication ended.
+    pub(crate) fn unpublished(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        publication: PublicationId,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = (node, publication);
+        let Some(name) = self.remove_publication(id) else {
+            return;
+        };
+        let Some(stream) = self.streams.get_mut(&name) else {
+            return;
+        };
+        stream.contenders.retain(|contender| contender.publication != id);
+        if stream.live == Some(id) {
+            stream.live = None;
+            if !self.promote_next(&name, out) {
+                self.end(now, &name);
+            }
+            self.refresh(now, &name, out);
+        }
+    }
+
+    /// A relay reports a subscription.
+    pub(crate) fn subscribed(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        report: SubscriptionReport,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = (node, report.subscription);
+        if let Some(known) = self.subscriptions.get_mut(&id) {
+            if known.report == report {
+                known.fresh = true;
+                return;
+            }
+            self.unsubscribed(now, node, report.subscription, out);
+        }
+        let peer = self.peers.entry(node).or_default();
+        let names =
+            [Some(&report.namespace), Some(&report.room), report.user.as_ref(), report.stream.as_ref()];
+        let reason = if names.into_iter().flatten().any(|name| !is_name(name)) {
+            Some(format!("a name is empty or longer than {} bytes", limits::NAME_BYTES))
+        } else if peer.subscriptions >= SUBSCRIPTIONS_PER_RELAY {
+            Some(format!(
+                "this relay has {SUBSCRIPTIONS_PER_RELAY} subscriptions already: subscribe elsewhere"
+            ))
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.tally.subscriptions_refused += 1;
+            let subscription = report.subscription;
+            out.push(Effect::Tell(node, ToRelay::SubscriptionRefused { subscription, reason }));
+            return;
+        }
+        peer.subscriptions += 1;
+        let room = (report.namespace.clone(), report.room.clone());
+        let mut matched = Vec::new();
+        for (name, stream) in in_room(&mut self.streams, &room) {
+            if matches(&report, name) {
+                stream.matching.entry(node).or_default().insert(report.subscription);
+                matched.push(name.clone());
+            }
+        }
+        self.rooms.entry(room).or_default().insert(id);
+        self.subscriptions.insert(id, Subscription { report, fresh: true });
+        for name in matched {
+            self.refresh(now, &name, out);
+        }
+    }
+
+    /// A subscription ended.
+    pub(crate) fn unsubscribed(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        subscription: SubscriptionId,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = (node, subscription);
+        let Some(Subscription { report, fresh: _ }) = self.subscriptions.remove(&id) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.subscriptions -= 1;
+        }
+        let room = (report.namespace, report.room);
+        if let Some(subscriptions) = self.rooms.get_mut(&room) {
+            subscriptions.remove(&id);
+            if subscriptions.is_empty() {
+                self.rooms.remove(&room);
+            }
+        }
+        let mut matched = Vec::new();
+        for (name, stream) in in_room(&mut self.streams, &room) {
+            if let Some(subscriptions) = stream.matching.get_mut(&node)
+                && subscriptions.remove(&subscription)
+            {
+                if subscriptions.is_empty() {
+                    stream.matching.remove(&node);
+                }
+                matched.push(name.clone());
+            }
+        }
+        for name in matched {
+            self.refresh(now, &name, out);
+        }
+    }
+
+    /// A relay acknowledged a row.
+    pub(crate) fn row_acked(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        key: StreamKey,
+        revision: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(name) = self.names.get(&key).cloned() else {
+            return;
+        };
+        let row = self.streams.get_mut(&name).and_then(|stream| stream.rows.get_mut(&node));
+        if row.is_some_and(|row| row.acked(revision)) {
+            self.refresh(now, &name, out);
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        while let Some((at, timer)) = self.timers.pop_first() {
+            if at > now {
+                self.timers.insert((at, timer));
+                return;
+            }
+            match timer {
+                Timer::Stream(name) => self.tick_stream(now, &name, out),
+                Timer::Orphan(node, key) => {
+                    let known = self.names.get(&key).and_then(|name| self.streams.get(name));
+                    let ready = self.peers.get(&node).is_some_and(|peer| peer.ready);
+                    if ready && known.is_none_or(|stream| !stream.rows.contains_key(&node)) {
+                        out.push(Effect::Tell(node, ToRelay::StreamGone { key }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// When [`Directory::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Publications and subscriptions held at a relay.
+    pub(crate) fn counts(&self, node: NodeIndex) -> (usize, usize) {
+        self.peers.get(&node).map_or((0, 0), |peer| (peer.publications, peer.subscriptions))
+    }
+
+    /// Streams that are published.
+    pub(crate) fn views(&self, relay_name: impl Fn(NodeIndex) -> String) -> Vec<StreamView> {
+        let live = self.streams.iter().filter_map(|(name, stream)| Some((name, stream, stream.live?)));
+        live.map(|(name, stream, (ingress, _))| StreamView {
+            name: name.clone(),
+            key: stream.key,
+            kind: stream.kind,
+            incarnation: stream.incarnation,
+            ingress: relay_name(ingress),
+            destinations: stream.destinations().into_iter().map(&relay_name).collect(),
+            egresses: stream.matching.keys().map(|node| relay_name(*node)).collect(),
+            subscriptions: stream.matching.values().map(BTreeSet::len).sum(),
+        })
+        .collect()
+    }
+
+    /// A publication that is known was reported again: in a new session (`repeated`) or in the same one.
+    fn republished(
+        &mut self,
+        now: Timestamp,
+        id: (NodeIndex, PublicationId),
+        report: &PublicationReport,
+        repeated: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(stream) = self.streams.get(&report.name) else {
+            return;
+        };
+        if stream.live != Some(id) {
+            if !stream.contenders.iter().any(|contender| contender.publication == id) {
+                // Its relay was offline, and the name went to another.
+                let reason = self.reason_taken(&report.name);
+                self.refuse_publication(id, reason, out);
+            }
+            return;
+        }
+        if report.granted == Some((stream.key, stream.incarnation)) {
+            return;
+        }
+        if repeated && report.granted.is_none() {
+            // The relay may have started anew, and so may its count of packets.
+            self.promote(&report.name, id, out);
+            self.refresh(now, &report.name, out);
+        } else {
+            self.grant(id, &report.name, out);
+        }
+    }
+
+    fn check_publication(&self, node: NodeIndex, name: &StreamName) -> Result<(), String> {
+        if [&name.namespace, &name.room, &name.user, &name.stream].into_iter().any(|name| !is_name(name)) {
+            return Err(format!("a name is empty or longer than {} bytes", limits::NAME_BYTES));
+        }
+        if self.peers.get(&node).is_some_and(|peer| peer.publications >= PUBLICATIONS_PER_RELAY) {
+            return Err(format!(
+                "this relay has {PUBLICATIONS_PER_RELAY} publications already: publish elsewhere"
+            ));
+        }
+        if self.streams.len() >= STREAMS_MAX && !self.streams.contains_key(name) {
+            return Err(format!("the overlay carries {STREAMS_MAX} streams already"));
+        }
+        Ok(())
+    }
+
+    /// A stream of a name that is not known.
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        id: (NodeIndex, PublicationId),
+        report: &PublicationReport,
+        out: &mut Vec<Effect>,
+    ) {
+        let granted = report.granted.filter(|(key, _)| !self.names.contains_key(key));
+        let (key, incarnation) = match granted {
+            Some((key, incarnation)) => {
+                self.ids.adopt(key, out);
+                (key, incarnation)
+            }
+            None => match self.allocate(&report.name, out) {
+                Some(key) => (key, Incarnation(0)),
+                None => {
+                    self.refuse_publication(id, "no ids are left for another stream".to_owned(), out);
+                    return;
+                }
+            },
+        };
+        let mut matching: BTreeMap<NodeIndex, BTreeSet<SubscriptionId>> = BTreeMap::new();
+        let room = (report.name.namespace.clone(), report.name.room.clone());
+        for subscription in self.rooms.get(&room).into_iter().flatten() {
+            if self.subscriptions.get(subscription).is_some_and(|known| matches(&known.report, &report.name))
+            {
+                matching.entry(subscription.0).or_default().insert(subscription.1);
+            }
+        }
+        let stream = Stream {
+            key,
+            kind: report.kind,
+            incarnation,
+            live: Some(id),
+            contenders: Vec::new(),
+            forget_at: None,
+            matching,
+            held: BTreeSet::new(),
+            held_until: now,
+            rows: BTreeMap::new(),
+        };
+        self.names.insert(key, report.name.clone());
+        self.streams.insert(report.name.clone(), stream);
+        if granted.is_some() {
+            self.hold_destinations(now, id.0, &report.name);
+        } else {
+            self.grant(id, &report.name, out);
+        }
+    }
+
+    /// A stream that ended, or whose relay was dropped, is published again.
+    fn resume(
+        &mut self,
+        now: Timestamp,
+        id: (NodeIndex, PublicationId),
+        report: &PublicationReport,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(stream) = self.streams.get_mut(&report.name) else {
+            return;
+        };
+        if report.granted != Some((stream.key, stream.incarnation)) {
+            self.promote(&report.name, id, out);
+            return;
+        }
+        stream.live = Some(id);
+        stream.kind = report.kind;
+        stream.forget_at = None;
+        self.hold_destinations(now, id.0, &report.name);
+    }
+
+    /// Keeps the destinations that an ingress stamps today.
+    fn hold_destinations(&mut self, now: Timestamp, ingress: NodeIndex, name: &StreamName) {
+        let (Some(stream), Some(peer)) = (self.streams.get_mut(name), self.peers.get(&ingress)) else {
+            return;
+        };
+        let Some(destinations) = peer.held.get(&stream.key) else {
+            return;
+        };
+        stream.held = destinations.iter().copied().filter(|node| *node != ingress).collect();
+        stream.held_until = now + HOLD;
+        self.timers.insert((stream.held_until, Timer::Stream(name.clone())));
+    }
+
+    fn contend(
+        &mut self,
+        now: Timestamp,
+        name: &StreamName,
+        id: (NodeIndex, PublicationId),
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        if stream.contenders.len() >= CONTENDERS_MAX {
+            let reason = self.reason_taken(name);
+            self.refuse_publication(id, reason, out);
+            return;
+        }
+        let until = now + CONTEST_WAIT;
+        stream.contenders.push(Contender { publication: id, until });
+        self.timers.insert((until, Timer::Stream(name.clone())));
+    }
+
+    /// Gives a stream to the publication that waited longest for it. False if none waits.
+    fn promote_next(&mut self, name: &StreamName, out: &mut Vec<Effect>) -> bool {
+        let Some(stream) = self.streams.get_mut(name).filter(|stream| !stream.contenders.is_empty()) else {
+            return false;
+        };
+        let next = stream.contenders.remove(0).publication;
+        self.promote(name, next, out);
+        true
+    }
+
+    /// Gives a stream to another publication, as its next incarnation.
+    fn promote(&mut self, name: &StreamName, id: (NodeIndex, PublicationId), out: &mut Vec<Effect>) {
+        let (Some(stream), Some(publication)) = (self.streams.get_mut(name), self.publications.get(&id))
+        else {
+            return;
+        };
+        stream.live = Some(id);
+        stream.kind = publication.kind;
+        stream.incarnation = Incarnation(stream.incarnation.0.wrapping_add(1));
+        stream.forget_at = None;
+        stream.held.clear();
+        self.grant(id, name, out);
+    }
+
+    fn grant(&mut self, id: (NodeIndex, PublicationId), name: &StreamName, out: &mut Vec<Effect>) {
+        let Some(Stream { key, incarnation, .. }) = self.streams.get(name) else {
+            return;
+        };
+        self.tally.granted += 1;
+        let (publication, key, incarnation) = (id.1, *key, *incarnation);
+        out.push(Effect::Tell(id.0, ToRelay::PublicationGranted { publication, key, incarnation }));
+    }
+
+    fn refuse_publication(&mut self, id: (NodeIndex, PublicationId), reason: String, out: &mut Vec<Effect>) {
+        self.remove_publication(id);
+        self.tally.publications_refused += 1;
+        out.push(Effect::Tell(id.0, ToRelay::PublicationRefused { publication: id.1, reason }));
+    }
+
+    fn remove_publication(&mut self, id: (NodeIndex, PublicationId)) -> Option<StreamName> {
+        let publication = self.publications.remove(&id)?;
+        if let Some(peer) = self.peers.get_mut(&id.0) {
+            peer.publications -= 1;
+        }
+        Some(publication.name)
+    }
+
+    fn reason_taken(&self, name: &StreamName) -> String {
+        let holder = self.streams.get(name).and_then(|stream| self.peers.get(&stream.live?.0));
+        let holder = holder.map_or("another relay", |peer| &peer.name);
+        let StreamName { namespace: _, room, user, stream } = name;
+        format!(
+            "stream {stream} of {user} in room {room} is published at {holder} already: \
+             end that publication or choose another name"
+        )
+    }
+
+    fn end(&mut self, now: Timestamp, name: &StreamName) {
+        if let Some(stream) = self.streams.get_mut(name) {
+            let forget_at = now + FORGET_AFTER;
+            stream.forget_at = Some(forget_at);
+            stream.held.clear();
+            self.timers.insert((forget_at, Timer::Stream(name.clone())));
+        }
+    }
+
+    fn allocate(&mut self, name: &StreamName, out: &mut Vec<Effect>) -> Option<StreamKey> {
+        // A relay may have reported ids that this controller counts towards; each try passes one of them.
+        loop {
+            let key = self.ids.allocate(name, out)?;
+            if !self.names.contains_key(&key) {
+                return Some(key);
+            }
+        }
+    }
+
+    /// Rows that a relay says it holds, and should not.
+    fn reconcile(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        held: impl Iterator<Item = StreamKey>,
+        out: &mut Vec<Effect>,
+    ) {
+        for key in held {
+            let stream = self.names.get(&key).and_then(|name| self.streams.get_mut(name));
+            match stream {
+                // If it is not wanted there, it goes like any row, after the ingress.
+                Some(stream) if stream.live.is_some() => {
+                    stream.rows.entry(node).or_default();
+                }
+                Some(stream) if stream.rows.contains_key(&node) => {}
+                Some(_) => out.push(Effect::Tell(node, ToRelay::StreamGone { key })),
+                None => {
+                    let until = self.hold_until.unwrap_or(now).max(now);
+                    self.timers.insert((until, Timer::Orphan(node, key)));
+                }
+            }
+        }
+    }
+
+    /// Due work of one stream: contests, held destinations, rows that go, ids that are forgotten.
+    fn tick_stream(&mut self, now: Timestamp, name: &StreamName, out: &mut Vec<Effect>) {
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        let mut late = Vec::new();
+        stream.contenders.retain(|contender| {
+            if contender.until <= now {
+                late.push(contender.publication);
+            }
+            contender.until > now
+        });
+        for id in late {
+            let reason = self.reason_taken(name);
+            self.refuse_publication(id, reason, out);
+        }
+        self.refresh(now, name, out);
+        self.remove_rows(now, name, out);
+        if self.streams.get(name).is_some_and(|stream| stream.forget_at.is_some_and(|at| at <= now)) {
+            self.forget(name);
+        }
+    }
+
+    fn forget(&mut self, name: &StreamName) {
+        let Some(stream) = self.streams.remove(name) else {
+            return;
+        };
+        self.names.remove(&stream.key);
+        let room = (name.namespace.clone(), name.room.clone());
+        let mut others = in_room(&mut self.streams, &room).map(|(other, _)| other.user == name.user);
+        match others.next() {
+            None => self.ids.forget_room(name),
+            Some(mut same_user) => {
+                same_user |= others.any(|same| same);
+                if !same_user {
+                    self.ids.forget_user(name);
+                }
+            }
+        }
+    }
+
+    /// Streams that a relay has to do with.
+    fn streams_of(&self, node: NodeIndex) -> Vec<StreamName> {
+        let concerns = |stream: &Stream| {
+            stream.live.is_some_and(|(live, _)| live == node)
+                || stream.matching.contains_key(&node)
+                || stream.rows.contains_key(&node)
+                || stream.held.contains(&node)
+        };
+        self.streams.iter().filter(|(_, stream)| concerns(stream)).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Whether a subscription wants a stream of its namespace and room.
+fn matches(report: &SubscriptionReport, name: &StreamName) -> bool {
+    report.namespace == name.namespace
+        && report.room == name.room
+        && report.user.as_ref().is_none_or(|user| *user == name.user)
+        && report.stream.as_ref().is_none_or(|stream| *stream == name.stream)
+}
+
+/// Streams of a namespace and room.
+fn in_room<'a>(
+    streams: &'a mut BTreeMap<StreamName, Stream>,
+    room: &'a (String, String),
+) -> impl Iterator<Item = (&'a StreamName, &'a mut Stream)> {
+    let first = StreamName {
+        namespace: room.0.clone(),
+        room: room.1.clone(),
+        user: String::new(),
+        stream: String::new(),
+    };
+    streams.range_mut(first..).take_while(|(name, _)| name.namespace == room.0 && name.room == room.1)
+}
+
+/// Everything of one relay in a map keyed by relay and number.
+fn of<I>(node: NodeIndex, first: I, last: I) -> std::ops::RangeInclusive<(NodeIndex, I)> {
+    (node, first)..=(node, last)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=limits::NAME_BYTES).contains(&name.len())
+}

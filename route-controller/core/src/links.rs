@@ -1,0 +1,260 @@
+//! What relays say of their links, and what follows: which links routes may use, and at which cost.
+//!
+//! A relay's word counts while it *speaks*: from the end of its reports in a session until its session has been gone
+//! for the grace that [`crate::relays`] gives it. A link is usable while no end that speaks says it is down, at least
+//! one says it is up, and none keeps silent about it; of an end that does not speak, nothing is asked.
+
+use crate::api::CostConfig;
+use crate::cost::{LinkCost, Measurement};
+use crate::damping::Damping;
+use std::collections::{BTreeMap, BTreeSet};
+use wire_format::control::{LinkReport, LinkState};
+use wire_format::{NodeIndex, Timestamp};
+
+/// What became of a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LinkChange {
+    /// Nothing that routes depend on.
+    None,
+    /// Routes may use it from now on.
+    CameUp,
+    /// Routes may use it no longer.
+    Failed,
+    /// Its published cost moved.
+    Repriced,
+}
+
+/// A relay's last word on one of its links.
+#[derive(Clone, Debug)]
+pub(crate) struct Word {
+    /// What it said.
+    pub report: LinkReport,
+    /// When.
+    pub at: Timestamp,
+    /// Said in a session before the present one, and not repeated yet.
+    stale: bool,
+}
+
+/// Both directions of a link. `costs[0]` is from the end with the lower index to the other.
+#[derive(Clone, Debug, Default)]
+struct Link {
+    usable: bool,
+    costs: [Option<LinkCost>; 2],
+    damping: Damping,
+}
+
+/// All links of the overlay.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Links {
+    words: BTreeMap<(NodeIndex, NodeIndex), Word>,
+    speaking: BTreeSet<NodeIndex>,
+    links: BTreeMap<(NodeIndex, NodeIndex), Link>,
+    /// For each relay, everyone with whom it has a link by anybody's word.
+    others: BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
+}
+
+impl Links {
+    /// A relay says something about its link to a neighbour.
+    pub(crate) fn report(
+        &mut self,
+        now: Timestamp,
+        from: NodeIndex,
+        report: LinkReport,
+        config: &CostConfig,
+    ) -> LinkChange {
+        let to = report.neighbour;
+        self.others.entry(from).or_default().insert(to);
+        self.others.entry(to).or_default().insert(from);
+        self.words.insert((from, to), Word { report, at: now, stale: false });
+        let change = self.judge(now, from, to, config);
+        if change != LinkChange::None || !self.is_usable(from, to) {
+            return change;
+        }
+        let own = self.sample(now, from, to, config);
+        let mirrored = !self.measures(to, from) && self.sample(now, to, from, config);
+        if own || mirrored { LinkChange::Repriced } else { LinkChange::None }
+    }
+
+    /// A relay opened a session: it will say everything again.
+    pub(crate) fn session_opened(&mut self, from: NodeIndex) {
+        for (_, word) in self.words.range_mut(from_all(from)) {
+            word.stale = true;
+        }
+    }
+
+    /// From now on the relay's word counts; what it did not repeat in this session is forgotten.
+    pub(crate) fn start_speaking(
+        &mut self,
+        now: Timestamp,
+        from: NodeIndex,
+        config: &CostConfig,
+    ) -> Vec<LinkChange> {
+        self.words.retain(|(end, _), word| *end != from || !word.stale);
+        self.speaking.insert(from);
+        self.judge_all(now, from, config)
+    }
+
+    /// From now on the relay's word does not count.
+    pub(crate) fn stop_speaking(
+        &mut self,
+        now: Timestamp,
+        from: NodeIndex,
+        config: &CostConfig,
+    ) -> Vec<LinkChange> {
+        self.speaking.remove(&from);
+        self.judge_all(now, from, config)
+    }
+
+    /// Ends surcharges that are due. True if one ended.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> bool {
+        self.links.values_mut().filter_map(|link| link.damping.tick(now).then_some(())).count() > 0
+    }
+
+    /// When [`Links::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.links.values().filter_map(|link| link.damping.deadline()).min()
+    }
+
+    /// Whether routes may use the link, in both directions.
+    pub(crate) fn is_usable(&self, a: NodeIndex, b: NodeIndex) -> bool {
+        self.links.get(&pair(a, b)).is_some_and(|link| link.usable)
+    }
+
+    /// Whether any link of a relay is usable: it is alive, whatever became of its session.
+    pub(crate) fn is_reached(&self, node: NodeIndex) -> bool {
+        self.neighbours_usable(node).next().is_some()
+    }
+
+    /// The other ends of a relay's usable links.
+    pub(crate) fn neighbours_usable(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.others_of(node).filter(move |other| self.is_usable(node, *other))
+    }
+
+    /// Whether a speaking neighbour says that its link to the relay is down, while the relay itself does not.
+    pub(crate) fn is_doubted(&self, node: NodeIndex) -> bool {
+        let says_down = |from: NodeIndex, to: NodeIndex| {
+            self.words.get(&(from, to)).is_some_and(|word| word.report.state == LinkState::Down)
+        };
+        self.others_of(node)
+            .any(|other| self.speaking.contains(&other) && says_down(other, node) && !says_down(node, other))
+    }
+
+    /// Usable links, both directions, with their costs.
+    pub(crate) fn usable(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex, u64)> + '_ {
+        self.links.iter().filter(|(_, link)| link.usable).flat_map(|(&(low, high), link)| {
+            let cost = |direction: usize| {
+                link.costs[direction].as_ref().map(|cost| cost.published_us() + link.damping.surcharge_us())
+            };
+            [(low, high, cost(0)), (high, low, cost(1))]
+                .into_iter()
+                .filter_map(|(from, to, cost)| cost.map(|cost| (from, to, cost)))
+        })
+    }
+
+    /// A relay's last word on a link.
+    pub(crate) fn word(&self, from: NodeIndex, to: NodeIndex) -> Option<&Word> {
+        self.words.get(&(from, to))
+    }
+
+    /// Every direction that anybody spoke of: from, to.
+    pub(crate) fn known(&self) -> BTreeSet<(NodeIndex, NodeIndex)> {
+        self.words.keys().flat_map(|&(from, to)| [(from, to), (to, from)]).collect()
+    }
+
+    /// Cost that routes use, and cost of the latest measurement.
+    pub(crate) fn cost_us(&self, from: NodeIndex, to: NodeIndex) -> Option<(u64, u64)> {
+        let link = self.links.get(&pair(from, to)).filter(|link| link.usable)?;
+        let cost = link.costs[usize::from(from > to)].as_ref()?;
+        Some((cost.published_us() + link.damping.surcharge_us(), cost.raw_us()))
+    }
+
+    fn others_of(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.others.get(&node).into_iter().flatten().copied()
+    }
+
+    fn judge_all(&mut self, now: Timestamp, node: NodeIndex, config: &CostConfig) -> Vec<LinkChange> {
+        let others: Vec<NodeIndex> = self.others_of(node).collect();
+        others.into_iter().map(|other| self.judge(now, node, other, config)).collect()
+    }
+
+    fn judge(&mut self, now: Timestamp, a: NodeIndex, b: NodeIndex, config: &CostConfig) -> LinkChange {
+        let (low, high) = pair(a, b);
+        let voices = [self.voice(low, high), self.voice(high, low)];
+        let refused = voices.contains(&Voice::Down) || voices.contains(&Voice::Unsaid);
+        let usable = !refused && voices.contains(&Voice::Up);
+        let link = self.links.entry((low, high)).or_default();
+        if link.usable == usable {
+            return LinkChange::None;
+        }
+        link.usable = usable;
+        link.costs = [None, None];
+        if !usable {
+            link.damping.fail(now);
+            return LinkChange::Failed;
+        }
+        self.sample(now, low, high, config);
+        self.sample(now, high, low, config);
+        LinkChange::CameUp
+    }
+
+    fn voice(&self, from: NodeIndex, to: NodeIndex) -> Voice {
+        if !self.speaking.contains(&from) {
+            return Voice::Gone;
+        }
+        match self.words.get(&(from, to)).map(|word| word.report.state) {
+            None => Voice::Unsaid,
+            Some(LinkState::Down) => Voice::Down,
+            // A suspect link is its ends' affair: they go around it for as long as they wish.
+            Some(LinkState::Up | LinkState::Suspect) => Voice::Up,
+        }
+    }
+
+    /// Whether `from` speaks and has a measurement of its own.
+    fn measures(&self, from: NodeIndex, to: NodeIndex) -> bool {
+        self.speaking.contains(&from)
+            && self.words.get(&(from, to)).is_some_and(|word| word.report.rtt.is_some())
+    }
+
+    /// Prices the direction from `from` to `to` by what its sender measured, or else by what its receiver did.
+    fn sample(&mut self, now: Timestamp, from: NodeIndex, to: NodeIndex, config: &CostConfig) -> bool {
+        let own = self.words.get(&(from, to)).filter(|_| self.measures(from, to));
+        let measurement = match (own, self.words.get(&(to, from)).filter(|_| self.speaking.contains(&to))) {
+            (Some(Word { report, .. }), _) => {
+                Measurement { rtt: report.rtt, loss_ppm: report.loss_out_ppm, samples: report.samples }
+            }
+            (None, Some(Word { report, .. })) => {
+                Measurement { rtt: report.rtt, loss_ppm: report.loss_in_ppm, samples: report.samples }
+            }
+            (None, None) => Measurement { rtt: None, loss_ppm: 0, samples: 0 },
+        };
+        let Some(link) = self.links.get_mut(&pair(from, to)) else {
+            return false;
+        };
+        match &mut link.costs[usize::from(from > to)] {
+            Some(cost) => cost.sample(now, &measurement, config),
+            empty @ None => {
+                *empty = Some(LinkCost::new(now, &measurement, config));
+                true
+            }
+        }
+    }
+}
+
+/// What one end of a link has to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Voice {
+    Up,
+    Down,
+    /// It speaks, but not of this link.
+    Unsaid,
+    /// It does not speak.
+    Gone,
+}
+
+fn pair(a: NodeIndex, b: NodeIndex) -> (NodeIndex, NodeIndex) {
+    (a.min(b), a.max(b))
+}
+
+fn from_all(from: NodeIndex) -> std::ops::RangeInclusive<(NodeIndex, NodeIndex)> {
+    (from, NodeIndex(u16::MIN))..=(from, NodeIndex(u16::MAX))
+}

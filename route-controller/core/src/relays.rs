@@ -1,0 +1,281 @@
+//! Who the relays are, and whether they are there.
+//!
+//! A relay has an index for ever, a session while it can reach the controller, and links while its neighbours reach
+//! it. The last two fail apart. A relay that loses its session is believed as before for a grace (its links count, but
+//! routes pass through it only where nothing else leads on); after that it is a destination, if a neighbour says so,
+//! and never a transit. One with neither session nor links is offline.
+
+use crate::api::{NodeRecord, SessionId};
+use crate::topology::Transit;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wire_format::control::{Neighbour, RelayHello, limits};
+use wire_format::session::WIRE_VERSIONS;
+use wire_format::{Epoch, NodeIndex, Timestamp};
+
+/// How long a lost session is expected back.
+pub(crate) const SESSION_GRACE: Duration = Duration::from_secs(5);
+/// How long an offline relay's publications and subscriptions are kept for it.
+pub(crate) const OFFLINE_GRACE: Duration = Duration::from_secs(5);
+/// How long an offline relay is still named to its neighbours, so that links come back even if sessions do not.
+pub(crate) const NEIGHBOUR_KEEP: Duration = Duration::from_secs(600);
+/// Most relays in session at once: everyone's neighbour list names all others.
+pub(crate) const RELAYS_MAX: usize = limits::NEIGHBOURS;
+/// Most indices ever given.
+pub(crate) const INDICES_MAX: u16 = limits::DESTINATIONS as u16;
+
+/// A relay's present session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// The relay has reported everything.
+    pub complete: bool,
+}
+
+/// A relay.
+#[derive(Clone, Debug)]
+pub(crate) struct Relay {
+    /// What is remembered for ever.
+    pub record: NodeRecord,
+    /// As it said last.
+    pub isp: String,
+    /// As it said last.
+    pub tags: Vec<String>,
+    /// As it said last; empty if this controller never heard it.
+    pub version: String,
+    /// The session, if it has one.
+    pub session: Option<Session>,
+    /// Since when a session that had been complete is missed.
+    pub lost_at: Option<Timestamp>,
+    /// It said goodbye.
+    pub leaving: bool,
+    /// It has reported everything to this controller, at least once.
+    pub heard: bool,
+    /// Since when it has neither session nor links.
+    pub offline_since: Option<Timestamp>,
+    /// It was offline for so long that what it held was dropped.
+    pub dropped: bool,
+    /// It is named to the others as a neighbour.
+    pub named: bool,
+    /// Newest epoch acknowledged.
+    pub epoch: Option<Epoch>,
+    /// The neighbour list that its session was given.
+    pub neighbours: Option<Vec<Neighbour>>,
+    /// When `NodeView::state` last changed, as far as it was looked at.
+    pub changed_at: Timestamp,
+}
+
+impl Relay {
+    fn new(record: NodeRecord) -> Relay {
+        Relay {
+            record,
+            isp: String::new(),
+            tags: Vec::new(),
+            version: String::new(),
+            session: None,
+            lost_at: None,
+            leaving: false,
+            heard: false,
+            offline_since: None,
+            dropped: false,
+            named: false,
+            epoch: None,
+            neighbours: None,
+            changed_at: Timestamp::ZERO,
+        }
+    }
+
+    /// In session, with everything reported.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.session.is_some_and(|session| session.complete)
+    }
+
+    /// Its session is missed, but not yet for long.
+    pub(crate) fn is_in_grace(&self, now: Timestamp) -> bool {
+        self.lost_at.is_some_and(|lost_at| now < lost_at + SESSION_GRACE)
+    }
+
+    /// Whether routes may pass through it. `mute`: it has a session but does not acknowledge.
+    pub(crate) fn transit(&self, now: Timestamp, mute: bool) -> Transit {
+        match (self.leaving, self.is_complete()) {
+            (true, _) => Transit::Never,
+            (false, true) if mute => Transit::Reluctant,
+            (false, true) => Transit::Willing,
+            (false, false) if self.is_in_grace(now) => Transit::Reluctant,
+            (false, false) => Transit::Never,
+        }
+    }
+}
+
+/// What opening a session did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Opened {
+    /// The relay's index.
+    pub node: NodeIndex,
+    /// An older session of the same relay, forgotten now.
+    pub replaced: Option<SessionId>,
+    /// The record is new or changed.
+    pub record: Option<NodeRecord>,
+}
+
+/// All relays that ever had an index.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Relays {
+    relays: BTreeMap<NodeIndex, Relay>,
+    names: BTreeMap<String, NodeIndex>,
+    sessions: BTreeMap<SessionId, NodeIndex>,
+}
+
+impl Relays {
+    /// Those that the store knows.
+    pub(crate) fn new(records: Vec<NodeRecord>) -> Relays {
+        let mut relays = Relays::default();
+        for record in records {
+            relays.names.insert(record.name.clone(), record.node);
+            let named = !record.addresses.is_empty();
+            relays.relays.insert(record.node, Relay { named, ..Relay::new(record) });
+        }
+        relays
+    }
+
+    /// Gives an index to a relay that presented a join token. The record if it is new, `None` if it is known or no
+    /// index is left.
+    pub(crate) fn register(&mut self, name: &str, region: &str) -> Option<NodeRecord> {
+        if self.names.contains_key(name) || !is_name(name) {
+            return None;
+        }
+        let node = self.free_index(None)?;
+        let record =
+            NodeRecord { node, name: name.to_owned(), region: region.to_owned(), addresses: Vec::new() };
+        self.names.insert(name.to_owned(), node);
+        self.relays.insert(node, Relay::new(record.clone()));
+        Some(record)
+    }
+
+    /// A relay opened a session.
+    ///
+    /// # Errors
+    /// Why it cannot have one.
+    pub(crate) fn open(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        name: &str,
+        hello: RelayHello,
+    ) -> Result<Opened, &'static str> {
+        if hello.name != name {
+            return Err("the hello names another relay than the certificate");
+        }
+        if !is_name(name) || hello.addresses.len() > limits::ADDRESSES {
+            return Err("the hello has an empty or over-long name, or too many addresses");
+        }
+        if hello.wire_versions.0 > WIRE_VERSIONS.1 || hello.wire_versions.1 < WIRE_VERSIONS.0 {
+            return Err("no version of the link protocol in common: update the relay or the controller");
+        }
+        if self.sessions.contains_key(&session) {
+            return Err("the session has said hello before");
+        }
+        let known = self.names.get(name).copied();
+        let replaced = known.and_then(|node| self.relays.get(&node)?.session).map(|session| session.id);
+        if replaced.is_none() && self.sessions.len() >= RELAYS_MAX {
+            return Err("as many relays as this controller serves are in session already");
+        }
+        let node = known.or_else(|| self.free_index(hello.node)).ok_or("no node index is left")?;
+        if let Some(replaced) = replaced {
+            self.sessions.remove(&replaced);
+        }
+        let record = NodeRecord { node, name: hello.name, region: hello.region, addresses: hello.addresses };
+        self.names.insert(record.name.clone(), node);
+        self.sessions.insert(session, node);
+        let relay = self.relays.entry(node).or_insert_with(|| Relay::new(record.clone()));
+        let changed = known.is_none() || relay.record != record;
+        if relay.is_complete() {
+            relay.lost_at = Some(now);
+        }
+        relay.record = record;
+        relay.isp = hello.isp;
+        relay.tags = hello.tags;
+        relay.version = hello.version;
+        relay.session = Some(Session { id: session, complete: false });
+        relay.leaving = false;
+        relay.offline_since = None;
+        relay.dropped = false;
+        relay.named = true;
+        relay.neighbours = None;
+        relay.changed_at = now;
+        Ok(Opened { node, replaced, record: changed.then(|| relay.record.clone()) })
+    }
+
+    /// A relay has reported everything. False if it had before.
+    pub(crate) fn complete(&mut self, node: NodeIndex) -> bool {
+        let Some(relay) = self.relays.get_mut(&node) else {
+            return false;
+        };
+        let Some(session) = relay.session.as_mut().filter(|session| !session.complete) else {
+            return false;
+        };
+        session.complete = true;
+        relay.lost_at = None;
+        relay.heard = true;
+        true
+    }
+
+    /// A session ended. Whose, unless it is unknown.
+    pub(crate) fn close(&mut self, now: Timestamp, session: SessionId) -> Option<NodeIndex> {
+        let node = self.sessions.remove(&session)?;
+        let relay = self.relays.get_mut(&node)?;
+        if relay.is_complete() {
+            relay.lost_at = Some(now);
+        }
+        relay.session = None;
+        relay.neighbours = None;
+        relay.changed_at = now;
+        Some(node)
+    }
+
+    /// Whose session it is.
+    pub(crate) fn of_session(&self, session: SessionId) -> Option<NodeIndex> {
+        self.sessions.get(&session).copied()
+    }
+
+    /// Whose name it is.
+    pub(crate) fn of_name(&self, name: &str) -> Option<NodeIndex> {
+        self.names.get(name).copied()
+    }
+
+    /// A relay.
+    pub(crate) fn relay(&self, node: NodeIndex) -> Option<&Relay> {
+        self.relays.get(&node)
+    }
+
+    /// A relay, to change.
+    pub(crate) fn relay_mut(&mut self, node: NodeIndex) -> Option<&mut Relay> {
+        self.relays.get_mut(&node)
+    }
+
+    /// Its name, or its index where it has none.
+    pub(crate) fn name(&self, node: NodeIndex) -> String {
+        self.relays.get(&node).map_or_else(|| node.to_string(), |relay| relay.record.name.clone())
+    }
+
+    /// All of them, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeIndex, &Relay)> {
+        self.relays.iter().map(|(node, relay)| (*node, relay))
+    }
+
+    /// All of them, ascending, to change.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeIndex, &mut Relay)> {
+        self.relays.iter_mut().map(|(node, relay)| (*node, relay))
+    }
+
+    /// The index that the relay wishes, if it may have it, or the lowest that nobody ever had. Indices are not reused.
+    fn free_index(&self, wished: Option<NodeIndex>) -> Option<NodeIndex> {
+        let free = |index: &NodeIndex| index.0 < INDICES_MAX && !self.relays.contains_key(index);
+        wished.filter(free).or_else(|| (0..INDICES_MAX).map(NodeIndex).find(free))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=limits::NAME_BYTES).contains(&name.len())
+}

@@ -1,0 +1,404 @@
+//! Brings new route tables to all relays in two phases, so that no frame is forwarded by tables of two ages.
+//!
+//! A frame is forwarded by the epoch it carries, and a relay holds the tables of two epochs. So epoch N+1 is *prepared*
+//! (every relay gets its table) and *stamped* (every ingress begins to write N+1) only when all have acknowledged.
+//! Preparing N+2 makes relays forget N: it waits until every ingress has confirmed stamping N+1, and for a second
+//! after that stamp, in which frames that carry N have arrived or died.
+//!
+//! Two things may not wait that long:
+//! - **A silent relay** freezes nothing. Who does not acknowledge within 500 ms is left out of this wait and, until it
+//!   has acknowledged and 10 s have passed, of the next ones, and is passed through by routes only where nothing else
+//!   leads on. If a neighbour already says that its link to the relay is down, 100 ms are enough; if its session
+//!   ends, nothing is waited for.
+//! - **An urgent change**: rows of the newest tables lead over a link that failed or through a relay that must not be
+//!   passed, or a destination has no row yet. Frames on such rows are lost anyway, so the second is not spent: N+2 is
+//!   prepared 100 ms after the last confirmation of N+1. A frame that is still under way with N then meets relays
+//!   that know only N+1 and N+2; they forward it by their newest table under the hop limit, as any unknown epoch.
+//!   While N+1 is still being prepared, not even an urgent change replaces it: that would make relays forget N, which
+//!   is on every frame. Both phases end within a round trip of the slowest relay, or at the bounds above.
+//!
+//! A relay whose session begins later gets the stamped epoch's table and the order to stamp it at once, and the table
+//! under preparation behind it.
+
+use crate::api::StoreUpdate;
+use crate::effect::Effect;
+use crate::planes::Routes;
+use crate::topology::Topology;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use wire_format::control::ToRelay;
+use wire_format::{Epoch, NodeIndex, Timestamp};
+
+/// How long an acknowledgement is waited for.
+const ACK_WAIT: Duration = Duration::from_millis(500);
+/// The same for a relay that a neighbour says is not there.
+const ACK_WAIT_DOUBTED: Duration = Duration::from_millis(100);
+/// From the order to stamp an epoch to the preparation of the next.
+const DRAIN: Duration = Duration::from_secs(1);
+/// From the last confirmation of a stamp to the preparation of an urgent epoch.
+const DRAIN_URGENT: Duration = Duration::from_millis(100);
+/// From the acknowledgement of a relay that had missed one until it is trusted as before.
+const MUTE_HOLD_DOWN: Duration = Duration::from_secs(10);
+/// Epochs made durable at a time.
+const EPOCH_BLOCK: u32 = 256;
+/// Greatest epoch believed of a relay: a reported one must not use up the rest.
+const EPOCH_REPORTED_MAX: u32 = u32::MAX / 2;
+
+/// Tables under their epoch.
+#[derive(Clone, Debug)]
+pub(crate) struct Generation {
+    /// Their version.
+    pub epoch: Epoch,
+    /// What they say.
+    pub routes: Routes,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Every ingress stamps the current epoch.
+    Settled { stamped_at: Timestamp, settled_at: Timestamp },
+    /// `prepared` is on its way to the relays; those that have not acknowledged, and until when they are waited for.
+    Preparing { waiting: BTreeMap<NodeIndex, Wait> },
+    /// The order to stamp `current` is on its way.
+    Stamping { stamped_at: Timestamp, waiting: BTreeMap<NodeIndex, Wait> },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    until: Timestamp,
+    doubted: bool,
+}
+
+/// Tables computed, not yet prepared.
+#[derive(Clone, Debug)]
+struct Wanted {
+    routes: Routes,
+    urgent: bool,
+}
+
+/// What a rollout did since it was last asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Progress {
+    /// Epochs prepared.
+    pub epochs: u64,
+    /// Of them before the second was over.
+    pub epochs_urgent: u64,
+    /// Rows with another next hop.
+    pub route_changes: u64,
+    /// Acknowledgements given up on.
+    pub acks_missed: u64,
+    /// A relay became mute, or is trusted again: routes must be computed anew.
+    pub mutes_changed: bool,
+}
+
+/// The versions of all route tables.
+#[derive(Clone, Debug)]
+pub(crate) struct Rollout {
+    next: u32,
+    durable_below: u32,
+    previous: Option<Generation>,
+    current: Option<Generation>,
+    prepared: Option<Generation>,
+    wanted: Option<Wanted>,
+    reissue: bool,
+    phase: Phase,
+    live: BTreeSet<NodeIndex>,
+    /// Relays that missed an acknowledgement, and when they are trusted again (`None`: they must acknowledge first).
+    mute: BTreeMap<NodeIndex, Option<Timestamp>>,
+    progress: Progress,
+}
+
+impl Rollout {
+    /// A rollout whose epochs begin at what the store says was never used.
+    pub(crate) fn new(floor: Epoch) -> Rollout {
+        Rollout {
+            next: floor.0.max(1),
+            durable_below: floor.0,
+            previous: None,
+            current: None,
+            prepared: None,
+            wanted: None,
+            reissue: false,
+            phase: Phase::Settled { stamped_at: Timestamp::ZERO, settled_at: Timestamp::ZERO },
+            live: BTreeSet::new(),
+            mute: BTreeMap::new(),
+            progress: Progress::default(),
+        }
+    }
+
+    /// Takes newly computed tables. Nothing is pushed if they say what the newest pushed ones say.
+    pub(crate) fn want(&mut self, routes: Routes, topology: &Topology) {
+        let Some(newest) = self.newest() else {
+            self.wanted = Some(Wanted { routes, urgent: true });
+            return;
+        };
+        let mut changed = self.reissue;
+        let mut urgent = false;
+        for (relay, _, destination, before) in newest.routes.changes(&routes) {
+            changed = true;
+            urgent |= self.live.contains(&relay)
+                && before.is_none_or(|hop| !topology.is_sound(relay, hop, destination));
+        }
+        self.wanted = changed.then_some(Wanted { routes, urgent });
+    }
+
+    /// A relay's session is whole: it takes part from now on. `reported` is the newest epoch it holds.
+    pub(crate) fn join(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        reported: Option<Epoch>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(Epoch(reported)) = reported
+            && reported >= self.next
+            && reported <= EPOCH_REPORTED_MAX
+        {
+            // The store lost its floor. What is current may be older than what the relay holds: say it again, newer.
+            self.next = reported + 1;
+            self.reissue = true;
+        }
+        self.live.insert(node);
+        self.mute.remove(&node);
+        if let Some(current) = &self.current {
+            out.push(Effect::Tell(node, ToRelay::Table(current.routes.table(current.epoch, node))));
+            out.push(Effect::Tell(node, ToRelay::Stamp { epoch: current.epoch }));
+        }
+        if let Some(prepared) = &self.prepared {
+            out.push(Effect::Tell(node, ToRelay::Table(prepared.routes.table(prepared.epoch, node))));
+        }
+        let wait = Wait { until: now + ACK_WAIT, doubted: false };
+        match &mut self.phase {
+            Phase::Settled { stamped_at: _, settled_at: _ } => {}
+            Phase::Preparing { waiting } | Phase::Stamping { stamped_at: _, waiting } => {
+                waiting.insert(node, wait);
+            }
+        }
+    }
+
+    /// A relay's session is gone: it is not waited for.
+    pub(crate) fn leave(&mut self, node: NodeIndex) {
+        self.live.remove(&node);
+        self.mute.remove(&node);
+        self.stop_waiting(node);
+    }
+
+    /// A neighbour says that its link to this relay is down.
+    pub(crate) fn doubt(&mut self, now: Timestamp, node: NodeIndex) {
+        match &mut self.phase {
+            Phase::Settled { stamped_at: _, settled_at: _ } => {}
+            Phase::Preparing { waiting } | Phase::Stamping { stamped_at: _, waiting } => {
+                if let Some(wait) = waiting.get_mut(&node) {
+                    wait.until = wait.until.min(now + ACK_WAIT_DOUBTED);
+                    wait.doubted = true;
+                }
+            }
+        }
+    }
+
+    /// A relay acknowledged a table.
+    pub(crate) fn table_acked(&mut self, now: Timestamp, node: NodeIndex, epoch: Epoch) {
+        if self.newest().is_some_and(|newest| newest.epoch == epoch)
+            && let Some(trusted_at @ None) = self.mute.get_mut(&node)
+        {
+            *trusted_at = Some(now + MUTE_HOLD_DOWN);
+        }
+        let awaited = self.prepared.as_ref().is_some_and(|prepared| prepared.epoch == epoch);
+        if awaited {
+            self.stop_waiting(node);
+        }
+    }
+
+    /// A relay confirmed that it stamps an epoch.
+    pub(crate) fn stamp_acked(&mut self, node: NodeIndex, epoch: Epoch) {
+        let awaited =
+            self.prepared.is_none() && self.current.as_ref().is_some_and(|current| current.epoch == epoch);
+        if awaited {
+            self.stop_waiting(node);
+        }
+    }
+
+    /// Does what is due. `doubted` tells whom a neighbour says is not there.
+    pub(crate) fn step(
+        &mut self,
+        now: Timestamp,
+        doubted: impl Fn(NodeIndex) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
+        self.progress.mutes_changed |= {
+            let before = self.mute.len();
+            self.mute.retain(|_, trusted_at| trusted_at.is_none_or(|at| now < at));
+            self.mute.len() != before
+        };
+        loop {
+            match &mut self.phase {
+                Phase::Preparing { waiting } => {
+                    let missed = expire(waiting, now);
+                    let done = waiting.is_empty();
+                    self.miss(missed);
+                    if !done {
+                        return;
+                    }
+                    self.stamp(now, &doubted, out);
+                }
+                Phase::Stamping { stamped_at, waiting } => {
+                    let stamped_at = *stamped_at;
+                    let missed = expire(waiting, now);
+                    let done = waiting.is_empty();
+                    self.miss(missed);
+                    if !done {
+                        return;
+                    }
+                    self.phase = Phase::Settled { stamped_at, settled_at: now };
+                }
+                Phase::Settled { stamped_at: _, settled_at: _ } => {
+                    if self.prepare_at().is_none_or(|at| now < at) {
+                        return;
+                    }
+                    self.prepare(now, &doubted, out);
+                }
+            }
+        }
+    }
+
+    /// When [`Rollout::step`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        let phase = match &self.phase {
+            Phase::Settled { stamped_at: _, settled_at: _ } => self.prepare_at(),
+            Phase::Preparing { waiting } | Phase::Stamping { stamped_at: _, waiting } => {
+                waiting.values().map(|wait| wait.until).min()
+            }
+        };
+        phase.into_iter().chain(self.mute.values().copied().flatten()).min()
+    }
+
+    /// The earliest moment at which newly computed tables could be prepared, `None` while a phase is under way.
+    pub(crate) fn open_at(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Settled { stamped_at: _, settled_at } => {
+                Some(if self.current.is_some() { *settled_at + DRAIN_URGENT } else { *settled_at })
+            }
+            Phase::Preparing { waiting: _ } | Phase::Stamping { stamped_at: _, waiting: _ } => None,
+        }
+    }
+
+    /// Relays that missed an acknowledgement.
+    pub(crate) fn is_mute(&self, node: NodeIndex) -> bool {
+        self.mute.contains_key(&node)
+    }
+
+    /// The newest tables pushed.
+    pub(crate) fn newest(&self) -> Option<&Generation> {
+        self.prepared.as_ref().or(self.current.as_ref())
+    }
+
+    /// Tables that relays hold: under preparation, stamped, the ones before.
+    pub(crate) fn prepared(&self) -> Option<&Generation> {
+        self.prepared.as_ref()
+    }
+
+    /// The tables that relays were last told to stamp.
+    pub(crate) fn current(&self) -> Option<&Generation> {
+        self.current.as_ref()
+    }
+
+    /// The tables before.
+    pub(crate) fn previous(&self) -> Option<&Generation> {
+        self.previous.as_ref()
+    }
+
+    /// What was done since the last call.
+    pub(crate) fn take_progress(&mut self) -> Progress {
+        std::mem::take(&mut self.progress)
+    }
+
+    fn prepare_at(&self) -> Option<Timestamp> {
+        let wanted = self.wanted.as_ref().filter(|_| !self.live.is_empty())?;
+        let Phase::Settled { stamped_at, settled_at } = self.phase else {
+            return None;
+        };
+        Some(match &self.current {
+            None => settled_at,
+            Some(_) if wanted.urgent => settled_at + DRAIN_URGENT,
+            Some(_) => settled_at.max(stamped_at + DRAIN),
+        })
+    }
+
+    fn prepare(&mut self, now: Timestamp, doubted: impl Fn(NodeIndex) -> bool, out: &mut Vec<Effect>) {
+        let Some(Wanted { routes, urgent: _ }) = self.wanted.take() else {
+            return;
+        };
+        self.reissue = false;
+        let epoch = Epoch(self.next);
+        self.next =
+            self.next.checked_add(1).expect("ten epochs a second last for years beyond any reported one");
+        if self.durable_below < self.next {
+            self.durable_below = self.next.saturating_add(EPOCH_BLOCK);
+            out.push(Effect::Persist(StoreUpdate::EpochFloor(Epoch(self.durable_below))));
+        }
+        if let Some(current) = &self.current {
+            self.progress.route_changes += current.routes.changes(&routes).count() as u64;
+        }
+        self.progress.epochs += 1;
+        let Phase::Settled { stamped_at, settled_at: _ } = self.phase else {
+            unreachable!("tables are prepared when the last ones have settled");
+        };
+        if self.current.is_some() && now < stamped_at + DRAIN {
+            self.progress.epochs_urgent += 1;
+        }
+        for node in &self.live {
+            out.push(Effect::Tell(*node, ToRelay::Table(routes.table(epoch, *node))));
+        }
+        self.prepared = Some(Generation { epoch, routes });
+        self.phase = Phase::Preparing { waiting: self.everyone(now, doubted) };
+    }
+
+    fn stamp(&mut self, now: Timestamp, doubted: impl Fn(NodeIndex) -> bool, out: &mut Vec<Effect>) {
+        let prepared = self.prepared.take().expect("the phase of preparation has prepared tables");
+        for node in &self.live {
+            out.push(Effect::Tell(*node, ToRelay::Stamp { epoch: prepared.epoch }));
+        }
+        self.previous = self.current.replace(prepared);
+        self.phase = Phase::Stamping { stamped_at: now, waiting: self.everyone(now, doubted) };
+    }
+
+    /// All relays whose acknowledgement is worth waiting for.
+    fn everyone(&self, now: Timestamp, doubted: impl Fn(NodeIndex) -> bool) -> BTreeMap<NodeIndex, Wait> {
+        let trusted = self.live.iter().filter(|node| !self.mute.contains_key(node));
+        trusted
+            .map(|&node| {
+                let doubted = doubted(node);
+                let wait = if doubted { ACK_WAIT_DOUBTED } else { ACK_WAIT };
+                (node, Wait { until: now + wait, doubted })
+            })
+            .collect()
+    }
+
+    fn miss(&mut self, missed: Vec<(NodeIndex, Wait)>) {
+        for (node, wait) in missed {
+            self.progress.acks_missed += 1;
+            // Of a relay in doubt its links tell more than its silence for a tenth of a second.
+            if !wait.doubted {
+                self.mute.insert(node, None);
+                self.progress.mutes_changed = true;
+            }
+        }
+    }
+
+    fn stop_waiting(&mut self, node: NodeIndex) {
+        match &mut self.phase {
+            Phase::Settled { stamped_at: _, settled_at: _ } => {}
+            Phase::Preparing { waiting } | Phase::Stamping { stamped_at: _, waiting } => {
+                waiting.remove(&node);
+            }
+        }
+    }
+}
+
+fn expire(waiting: &mut BTreeMap<NodeIndex, Wait>, now: Timestamp) -> Vec<(NodeIndex, Wait)> {
+    let missed: Vec<_> = waiting.iter().filter(|(_, w)| w.until <= now).map(|(n, w)| (*n, *w)).collect();
+    for (node, _) in &missed {
+        waiting.remove(node);
+    }
+    missed
+}

@@ -1,0 +1,99 @@
+//! The overlay as a weighted graph, at one moment. The only user of petgraph.
+
+use petgraph::graph::{DiGraph, NodeIndex as GraphIndex};
+use petgraph::visit::{EdgeFiltered, EdgeRef};
+use std::collections::BTreeMap;
+use wire_format::NodeIndex;
+
+/// Whether a relay may carry what is meant for others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Transit {
+    /// Yes.
+    Willing,
+    /// Only where nothing else leads to the destination: it may not know new tables.
+    Reluctant,
+    /// No: it is a destination only.
+    Never,
+}
+
+/// What passing a reluctant relay costs on top: more than any path of willing ones.
+const RELUCTANCE_US: u64 = 1_000_000_000_000;
+
+/// Relays, and the directed links between them that routes may use.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Topology {
+    /// Edges point backwards, from the end of a link to its start: shortest paths are sought from the destination.
+    reversed: DiGraph<(NodeIndex, Transit), u64>,
+    places: BTreeMap<NodeIndex, GraphIndex>,
+}
+
+impl Topology {
+    /// A relay, once, before its links.
+    pub(crate) fn add_relay(&mut self, node: NodeIndex, transit: Transit) {
+        let place = self.reversed.add_node((node, transit));
+        self.places.insert(node, place);
+    }
+
+    /// A link in the direction from `from` to `to`, once. Ends that are no relays of this topology are ignored.
+    pub(crate) fn add_link(&mut self, from: NodeIndex, to: NodeIndex, cost_us: u64) {
+        if let (Some(from), Some(to)) = (self.places.get(&from), self.places.get(&to)) {
+            self.reversed.add_edge(*to, *from, cost_us.max(1));
+        }
+    }
+
+    /// All relays, ascending.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.places.keys().copied()
+    }
+
+    /// Whether a frame for `destination` may go from `from` to `to` without misgivings.
+    pub(crate) fn is_sound(&self, from: NodeIndex, to: NodeIndex, destination: NodeIndex) -> bool {
+        let (Some(&from), Some(&to_place)) = (self.places.get(&from), self.places.get(&to)) else {
+            return false;
+        };
+        let willing = to == destination || self.reversed[to_place].1 == Transit::Willing;
+        willing && self.reversed.find_edge(to_place, from).is_some()
+    }
+
+    /// The part of a path's cost that was measured.
+    pub(crate) fn measured_us(cost_us: u64) -> u64 {
+        cost_us % RELUCTANCE_US
+    }
+
+    /// For every relay that reaches `destination`: its next hop and the cost of its path. The next hop's own path is
+    /// the rest of that path; of several equally short ones the next hop with the lowest index is taken, by everyone.
+    pub(crate) fn paths_to(&self, destination: NodeIndex) -> BTreeMap<NodeIndex, (NodeIndex, u64)> {
+        let Some(&goal) = self.places.get(&destination) else {
+            return BTreeMap::new();
+        };
+        // What leaves a relay in the reversed graph is what arrives there on its way to the destination.
+        let passable = EdgeFiltered::from_fn(&self.reversed, |edge| {
+            edge.source() == goal || self.reversed[edge.source()].1 != Transit::Never
+        });
+        let price = |place: GraphIndex, cost_us: u64| {
+            let reluctant = place != goal && self.reversed[place].1 == Transit::Reluctant;
+            cost_us + if reluctant { RELUCTANCE_US } else { 0 }
+        };
+        let found =
+            petgraph::algo::dijkstra(&passable, goal, None, |edge| price(edge.source(), *edge.weight()));
+        let mut distances = vec![None; self.reversed.node_count()];
+        for (place, distance) in found {
+            distances[place.index()] = Some(distance);
+        }
+        let mut paths: BTreeMap<NodeIndex, (NodeIndex, u64)> = BTreeMap::new();
+        for edge in self.reversed.edge_references() {
+            let (next, relay) = (edge.source(), edge.target());
+            let (Some(rest), Some(whole)) = (distances[next.index()], distances[relay.index()]) else {
+                continue;
+            };
+            let open = next == goal || self.reversed[next].1 != Transit::Never;
+            if !open || relay == goal || rest + price(next, *edge.weight()) != whole {
+                continue;
+            }
+            let (next, relay) = (self.reversed[next].0, self.reversed[relay].0);
+            let path = paths.entry(relay).or_insert((next, whole));
+            path.0 = path.0.min(next);
+        }
+        paths
+    }
+}
