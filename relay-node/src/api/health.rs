@@ -1,0 +1,65 @@
+//! Is the process alive; may SFUs be sent here.
+
+use super::{Api, ApiError};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Alive: the worker answers, or there is none yet.
+pub(super) async fn alive(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    if let Ok(running) = api.running() {
+        running.look().await?;
+    }
+    Ok(Json(json!({"status": "ok"})))
+}
+
+/// What must be there before a relay can carry media.
+#[derive(Serialize)]
+pub(super) struct Readiness {
+    ready: bool,
+    /// What is missing, and why that may be; empty when ready.
+    missing: Vec<Missing>,
+}
+
+#[derive(Serialize)]
+struct Missing {
+    what: &'static str,
+    hint: &'static str,
+}
+
+pub(super) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Readiness>) {
+    let mut missing = Vec::new();
+    let mut require = |is_there: bool, what, hint| {
+        if !is_there {
+            missing.push(Missing { what, hint });
+        }
+    };
+    match api.running() {
+        Err(_) => {
+            let hint = "no controller has let this relay join yet: is it reachable? The log names the reason";
+            require(false, "joined", hint);
+        }
+        Ok(running) => {
+            let snapshot = running.look().await;
+            require(snapshot.is_ok(), "port", "the relay port is closed or its worker hangs");
+            let seen = running.overlay.contact().seen;
+            require(
+                seen,
+                "controller",
+                "no session with a controller since the start: the log names the reason",
+            );
+            let has_tables = snapshot.is_ok_and(|snapshot| !snapshot.tables.tables.is_empty());
+            require(
+                has_tables,
+                "tables",
+                "no route table yet: the controller sends one once this relay is known",
+            );
+            let hint = "no token keys yet: no client can link; the controller sends them with the session";
+            require(running.overlay.has_token_keys(), "token_keys", hint);
+        }
+    }
+    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready: missing.is_empty(), missing }))
+}

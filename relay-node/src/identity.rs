@@ -1,0 +1,215 @@
+//! What a relay keeps across restarts: its key, its certificate, the overlay's CA certificate, and its node index. All of
+//! it lies in the state directory:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `key.pem` | private key, made here, readable by its owner only, never sent anywhere |
+//! | `certificate.pem` | the relay's certificate, then the CA's; written last: where it is, the join is complete |
+//! | `relay.toml` | name, node index, region and controllers, as the join gave them |
+
+use crate::error::RelayError;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use wire_format::NodeIndex;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Who this relay is to everyone else.
+pub(crate) struct Identity {
+    /// The relay's certificate.
+    pub(crate) certificate: CertificateDer<'static>,
+    /// The CA that signed it, which signs everyone's in this overlay.
+    pub(crate) ca: CertificateDer<'static>,
+    /// Private key of the certificate.
+    pub(crate) key: PrivateKeyDer<'static>,
+    /// What the join told besides.
+    pub(crate) membership: Membership,
+}
+
+/// What a join gives a relay besides its certificate.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Membership {
+    /// Unique name, the one in the certificate.
+    pub(crate) name: String,
+    /// Index in the overlay.
+    pub(crate) node: NodeIndex,
+    /// Region named in the join token.
+    pub(crate) region: Option<String>,
+    /// Controllers named in the join token, `HOST:PORT`.
+    pub(crate) controllers: Vec<String>,
+}
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    directory: PathBuf,
+}
+
+const KEY: &str = "key.pem";
+const CERTIFICATE: &str = "certificate.pem";
+const MEMBERSHIP: &str = "relay.toml";
+
+impl Identity {
+    /// The identity as the relay port presents it: SFUs know the CA by its fingerprint only, so it is sent along.
+    pub(crate) fn for_port(&self) -> link_io::Identity {
+        link_io::Identity {
+            chain: vec![self.certificate.clone(), self.ca.clone()],
+            key: self.key.clone_key(),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the directory, and creates it if it is absent.
+    pub(crate) fn open(directory: &Path) -> Result<Store, RelayError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| {
+            let advice = "set state_dir to a directory that this user may write to";
+            RelayError::File { path: directory.to_owned(), source, advice }
+        })?;
+        Ok(Store { directory: directory.to_owned() })
+    }
+
+    /// Where it is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The identity of an earlier join, if there was one.
+    pub(crate) fn load(&self) -> Result<Option<Identity>, RelayError> {
+        let path = self.directory.join(CERTIFICATE);
+        let chain = match fs::read(&path) {
+            Ok(pem) => pem,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(unusable(path, source)),
+        };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
+        let Ok([certificate, ca]) = chain.as_deref() else {
+            return Err(self.broken("certificate.pem does not hold two certificates"));
+        };
+        let path = self.directory.join(MEMBERSHIP);
+        let text = fs::read_to_string(&path).map_err(|source| unusable(path, source))?;
+        let membership: Membership =
+            toml::from_str(&text).map_err(|error| self.broken(&format!("relay.toml: {error}")))?;
+        let key = self.read_key()?.ok_or_else(|| self.broken("key.pem is gone"))?;
+        let identity = Identity {
+            certificate: certificate.clone(),
+            ca: ca.clone(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            membership,
+        };
+        self.check(&identity, &key)?;
+        Ok(Some(identity))
+    }
+
+    /// The relay's key; made if there is none yet.
+    pub(crate) fn key(&self) -> Result<rcgen::KeyPair, RelayError> {
+        if let Some(key) = self.read_key()? {
+            return Ok(key);
+        }
+        let key = rcgen::KeyPair::generate().map_err(|error| RelayError::Tls(error.to_string()))?;
+        self.write(KEY, key.serialize_pem().as_bytes(), 0o600)?;
+        Ok(key)
+    }
+
+    /// Keeps what a join gave.
+    pub(crate) fn save(&self, identity: &Identity) -> Result<(), RelayError> {
+        let membership = toml::to_string(&identity.membership).expect("plain values");
+        self.write(MEMBERSHIP, membership.as_bytes(), 0o644)?;
+        let chain = pem("CERTIFICATE", &identity.certificate) + &pem("CERTIFICATE", &identity.ca);
+        self.write(CERTIFICATE, chain.as_bytes(), 0o644)
+    }
+
+    fn read_key(&self) -> Result<Option<rcgen::KeyPair>, RelayError> {
+        let path = self.directory.join(KEY);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(unusable(path, source)),
+        };
+        let mode = fs::metadata(&path).map_err(|source| unusable(path, source))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let problem = format!(
+                "key.pem has mode {:o}: others can read the private key. If nobody did, chmod 600 it; otherwise remove \
+                 the directory and join anew",
+                mode & 0o777
+            );
+            return Err(RelayError::State { path: self.directory.clone(), problem });
+        }
+        let key = rcgen::KeyPair::from_pem(&text).map_err(|_| self.broken("key.pem holds no private key"))?;
+        Ok(Some(key))
+    }
+
+    /// The certificate is of this key and this name, from that CA, and valid today.
+    fn check(&self, identity: &Identity, key: &rcgen::KeyPair) -> Result<(), RelayError> {
+        let parse = |der| X509Certificate::from_der(der).map(|(_, parsed)| parsed);
+        let leaf = parse(&identity.certificate).map_err(|_| self.broken("its certificate does not parse"))?;
+        let ca = parse(&identity.ca).map_err(|_| self.broken("its CA certificate does not parse"))?;
+        if *leaf.public_key().subject_public_key.data != *key.public_key_raw() {
+            return Err(self.broken("certificate and key do not belong together"));
+        }
+        if leaf.issuer() != ca.subject() {
+            return Err(self.broken("the certificate is not from the CA beside it"));
+        }
+        let names = leaf.subject_alternative_name().ok().flatten();
+        let named = names.is_some_and(|names| {
+            let name = x509_parser::extensions::GeneralName::DNSName(&identity.membership.name);
+            names.value.general_names.contains(&name)
+        });
+        if !named {
+            return Err(self.broken("the certificate is for another name than relay.toml"));
+        }
+        let until = leaf.validity().not_after;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        if i64::try_from(now).unwrap_or(i64::MAX) > until.timestamp() {
+            let problem = format!(
+                "its certificate expired on {until}: remove the directory and join anew with a token from `relayctl \
+                 join-token create`"
+            );
+            return Err(RelayError::State { path: self.directory.clone(), problem });
+        }
+        Ok(())
+    }
+
+    fn broken(&self, what: &str) -> RelayError {
+        let problem =
+            format!("{what}; restore the directory, or remove it and join anew with a new join token");
+        RelayError::State { path: self.directory.clone(), problem }
+    }
+
+    /// Whole or not at all, even if the host stops meanwhile.
+    fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), RelayError> {
+        let path = self.directory.join(name);
+        let unfinished = self.directory.join(format!("{name}.new"));
+        let result = (|| {
+            let mut file = fs::OpenOptions::new();
+            let mut file = file.write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            fs::File::open(&self.directory)?.sync_all()
+        })();
+        result.map_err(|source| RelayError::File {
+            path,
+            source,
+            advice: "state_dir must be a directory that this user may write to",
+        })
+    }
+}
+
+fn unusable(path: PathBuf, source: io::Error) -> RelayError {
+    RelayError::File { path, source, advice: "check that this user may read it" }
+}
+
+/// RFC 7468: base64 in lines of 64 characters.
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
+    format!("-----BEGIN {label}-----\n{}-----END {label}-----\n", lines.collect::<String>())
+}

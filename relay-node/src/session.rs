@@ -1,0 +1,379 @@
+//! The session with the controller: one gRPC stream each way, kept up for as long as the relay runs.
+//!
+//! The core is told when a session begins; it then says hello and reports everything it holds. Nothing that a session
+//! loses is missed, because the next one begins with all of it again: so whenever something is lost (a queue overflowed,
+//! a message was not understood, the connection broke) the session simply ends, and the next begins at once. Without a
+//! session the relay goes on forwarding by its last tables.
+
+use crate::backoff::Backoff;
+use crate::identity::Identity;
+use crate::overlay::Overlay;
+use crate::tls;
+use control_proto::proto::route_control_client::RouteControlClient;
+use control_proto::{limits, proto};
+use link_io::{EventReceiver, Port, PortClosed};
+use relay_core::{Relay, RelayCommand, RelayEvent};
+use rustls::ClientConfig;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tracing::{debug, info, warn};
+use wire_format::NodeIndex;
+use wire_format::control::{ToController, ToRelay};
+
+/// Messages on their way into the connection; the core's own queue backs up behind them.
+const OUTGOING_MAX: usize = 256;
+/// Until the controller has answered the hello.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// A session that lasted this long ended for a reason of its own: the next attempt comes at once.
+const LASTING: Duration = Duration::from_secs(5);
+/// For the controller to read a goodbye.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Keeps the session up.
+pub(crate) struct Sessions {
+    port: Port<Relay>,
+    events: EventReceiver<RelayEvent>,
+    overlay: Arc<Overlay>,
+    controllers: Vec<String>,
+    node: NodeIndex,
+    tls: Arc<ClientConfig>,
+    backoff: Backoff,
+    stopping: watch::Receiver<bool>,
+    /// Newest term that any controller claimed.
+    term: u64,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+enum End {
+    /// This relay stops; the controller knows.
+    Stopping,
+    /// The port is closed: there is nothing left to do.
+    PortClosed,
+    /// For the log.
+    Lost(String),
+}
+
+impl From<PortClosed> for End {
+    fn from(_: PortClosed) -> End {
+        End::PortClosed
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(
+        port: Port<Relay>,
+        events: EventReceiver<RelayEvent>,
+        overlay: Arc<Overlay>,
+        controllers: Vec<String>,
+        identity: &Identity,
+        stopping: watch::Receiver<bool>,
+        seed: u64,
+    ) -> Result<Sessions, rustls::Error> {
+        Ok(Sessions {
+            port,
+            events,
+            overlay,
+            controllers,
+            node: identity.membership.node,
+            tls: tls::mutual(identity)?,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500), seed),
+            stopping,
+            term: 0,
+        })
+    }
+
+    /// Runs until the relay stops or its port is closed.
+    pub(crate) async fn run(mut self) {
+        let mut tried = 0;
+        // The last reason that was logged: a controller that is away is worth one line, not ten a second.
+        let mut logged = String::new();
+        loop {
+            let controller = self.controllers[tried % self.controllers.len()].clone();
+            tried += 1;
+            let began = link_io::now();
+            let end = match self.connect(&controller).await {
+                Ok((outgoing, incoming)) => {
+                    let end = self.session(&controller, outgoing, incoming).await;
+                    self.overlay.controller_connected(false);
+                    end
+                }
+                Err(end) => end,
+            };
+            match end {
+                End::Stopping | End::PortClosed => return,
+                End::Lost(reason) => {
+                    if reason == logged {
+                        debug!(%controller, reason, "no session with the controller");
+                    } else {
+                        warn!(%controller, reason, "no session with the controller; the last tables stay in force");
+                        logged = reason;
+                    }
+                }
+            }
+            if link_io::now().since(began) > LASTING {
+                self.backoff.reset();
+                logged.clear();
+            }
+            if self.between_sessions().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Opens both streams.
+    async fn connect(
+        &mut self,
+        controller: &str,
+    ) -> Result<(mpsc::Sender<proto::ToController>, Streaming<proto::ToRelay>), End> {
+        let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
+        let tls = Arc::clone(&self.tls);
+        let open = async {
+            let channel = tls::connect(controller, tls).await?;
+            let mut client = RouteControlClient::new(channel)
+                .max_decoding_message_size(limits::MESSAGE_BYTES)
+                .max_encoding_message_size(limits::MESSAGE_BYTES);
+            let answer = client.session(ReceiverStream::new(queue)).await;
+            answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+        };
+        let mut stopping = self.stopping.clone();
+        let incoming = tokio::select! {
+            opened = tokio::time::timeout(WELCOME_TIMEOUT, open) => opened,
+            () = discard(&mut self.events) => return Err(End::PortClosed),
+            _ = stopping.wait_for(|stopping| *stopping) => return Err(End::Stopping),
+        };
+        match incoming {
+            Ok(Ok(incoming)) => Ok((outgoing, incoming)),
+            Ok(Err(reason)) => Err(End::Lost(reason)),
+            Err(_) => Err(End::Lost("no answer".to_owned())),
+        }
+    }
+
+    /// One session, from hello to its end.
+    async fn session(
+        &mut self,
+        controller: &str,
+        outgoing: mpsc::Sender<proto::ToController>,
+        incoming: Streaming<proto::ToRelay>,
+    ) -> End {
+        if let Err(closed) = self.port.command(RelayCommand::ControllerUp).await {
+            return closed.into();
+        }
+        let mut stopping = self.stopping.clone();
+        let downwards = Downwards {
+            port: &self.port,
+            overlay: &self.overlay,
+            controller,
+            node: self.node,
+            term: &mut self.term,
+            incoming,
+        };
+        let upwards = upwards(&mut self.events, outgoing, self.port.local_addr(), stopping.clone());
+        let end = tokio::select! {
+            end = downwards.run() => end,
+            end = upwards => end,
+            _ = stopped_for(&mut stopping, GOODBYE_TIMEOUT) => End::Stopping,
+        };
+        match end {
+            End::PortClosed | End::Stopping => end,
+            End::Lost(_) if *stopping.borrow() => End::Stopping,
+            End::Lost(reason) => match self.port.command(RelayCommand::ControllerDown).await {
+                Ok(()) => End::Lost(reason),
+                Err(closed) => closed.into(),
+            },
+        }
+    }
+
+    /// Waits for the next attempt. What the core still had for the ended session is thrown away.
+    async fn between_sessions(&mut self) -> Result<(), PortClosed> {
+        // Once this look returns, the core has heard that the session is over, and whatever it said before is queued.
+        self.port.inspect(|_, _| ()).await?;
+        loop {
+            tokio::select! {
+                biased;
+                event = self.events.recv() => event.map(drop).ok_or(PortClosed)?,
+                () = std::future::ready(()) => break,
+            }
+        }
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            () = self.backoff.pause() => {}
+            () = discard(&mut self.events) => return Err(PortClosed),
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Takes what the core says to a controller that is not there. Returns when the port is closed.
+async fn discard(events: &mut EventReceiver<RelayEvent>) {
+    while let Some(RelayEvent::ToController(_)) = events.recv().await {}
+}
+
+/// Resolves `after` the relay began to stop.
+async fn stopped_for(stopping: &mut watch::Receiver<bool>, after: Duration) {
+    // An error means that nobody can stop this relay in good order any more; it is being dropped.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+    tokio::time::sleep(after).await;
+}
+
+/// From the core to the controller, hello first.
+async fn upwards(
+    events: &mut EventReceiver<RelayEvent>,
+    outgoing: mpsc::Sender<proto::ToController>,
+    bound: SocketAddr,
+    stopping: watch::Receiver<bool>,
+) -> End {
+    let lost_before = events.lost();
+    let mut greeted = false;
+    while let Some(RelayEvent::ToController(mut message)) = events.recv().await {
+        if events.lost() != lost_before {
+            return End::Lost(
+                "reports came faster than the controller takes them; all will be told again".to_owned(),
+            );
+        }
+        let is_goodbye = matches!(message, ToController::Goodbye);
+        if let ToController::Hello(hello) = &mut message {
+            greeted = true;
+            if hello.addresses.is_empty() {
+                hello.addresses.push(bound);
+            }
+        }
+        if !greeted {
+            continue;
+        }
+        if outgoing.send(message.into()).await.is_err() {
+            return End::Lost("the connection broke".to_owned());
+        }
+        if is_goodbye && *stopping.borrow() {
+            // The controller ends the session when it has read this; the caller waits for that, but not forever.
+            drop(outgoing);
+            return std::future::pending().await;
+        }
+    }
+    End::PortClosed
+}
+
+/// From the controller to the core.
+struct Downwards<'a> {
+    port: &'a Port<Relay>,
+    overlay: &'a Overlay,
+    controller: &'a str,
+    node: NodeIndex,
+    term: &'a mut u64,
+    incoming: Streaming<proto::ToRelay>,
+}
+
+impl Downwards<'_> {
+    async fn run(mut self) -> End {
+        match tokio::time::timeout(WELCOME_TIMEOUT, self.next()).await {
+            Ok(Ok(message)) => {
+                if let Err(end) = self.welcome(message).await {
+                    return end;
+                }
+            }
+            Ok(Err(end)) => return end,
+            Err(_) => return End::Lost("no welcome".to_owned()),
+        }
+        loop {
+            let handled = match self.next().await {
+                Ok(message) => self.handle(message).await,
+                Err(end) => return end,
+            };
+            if let Err(end) = handled {
+                return end;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<ToRelay, End> {
+        match self.incoming.message().await {
+            Ok(Some(message)) => message.try_into().map_err(|error: control_proto::ConvertError| {
+                End::Lost(format!("the controller sent what is not understood: {error}"))
+            }),
+            Ok(None) => Err(End::Lost("the controller ended the session".to_owned())),
+            Err(status) => Err(End::Lost(status.message().to_owned())),
+        }
+    }
+
+    async fn welcome(&mut self, message: ToRelay) -> Result<(), End> {
+        let ToRelay::Welcome(welcome) = &message else {
+            return Err(End::Lost("the controller did not begin with a welcome".to_owned()));
+        };
+        if welcome.term < *self.term {
+            let reason = format!("it leads by term {}, another leads by {}", welcome.term, self.term);
+            return Err(End::Lost(reason));
+        }
+        if welcome.node != self.node {
+            let reason = format!(
+                "it calls this relay node {}, its certificate was given for node {}: remove state_dir to join anew",
+                welcome.node, self.node
+            );
+            return Err(End::Lost(reason));
+        }
+        *self.term = welcome.term;
+        let term = welcome.term;
+        self.port.command(RelayCommand::Controller(message)).await?;
+        self.overlay.controller_connected(true);
+        info!(controller = self.controller, node = self.node.0, term, "controller connected");
+        Ok(())
+    }
+
+    /// The core hears of it first: it would close links to neighbours that it does not know.
+    async fn handle(&mut self, message: ToRelay) -> Result<(), End> {
+        let (neighbours, keys) = match &message {
+            ToRelay::Neighbours(neighbours) => (Some(neighbours.clone()), None),
+            ToRelay::TokenKeys(keys) => (None, Some(keys.clone())),
+            ToRelay::Welcome(_)
+            | ToRelay::Table(_)
+            | ToRelay::Stamp { .. }
+            | ToRelay::PublicationGranted { .. }
+            | ToRelay::PublicationRefused { .. }
+            | ToRelay::SubscriptionRefused { .. }
+            | ToRelay::Stream(_)
+            | ToRelay::StreamGone { .. } => (None, None),
+        };
+        log(&message);
+        self.port.command(RelayCommand::Controller(message)).await?;
+        if let Some(neighbours) = neighbours {
+            self.overlay.replace_neighbours(neighbours);
+        }
+        if let Some(keys) = keys {
+            self.overlay.replace_token_keys(keys);
+        }
+        Ok(())
+    }
+}
+
+fn log(message: &ToRelay) {
+    match message {
+        ToRelay::Neighbours(neighbours) => info!(neighbours = neighbours.len(), "neighbours assigned"),
+        ToRelay::Table(table) => {
+            debug!(epoch = table.epoch.0, rows = table.next_hops.len(), "tables received")
+        }
+        ToRelay::Stamp { epoch } => debug!(epoch = epoch.0, "epoch takes effect"),
+        ToRelay::Stream(entry) => debug!(
+            stream = %entry.key,
+            revision = entry.revision,
+            destinations = entry.destinations.len(),
+            subscriptions = entry.subscriptions.len(),
+            "stream entry"
+        ),
+        ToRelay::StreamGone { key } => debug!(stream = %key, "stream gone"),
+        ToRelay::PublicationGranted { publication, key, incarnation: _ } => {
+            debug!(publication = publication.0, stream = %key, "publication granted");
+        }
+        ToRelay::PublicationRefused { publication, reason } => {
+            info!(publication = publication.0, reason, "publication refused");
+        }
+        ToRelay::SubscriptionRefused { subscription, reason } => {
+            info!(subscription = subscription.0, reason, "subscription refused");
+        }
+        ToRelay::TokenKeys(keys) => debug!(keys = keys.len(), "token keys received"),
+        ToRelay::Welcome(_) => {}
+    }
+}
