@@ -1,0 +1,103 @@
+//! The operator's commands against a running controller, over real sockets.
+
+use route_controller::{Config, Controller, Settings};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn relayctl(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_relayctl"))
+        .args(arguments)
+        .env_remove("CASCADE_CONTROLLER")
+        .env_remove("CASCADE_TOKEN_FILE")
+        .env_remove("CASCADE_CA_FILE")
+        .output()
+        .expect("relayctl runs")
+}
+
+async fn answered(arguments: &[&str]) -> (bool, String, String) {
+    let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    let output = tokio::task::spawn_blocking(move || {
+        relayctl(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let output = output.await.expect("no panic");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+async fn controller(folder: &Path) -> (Controller, String) {
+    let controller = Controller::start(Config::local(folder)).await.expect("starts");
+    let url = format!("http://{}", controller.admin_address());
+    (controller, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn lists_are_printed_and_tokens_made() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (_controller, url) = controller(folder.path()).await;
+    for list in [&["nodes"][..], &["links"], &["streams"], &["routes", "dump"]] {
+        let (ok, out, err) = answered(&[&["--controller", &url], list, &["-o", "json"]].concat()).await;
+        assert!(ok && out == "[]\n", "{list:?}: {out}{err}");
+        let (ok, out, _) = answered(&[&["--controller", &url], list].concat()).await;
+        assert!(ok && out.lines().count() == 1, "a header alone: {out}");
+    }
+    let token = ["token", "create", "--namespace", "demo", "--room", "*", "--publish", "--controller", &url];
+    let (ok, out, err) = answered(&token).await;
+    assert!(ok && out.trim().split('.').count() == 3, "a JWT: {out}{err}");
+    let join = ["join-token", "create", "--name", "fra-1", "--region", "eu", "--controller", &url];
+    let (ok, out, err) = answered(&join).await;
+    assert!(ok && out.starts_with("cascade-join-v1."), "{out}{err}");
+    assert!(out.parse::<control_proto::JoinToken>().is_ok_and(|token| token.name == "fra-1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn refusals_say_what_to_do() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (controller, url) = controller(folder.path()).await;
+    let (ok, _, err) = answered(&["routes", "dump", "--node", "nowhere", "--controller", &url]).await;
+    assert!(!ok && err.contains("no relay is called \"nowhere\""), "{err}");
+    let (ok, _, err) = answered(&["join-token", "create", "--name", "Fra 1", "--controller", &url]).await;
+    assert!(!ok && err.contains("lower-case letters"), "{err}");
+    let (ok, _, err) =
+        answered(&["token", "create", "--namespace", "demo", "--room", "*", "--controller", &url]).await;
+    assert!(!ok && err.contains("--publish"), "{err}");
+    controller.shutdown().await;
+    let (ok, _, err) = answered(&["nodes", "--controller", &url]).await;
+    assert!(
+        !ok && err.contains("cannot reach the controller") && err.contains("CASCADE_CONTROLLER"),
+        "{err}"
+    );
+    let (ok, _, err) = answered(&["nodes", "--controller", "localhost:4711"]).await;
+    assert!(!ok && err.contains("is no URL"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn beyond_loopback_there_are_tls_and_a_token() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let token_file = folder.path().join("admin-token");
+    std::fs::write(&token_file, "0123456789abcdef0123\n").expect("writable");
+    let settings = Settings {
+        state_dir: Some(folder.path().join("state")),
+        listen: Some("127.0.0.1:0".parse().expect("an address")),
+        admin_listen: Some("0.0.0.0:0".parse().expect("an address")),
+        admin_token_file: Some(token_file.clone()),
+        ..Settings::default()
+    };
+    let config = Config::from_settings(settings).expect("legal");
+    let controller = Controller::start(config).await.expect("starts");
+    let port = controller.admin_address().port();
+    let url = format!("https://127.0.0.1:{port}");
+    let ca = folder.path().join("state/ca.pem").display().to_string();
+    let token = token_file.display().to_string();
+
+    let (ok, out, err) =
+        answered(&["nodes", "-o", "csv", "--controller", &url, "--ca-file", &ca, "--token-file", &token])
+            .await;
+    assert!(ok && out.starts_with("name,node,state,"), "{out}{err}");
+    let (ok, _, err) = answered(&["nodes", "--controller", &url, "--ca-file", &ca]).await;
+    assert!(!ok && err.contains("bearer token is missing or wrong") && err.contains("--token-file"), "{err}");
+    let (ok, _, err) = answered(&["nodes", "--controller", &url, "--token-file", &token]).await;
+    assert!(!ok && err.contains("--ca-file"), "{err}");
+    let plain = format!("http://127.0.0.1:{port}");
+    let (ok, _, _) = answered(&["nodes", "--controller", &plain, "--token-file", &token]).await;
+    assert!(!ok, "plain HTTP gets nowhere");
+}

@@ -1,0 +1,116 @@
+//! The admin API over a real socket, as a program that is not `relayctl` sees it.
+
+mod common;
+
+use common::Overlay;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+/// Sends one request, byte for byte, and returns status and body.
+fn exchange(address: SocketAddr, request: String) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers and closes");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+async fn ask(overlay: &Overlay, head: &str, body: &str) -> (u16, String) {
+    let address = overlay.controller.admin_address();
+    let length = body.len();
+    let request = format!("{head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    tokio::task::spawn_blocking(move || exchange(address, request)).await.expect("no panic")
+}
+
+async fn get(overlay: &Overlay, path: &str) -> (u16, String) {
+    ask(overlay, &format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1"), "").await
+}
+
+async fn post(overlay: &Overlay, path: &str, body: &str) -> (u16, String) {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost:4711\r\nContent-Type: application/json");
+    ask(overlay, &head, body).await
+}
+
+fn error(body: &str) -> (String, String) {
+    let answer: route_controller::ErrorAnswer = serde_json::from_str(body).expect("error and hint");
+    (answer.error, answer.hint)
+}
+
+#[tokio::test]
+async fn health_lists_and_metrics() {
+    let overlay = Overlay::start().await;
+    let relay = overlay.relay("fra-1").await;
+    let mut session = relay.session(&overlay).await;
+    session.welcome().await.expect("welcome");
+    assert_eq!(get(&overlay, "/healthz").await, (200, "ok\n".to_owned()));
+    let (status, body) = get(&overlay, "/v1/nodes").await;
+    let nodes: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, &nodes[0]["name"], &nodes[0]["state"]), (200, &"fra-1".into(), &"connected".into()));
+    assert_eq!(nodes[0]["addresses"][0], "127.0.0.1:4700");
+    for list in ["/v1/links", "/v1/streams", "/v1/routes?node=fra-1&plane=0"] {
+        assert_eq!(get(&overlay, list).await, (200, "[]".to_owned()), "{list}");
+    }
+    let (status, metrics) = get(&overlay, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(metrics.contains("cascade_controller_relays{state=\"connected\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("cascade_controller_joins_total 1\n"), "{metrics}");
+    assert!(metrics.contains("cascade_controller_sessions_total 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn refusals_have_error_and_hint() {
+    let overlay = Overlay::start().await;
+    for (path, expected) in [
+        ("/v1/routes?node=nowhere", 404),
+        ("/v1/routes?plane=red", 400),
+        ("/v1/routes?nod=x", 400),
+        ("/v2/nodes", 404),
+    ] {
+        let (status, body) = get(&overlay, path).await;
+        assert_eq!(status, expected, "{path}: {body}");
+        let (error, hint) = error(&body);
+        assert!(!error.is_empty() && !hint.is_empty(), "{path}: {body}");
+    }
+    for body in
+        ["", "{}", "{\"namespace\":\"demo\",\"room\":\"*\"}", "{\"namespace\":\"a\",\"room\":\"*\",\"x\":1}"]
+    {
+        let (status, answer) = post(&overlay, "/v1/tokens", body).await;
+        assert!(status == 400, "{body:?}: {status} {answer}");
+        error(&answer);
+    }
+    let (status, _) = ask(&overlay, "PUT /v1/nodes HTTP/1.1\r\nHost: [::1]", "").await;
+    assert_eq!(status, 405);
+}
+
+#[tokio::test]
+async fn a_web_page_reaches_nothing() {
+    let overlay = Overlay::start().await;
+    // Through a host name of its own that it points at loopback.
+    let (status, body) = ask(&overlay, "GET /v1/nodes HTTP/1.1\r\nHost: evil.example:4711", "").await;
+    assert_eq!(status, 403, "{body}");
+    // With a form, which needs no permission of ours.
+    let head = "POST /v1/join-tokens HTTP/1.1\r\nHost: 127.0.0.1:4711\r\nContent-Type: text/plain";
+    let (status, body) = ask(&overlay, head, "{\"name\":\"fra-1\"}").await;
+    assert_eq!(status, 400, "{body}");
+}
+
+#[tokio::test]
+async fn other_token_services_register_their_keys() {
+    let overlay = Overlay::start().await;
+    let key = "{\"id\":\"ops\",\"public_key\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\",\"namespace\":\"demo\"}";
+    assert_eq!(post(&overlay, "/v1/token-keys", key).await.0, 204);
+    let (_, body) = get(&overlay, "/v1/token-keys").await;
+    let keys: Vec<route_controller::TokenKeyRow> = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((keys.len(), keys[1].id.as_str()), (2, "ops"), "after the controller's own");
+    let own = format!("{{\"id\":{:?},\"public_key\":{:?}}}", keys[0].id, keys[1].public_key);
+    assert_eq!(post(&overlay, "/v1/token-keys", &own).await.0, 409, "nobody replaces the controller's own");
+    assert_eq!(post(&overlay, "/v1/token-keys", "{\"id\":\"x\",\"public_key\":\"AA\"}").await.0, 400);
+
+    let overlay = overlay.restart().await;
+    assert_eq!(overlay.controller.operations().token_keys().await.expect("it runs"), keys);
+    let delete = "DELETE /v1/token-keys/ops HTTP/1.1\r\nHost: 127.0.0.1";
+    assert_eq!(ask(&overlay, delete, "").await.0, 204);
+    assert_eq!(ask(&overlay, delete, "").await.0, 404);
+}
