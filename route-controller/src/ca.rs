@@ -10,8 +10,8 @@ use anyhow::{Context as _, bail};
 use control_proto::{CONTROLLER_TLS_NAME, check_relay_name};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
-    SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::time::{Duration, SystemTime};
@@ -37,6 +37,8 @@ pub(crate) struct Authority {
 pub(crate) struct Issued {
     /// DER.
     pub(crate) certificate: CertificateDer<'static>,
+    /// SHA-256 of the public key in it.
+    pub(crate) key_sha256: [u8; 32],
     /// Its serial number.
     pub(crate) serial: [u8; SERIAL_BYTES],
     /// When it ends.
@@ -117,7 +119,8 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         request.params = params;
         let certificate = request.signed_by(&self.issuer).context("cannot sign the relay's certificate")?;
-        Ok(Issued { certificate: certificate.into(), serial, not_after })
+        let key_sha256 = sha256(request.public_key.der_bytes());
+        Ok(Issued { certificate: certificate.into(), key_sha256, serial, not_after })
     }
 
     /// Issues a certificate for the controller itself; `hosts` are names and addresses that it is reached by, beside

@@ -8,7 +8,7 @@
 use crate::ca::Authority;
 use crate::clock::{self, Clock};
 use crate::refusal::{Refusal, RefusalKind};
-use crate::store::{CertificateRecord, JoinRecord, Store};
+use crate::store::{CertificateRecord, JoinRecord, JoinState, Store};
 use anyhow::Context as _;
 use control_proto::limits;
 use route_core::{Controller, Input, Output, SessionId};
@@ -321,19 +321,21 @@ impl Engine {
     }
 
     /// Gives a relay index and certificate for its join token. The token is spent in the transaction that records the
-    /// certificate; the index is durable before.
+    /// certificate; the index is durable before. A relay whose answer got lost may ask again with the same key.
     fn join(
         &mut self,
         name: &str,
         secret_hash: &[u8; 32],
         csr: &[u8],
     ) -> anyhow::Result<Result<Joined, Refusal>> {
-        let Some(record) = self.store.join_token(secret_hash, clock::unix_s())? else {
-            return Ok(Err(spent()));
+        let (token, spender) = match self.store.join_token(secret_hash, clock::unix_s())? {
+            JoinState::Fresh(token) => (token, None),
+            JoinState::Spent(token, key_sha256) => (token, Some(key_sha256)),
+            JoinState::Void => return Ok(Err(spent())),
         };
-        if record.name != name {
+        if token.name != name {
             return Ok(Err(Refusal::invalid(
-                format!("this join token is for relay {:?}, not {name:?}", record.name),
+                format!("this join token is for relay {:?}, not {name:?}", token.name),
                 "start the relay under the name that its token was made for, or create a token for this name",
             )));
         }
@@ -346,7 +348,10 @@ impl Engine {
                 )));
             }
         };
-        self.input(Input::Join { name: name.to_owned(), region: record.region.unwrap_or_default() })?;
+        if spender.is_some_and(|spender| spender != issued.key_sha256) {
+            return Ok(Err(spent()));
+        }
+        self.input(Input::Join { name: name.to_owned(), region: token.region.unwrap_or_default() })?;
         let Some(node) = self.core.node_index(name) else {
             return Ok(Err(Refusal::new(
                 RefusalKind::Unavailable,
@@ -361,9 +366,7 @@ impl Engine {
             issued_unix_s: clock::unix_s(),
             expires_unix_s,
         };
-        if !self.store.spend_join_token(secret_hash, &issued.serial, &certificate)? {
-            return Ok(Err(spent()));
-        }
+        self.store.spend_join_token(secret_hash, &issued.key_sha256, &issued.serial, &certificate)?;
         tracing::info!(name, %node, "a relay joined the overlay");
         Ok(Ok(Joined {
             certificate: issued.certificate.to_vec(),
@@ -433,4 +436,62 @@ fn too_many_join_tokens() -> Refusal {
         "too many join tokens wait to be used",
         "use them, or wait until some expire",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::TokenIssuer;
+    use route_core::{ControllerConfig, NodeState};
+
+    fn engine(folder: &std::path::Path) -> anyhow::Result<Engine> {
+        let (authority, _) = Authority::generate()?;
+        let issuer = TokenIssuer::new(&TokenIssuer::generate()?, &authority.sha256())?;
+        let store = Store::open(&folder.join("store.redb"))?;
+        let core = Controller::new(ControllerConfig::new(1, 7));
+        Ok(Engine::new(core, store, Arc::new(authority), issuer.public_key().clone()))
+    }
+
+    fn open(
+        session: u64,
+        capacity: usize,
+    ) -> (Request, mpsc::Receiver<ToRelay>, mpsc::Receiver<&'static str>) {
+        let (messages, queue) = mpsc::channel(capacity);
+        let (end, ended) = mpsc::channel(1);
+        let name = "fra-1".to_owned();
+        let hello = RelayHello {
+            name: name.clone(),
+            node: None,
+            region: String::new(),
+            isp: String::new(),
+            tags: Vec::new(),
+            addresses: Vec::new(),
+            version: String::new(),
+            wire_versions: (1, 1),
+            epoch: None,
+            streams: Vec::new(),
+        };
+        let outbox = Outbox { messages, end };
+        (Request::Open { session: SessionId(session), name, hello: Box::new(hello), outbox }, queue, ended)
+    }
+
+    #[test]
+    fn a_relay_that_takes_nothing_loses_its_session_and_gets_another() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut engine = engine(folder.path())?;
+        engine.push_token_keys()?;
+        let (request, mut queue, mut ended) = open(1, 1);
+        assert!(engine.handle(request)?.is_continue());
+        assert!(ended.try_recv().is_ok_and(|reason| reason.contains("too slow")));
+        assert!(queue.try_recv().is_ok() && queue.try_recv().is_err(), "one message fitted");
+        assert_eq!(engine.counts.sessions_overflowed.load(Ordering::Relaxed), 1);
+        assert!(engine.sessions.is_empty());
+        assert_ne!(engine.core.nodes(engine.clock.now())[0].state, NodeState::Connected);
+
+        let (request, mut queue, mut ended) = open(2, SESSION_MESSAGES_MAX);
+        assert!(engine.handle(request)?.is_continue());
+        assert!(ended.try_recv().is_err() && queue.try_recv().is_ok());
+        assert_eq!(engine.core.nodes(engine.clock.now())[0].state, NodeState::Connected);
+        Ok(())
+    }
 }

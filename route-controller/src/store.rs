@@ -5,7 +5,9 @@
 //! hash of their secret, certificates issued, and public keys of other token services.
 
 use anyhow::Context as _;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+};
 use route_core::{NodeRecord, StoreUpdate};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,10 @@ use wire_format::control::TokenKey;
 use wire_format::{Epoch, NodeIndex, RoomId};
 
 /// Join tokens that wait to be used. More are refused until some expire.
-pub(crate) const JOIN_TOKENS_MAX: usize = 10_000;
+pub(crate) const JOIN_TOKENS_MAX: u64 = 10_000;
+
+/// How long the relay that spent a token may ask for its certificate again, if the answer got lost.
+const REPEAT_S: u64 = 600;
 
 /// Layout of the tables below; another build's file is refused, not guessed at.
 const SCHEMA: u64 = 1;
@@ -24,6 +29,7 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const SECRETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("secrets");
 const NODES: TableDefinition<'_, u16, &[u8]> = TableDefinition::new("nodes");
 const JOIN_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("join_tokens");
+const SPENT_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("spent_tokens");
 const CERTIFICATES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("certificates");
 const TOKEN_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("token_keys");
 
@@ -51,6 +57,24 @@ pub(crate) struct JoinRecord {
     pub(crate) name: String,
     pub(crate) region: Option<String>,
     pub(crate) expires_unix_s: u64,
+}
+
+/// What a join token's secret is worth.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum JoinState {
+    /// It waits to be used.
+    Fresh(JoinRecord),
+    /// It was used a moment ago, for the public key with this hash: its holder, and nobody else, may ask again.
+    Spent(JoinRecord, [u8; 32]),
+    /// Nothing: no such token, used, or expired.
+    Void,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SpentRecord {
+    token: JoinRecord,
+    key_sha256: [u8; 32],
+    spent_unix_s: u64,
 }
 
 /// A certificate that was issued.
@@ -93,6 +117,7 @@ impl Store {
             transaction.open_table(SECRETS)?;
             transaction.open_table(NODES)?;
             transaction.open_table(JOIN_TOKENS)?;
+            transaction.open_table(SPENT_TOKENS)?;
             transaction.open_table(CERTIFICATES)?;
             transaction.open_table(TOKEN_KEYS)?;
             let mut numbers = transaction.open_table(NUMBERS)?;
@@ -188,19 +213,11 @@ impl Store {
     ) -> anyhow::Result<bool> {
         self.write(|transaction| {
             let mut table = transaction.open_table(JOIN_TOKENS)?;
-            let mut waiting = 0;
-            let mut expired = Vec::new();
-            for row in table.iter()? {
-                let (hash, record) = row?;
-                match serde_json::from_slice::<JoinRecord>(record.value()) {
-                    Ok(record) if record.expires_unix_s > now_unix_s => waiting += 1,
-                    Ok(_) | Err(_) => expired.push(hash.value().to_vec()),
-                }
-            }
-            for hash in expired {
-                table.remove(hash.as_slice())?;
-            }
-            if waiting >= JOIN_TOKENS_MAX {
+            table.retain(|_, record| {
+                serde_json::from_slice::<JoinRecord>(record)
+                    .is_ok_and(|record| record.expires_unix_s > now_unix_s)
+            })?;
+            if table.len()? >= JOIN_TOKENS_MAX {
                 return Ok(false);
             }
             table.insert(hash.as_slice(), json(record).as_slice())?;
@@ -208,31 +225,47 @@ impl Store {
         })
     }
 
-    /// The join token whose secret has this hash, if it was neither used nor has expired.
-    pub(crate) fn join_token(&self, hash: &[u8; 32], now_unix_s: u64) -> anyhow::Result<Option<JoinRecord>> {
+    /// What the join token whose secret has this hash is worth.
+    pub(crate) fn join_token(&self, hash: &[u8; 32], now_unix_s: u64) -> anyhow::Result<JoinState> {
         let transaction = self.database.begin_read().context("cannot read the store")?;
-        let table = transaction.open_table(JOIN_TOKENS)?;
-        let Some(record) = table.get(hash.as_slice())? else { return Ok(None) };
-        let record: JoinRecord = parsed(record.value())?;
-        Ok((record.expires_unix_s > now_unix_s).then_some(record))
+        if let Some(record) = transaction.open_table(JOIN_TOKENS)?.get(hash.as_slice())? {
+            let record: JoinRecord = parsed(record.value())?;
+            let fresh = record.expires_unix_s > now_unix_s;
+            return Ok(if fresh { JoinState::Fresh(record) } else { JoinState::Void });
+        }
+        if let Some(record) = transaction.open_table(SPENT_TOKENS)?.get(hash.as_slice())? {
+            let SpentRecord { token, key_sha256, spent_unix_s } = parsed(record.value())?;
+            if spent_unix_s + REPEAT_S > now_unix_s {
+                return Ok(JoinState::Spent(token, key_sha256));
+            }
+        }
+        Ok(JoinState::Void)
     }
 
-    /// Spends a join token and remembers the certificate that was issued for it, both or neither. `false` if somebody
-    /// else has spent it.
+    /// Spends a join token for the public key with this hash and remembers the certificate that was issued for it, both
+    /// or neither. Spending it again for the same key a moment later is the same.
     pub(crate) fn spend_join_token(
         &self,
         hash: &[u8; 32],
+        key_sha256: &[u8; 32],
         serial: &[u8],
         certificate: &CertificateRecord,
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<()> {
+        let now_unix_s = certificate.issued_unix_s;
         self.write(|transaction| {
-            let mut tokens = transaction.open_table(JOIN_TOKENS)?;
-            if tokens.remove(hash.as_slice())?.is_none() {
-                return Ok(false);
+            let mut spent = transaction.open_table(SPENT_TOKENS)?;
+            spent.retain(|_, record| {
+                serde_json::from_slice::<SpentRecord>(record)
+                    .is_ok_and(|record| record.spent_unix_s + REPEAT_S > now_unix_s)
+            })?;
+            if let Some(token) = transaction.open_table(JOIN_TOKENS)?.remove(hash.as_slice())?
+                && let Ok(token) = serde_json::from_slice(token.value())
+            {
+                let record = SpentRecord { token, key_sha256: *key_sha256, spent_unix_s: now_unix_s };
+                spent.insert(hash.as_slice(), json(&record).as_slice())?;
             }
-            let mut certificates = transaction.open_table(CERTIFICATES)?;
-            certificates.insert(serial, json(certificate).as_slice())?;
-            Ok(true)
+            transaction.open_table(CERTIFICATES)?.insert(serial, json(certificate).as_slice())?;
+            Ok(())
         })
     }
 
@@ -333,12 +366,17 @@ mod tests {
         let certificate =
             CertificateRecord { name: "fra-1".to_owned(), node: 1, issued_unix_s: 5, expires_unix_s: 50 };
         assert!(store.add_join_token(&[1; 32], &token, 10)?);
-        assert_eq!(store.join_token(&[1; 32], 99)?, Some(token.clone()));
-        assert_eq!(store.join_token(&[1; 32], 100)?, None, "expired");
-        assert_eq!(store.join_token(&[2; 32], 10)?, None, "another secret");
-        assert!(store.spend_join_token(&[1; 32], b"serial", &certificate)?);
-        assert!(!store.spend_join_token(&[1; 32], b"serial", &certificate)?);
-        assert_eq!(store.join_token(&[1; 32], 10)?, None);
+        assert_eq!(store.join_token(&[1; 32], 99)?, JoinState::Fresh(token.clone()));
+        assert_eq!(store.join_token(&[1; 32], 100)?, JoinState::Void, "expired");
+        assert_eq!(store.join_token(&[2; 32], 10)?, JoinState::Void, "another secret");
+        store.spend_join_token(&[1; 32], &[7; 32], b"serial", &certificate)?;
+        assert_eq!(store.join_token(&[1; 32], 10)?, JoinState::Spent(token, [7; 32]));
+        store.spend_join_token(&[1; 32], &[8; 32], b"serial-2", &certificate)?;
+        assert!(
+            matches!(store.join_token(&[1; 32], 10)?, JoinState::Spent(_, [7, ..])),
+            "who spent it stays"
+        );
+        assert_eq!(store.join_token(&[1; 32], 5 + REPEAT_S)?, JoinState::Void, "it is too late to ask again");
         Ok(())
     }
 
@@ -349,7 +387,7 @@ mod tests {
         let token = JoinRecord { name: "fra-1".to_owned(), region: None, expires_unix_s: 100 };
         assert!(store.add_join_token(&[1; 32], &token, 10)?);
         assert!(store.add_join_token(&[2; 32], &JoinRecord { expires_unix_s: 300, ..token.clone() }, 200)?);
-        assert_eq!(store.join_token(&[1; 32], 10)?, None, "expired at 200 and forgotten");
+        assert_eq!(store.join_token(&[1; 32], 10)?, JoinState::Void, "expired at 200 and forgotten");
         Ok(())
     }
 

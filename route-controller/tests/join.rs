@@ -24,6 +24,19 @@ async fn a_token_works_once() {
 }
 
 #[tokio::test]
+async fn a_relay_whose_answer_got_lost_may_ask_again() {
+    let overlay = Overlay::start().await;
+    let token = overlay.join_token("fra-1").await;
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let first = overlay.join_with(&token, &key).await.expect("a fresh token");
+    let overlay = overlay.restart().await;
+    let again = overlay.join_with(&token, &key).await.expect("the same key");
+    assert_eq!(again.node, first.node);
+    assert!(overlay.join(&token).await.is_err(), "another key");
+    again.session(&overlay).await.welcome().await.expect("welcome");
+}
+
+#[tokio::test]
 async fn a_token_waits_across_a_restart() {
     let overlay = Overlay::start().await;
     let token = overlay.join_token("fra-1").await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Runs, inspects and administers a Cascade overlay.
 #[derive(clap::Parser, Debug)]
-#[command(name = "relayctl", version, about, after_help = EXAMPLES)]
+#[command(name = "relayctl", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// How to reach the controller.
     #[command(flatten)]

@@ -67,9 +67,12 @@ impl Overlay {
     }
 
     pub async fn join(&self, token: &JoinToken) -> Result<Relay, Status> {
+        self.join_with(token, &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key")).await
+    }
+
+    pub async fn join_with(&self, token: &JoinToken, key: &KeyPair) -> Result<Relay, Status> {
         let mut client = self.dial(None).await.expect("anyone may dial");
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        let csr = CertificateParams::default().serialize_request(&key).expect("a request");
+        let csr = CertificateParams::default().serialize_request(key).expect("a request");
         let request = proto::JoinRequest {
             name: token.name.clone(),
             secret: token.secret.0.to_vec(),
