@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,29 +70,36 @@ impl IntoResponse for Refusal {
     }
 }
 
-async fn nodes(State(admin): State<Admin>) -> Result<Json<Vec<NodeRow>>, Refusal> {
-    admin.operations.nodes().await.map(Json)
+/// Rows under their name, so that later versions can say more beside them.
+type Listing<T> = Json<BTreeMap<&'static str, Vec<T>>>;
+
+fn listing<T>(name: &'static str, rows: Vec<T>) -> Listing<T> {
+    Json(BTreeMap::from([(name, rows)]))
 }
 
-async fn links(State(admin): State<Admin>) -> Result<Json<Vec<LinkRow>>, Refusal> {
-    admin.operations.links().await.map(Json)
+async fn nodes(State(admin): State<Admin>) -> Result<Listing<NodeRow>, Refusal> {
+    admin.operations.nodes().await.map(|rows| listing("nodes", rows))
 }
 
-async fn streams(State(admin): State<Admin>) -> Result<Json<Vec<StreamRow>>, Refusal> {
-    admin.operations.streams().await.map(Json)
+async fn links(State(admin): State<Admin>) -> Result<Listing<LinkRow>, Refusal> {
+    admin.operations.links().await.map(|rows| listing("links", rows))
+}
+
+async fn streams(State(admin): State<Admin>) -> Result<Listing<StreamRow>, Refusal> {
+    admin.operations.streams().await.map(|rows| listing("streams", rows))
 }
 
 async fn routes(
     State(admin): State<Admin>,
     query: Result<Query<RoutesQuery>, QueryRejection>,
-) -> Result<Json<Vec<RouteRow>>, Refusal> {
+) -> Result<Listing<RouteRow>, Refusal> {
     let Query(query) = query.map_err(|rejection| {
         Refusal::invalid(
             rejection.body_text(),
             "the query may have node=NAME, destination=NAME, plane=NUMBER and epoch=NUMBER",
         )
     })?;
-    admin.operations.routes(query).await.map(Json)
+    admin.operations.routes(query).await.map(|rows| listing("routes", rows))
 }
 
 async fn create_token(
@@ -114,8 +122,8 @@ async fn create_join_token(
     admin.operations.create_join_token(request).await.map(Json)
 }
 
-async fn token_keys(State(admin): State<Admin>) -> Result<Json<Vec<TokenKeyRow>>, Refusal> {
-    admin.operations.token_keys().await.map(Json)
+async fn token_keys(State(admin): State<Admin>) -> Result<Listing<TokenKeyRow>, Refusal> {
+    admin.operations.token_keys().await.map(|rows| listing("token_keys", rows))
 }
 
 async fn set_token_key(

@@ -10,9 +10,9 @@ pub(crate) fn run(controller: &ControllerArgs, args: &GraphArgs) -> anyhow::Resu
     let answer = Client::new(controller)?.get("/v1/links", &[])?;
     output::print(&match args.output {
         GraphFormat::Json => output::json(&answer),
-        GraphFormat::Table => grid(&output::rows(answer)?).to_table(),
-        GraphFormat::Csv => grid(&output::rows(answer)?).to_csv(),
-        GraphFormat::Dot => dot(&output::rows(answer)?),
+        GraphFormat::Table => grid(&output::rows(answer, "links")?).to_table(),
+        GraphFormat::Csv => grid(&output::rows(answer, "links")?).to_csv(),
+        GraphFormat::Dot => dot(&output::rows(answer, "links")?),
     })
 }
 

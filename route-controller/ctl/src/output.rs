@@ -111,9 +111,9 @@ pub(crate) fn json(answer: &Value) -> String {
     format!("{answer:#}\n")
 }
 
-/// The rows of an answer.
-pub(crate) fn rows<T: DeserializeOwned>(answer: Value) -> anyhow::Result<Vec<T>> {
-    parsed(answer)
+/// The rows of an answer, which has them under `name`.
+pub(crate) fn rows<T: DeserializeOwned>(mut answer: Value, name: &str) -> anyhow::Result<Vec<T>> {
+    parsed(answer.get_mut(name).map_or(Value::Null, Value::take))
 }
 
 /// An answer as the type that this build knows.

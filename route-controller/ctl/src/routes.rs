@@ -21,9 +21,9 @@ pub(crate) fn run(controller: &ControllerArgs, args: &RoutesArgs) -> anyhow::Res
     let answer = Client::new(controller)?.get("/v1/routes", &query)?;
     output::print(&match args.output {
         GraphFormat::Json => output::json(&answer),
-        GraphFormat::Table => grid(&output::rows(answer)?).to_table(),
-        GraphFormat::Csv => grid(&output::rows(answer)?).to_csv(),
-        GraphFormat::Dot => dot(&output::rows(answer)?),
+        GraphFormat::Table => grid(&output::rows(answer, "routes")?).to_table(),
+        GraphFormat::Csv => grid(&output::rows(answer, "routes")?).to_csv(),
+        GraphFormat::Dot => dot(&output::rows(answer, "routes")?),
     })
 }
 

@@ -11,8 +11,8 @@ pub(crate) fn run(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Resul
     let answer = Client::new(controller)?.get("/v1/streams", &[])?;
     output::print(&match args.output {
         ListFormat::Json => output::json(&answer),
-        ListFormat::Table => grid(&output::rows(answer)?).to_table(),
-        ListFormat::Csv => grid(&output::rows(answer)?).to_csv(),
+        ListFormat::Table => grid(&output::rows(answer, "streams")?).to_table(),
+        ListFormat::Csv => grid(&output::rows(answer, "streams")?).to_csv(),
     })
 }
 
