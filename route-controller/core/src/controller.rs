@@ -36,7 +36,8 @@ pub struct Controller {
     directory: Directory,
     rollout: Rollout,
     recovery: Option<Recovery>,
-    token_keys: Vec<TokenKey>,
+    /// `None` until the process around the core has told them: relays keep those they have.
+    token_keys: Option<Vec<TokenKey>>,
     /// When neighbour lists and routes are due to be looked at.
     refresh_at: Option<Timestamp>,
     refreshed_at: Timestamp,
@@ -68,7 +69,7 @@ impl Controller {
             directory: Directory::new(config.term, config.room_floor),
             rollout: Rollout::new(config.epoch_floor),
             recovery,
-            token_keys: Vec::new(),
+            token_keys: None,
             refresh_at: None,
             refreshed_at: Timestamp::ZERO,
             effects: Vec::new(),
@@ -98,11 +99,11 @@ impl Controller {
             }
             Input::TokenKeys(mut keys) => {
                 keys.truncate(limits::TOKEN_KEYS);
-                self.token_keys = keys;
                 let attached: Vec<NodeIndex> = self.attached().collect();
                 for node in attached {
-                    self.tell(node, ToRelay::TokenKeys(self.token_keys.clone()));
+                    self.tell(node, ToRelay::TokenKeys(keys.clone()));
                 }
+                self.token_keys = Some(keys);
             }
             Input::Timeout => {}
         }
@@ -156,8 +157,8 @@ impl Controller {
         self.links.session_opened(node);
         self.directory.session_opened(now, node, name, held);
         self.tell(node, ToRelay::Welcome(Welcome { node, term: self.term }));
-        if !self.token_keys.is_empty() {
-            self.tell(node, ToRelay::TokenKeys(self.token_keys.clone()));
+        if let Some(keys) = self.token_keys.clone() {
+            self.tell(node, ToRelay::TokenKeys(keys));
         }
         self.changed(now, Cause::Topology);
     }
@@ -332,7 +333,7 @@ impl Controller {
         let mut topology = Topology::default();
         for (node, relay) in self.relays.iter() {
             if relay.is_complete() || self.links.is_reached(node) {
-                topology.add_relay(node, relay.transit(now, self.rollout.is_mute(node)));
+                topology.add_relay(node, relay.transit(now, self.rollout.is_avoided(node)));
             }
         }
         for (from, to, cost_us) in self.links.usable() {

@@ -18,7 +18,9 @@
 //! (from then on its subscriptions speak) or a minute has passed. Rows that relays hold for streams nobody published
 //! so far are left alone for the same time.
 
+mod publications;
 mod rows;
+mod subscriptions;
 
 use crate::effect::Effect;
 use crate::ids::Ids;
@@ -26,23 +28,13 @@ use crate::view::StreamView;
 use rows::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use wire_format::control::{HeldStream, PublicationReport, StreamName, SubscriptionReport, ToRelay, limits};
+use wire_format::control::{HeldStream, StreamName, SubscriptionReport, ToRelay, limits};
 use wire_format::{
     Incarnation, MediaKind, NodeIndex, PublicationId, RoomId, StreamKey, SubscriptionId, Timestamp,
 };
 
-/// Publications of one relay.
-pub(crate) const PUBLICATIONS_PER_RELAY: usize = 16_384;
-/// Subscriptions of one relay.
-pub(crate) const SUBSCRIPTIONS_PER_RELAY: usize = 16_384;
-/// Streams remembered, live and ended.
-pub(crate) const STREAMS_MAX: usize = 1 << 20;
 /// Rows that a relay may say it holds.
 pub(crate) const HELD_MAX: usize = 65_536;
-/// Publications that wait for the same name.
-const CONTENDERS_MAX: usize = 8;
-/// How long they wait.
-const CONTEST_WAIT: Duration = Duration::from_secs(3);
 /// How long the ids of an ended stream are kept for its next publication.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How long destinations and rows from before this controller's start are kept without a report that backs them.
@@ -216,6 +208,7 @@ impl Directory {
         self.reconcile(now, node, held.into_keys(), out);
         for name in self.streams_of(node) {
             self.refresh(now, &name, out);
+            self.remove_rows(now, &name, out);
         }
     }
 
@@ -231,6 +224,9 @@ impl Directory {
         for subscription in subscriptions {
             self.unsubscribed(now, node, subscription, out);
         }
+        for stream in self.streams.values_mut() {
+            stream.rows.remove(&node);
+        }
     }
 
     /// It has neither session nor links: names that it holds are free for the taking.
@@ -244,166 +240,6 @@ impl Directory {
         let contested: Vec<StreamName> = contested.map(|(name, _)| name.clone()).collect();
         for name in contested {
             self.promote_next(&name, out);
-            self.refresh(now, &name, out);
-        }
-    }
-
-    /// A relay reports a publication.
-    pub(crate) fn published(
-        &mut self,
-        now: Timestamp,
-        node: NodeIndex,
-        report: PublicationReport,
-        out: &mut Vec<Effect>,
-    ) {
-        let id = (node, report.publication);
-        if let Some(known) = self.publications.get_mut(&id) {
-            if known.name == report.name && known.kind == report.kind {
-                let repeated = !std::mem::replace(&mut known.fresh, true);
-                self.republished(now, id, &report, repeated, out);
-                return;
-            }
-            self.unpublished(now, node, report.publication, out);
-        }
-        if let Err(reason) = self.check_publication(node, &report.name) {
-            self.refuse_publication(id, reason, out);
-            return;
-        }
-        let publication = Publication { name: report.name.clone(), kind: report.kind, fresh: true };
-        self.publications.insert(id, publication);
-        self.peers.entry(node).or_default().publications += 1;
-        let name = &report.name;
-        match self.streams.get(name).map(|stream| stream.live) {
-            None => self.begin(now, id, &report, out),
-            Some(None) => self.resume(now, id, &report, out),
-            Some(Some(holder)) => {
-                let yields = holder.0 == node
-                    || self.peers.get(&holder.0).is_none_or(|peer| peer.offline)
-                    || self.peers.get(&holder.0).is_some_and(|peer| peer.ready)
-                        && self.publications.get(&holder).is_none_or(|publication| !publication.fresh);
-                if yields {
-                    let reason = "the same stream was published again at this relay".to_owned();
-                    if holder.0 == node {
-                        self.refuse_publication(holder, reason, out);
-                    }
-                    self.promote(name, id, out);
-                } else {
-                    self.contend(now, name, id, out);
-                }
-            }
-        }
-        self.refresh(now, &report.name, out);
-    }
-
-    /// A publication ended.
-    pub(crate) fn unpublished(
-        &mut self,
-        now: Timestamp,
-        node: NodeIndex,
-        publication: PublicationId,
-        out: &mut Vec<Effect>,
-    ) {
-        let id = (node, publication);
-        let Some(name) = self.remove_publication(id) else {
-            return;
-        };
-        let Some(stream) = self.streams.get_mut(&name) else {
-            return;
-        };
-        stream.contenders.retain(|contender| contender.publication != id);
-        if stream.live == Some(id) {
-            stream.live = None;
-            if !self.promote_next(&name, out) {
-                self.end(now, &name);
-            }
-            self.refresh(now, &name, out);
-        }
-    }
-
-    /// A relay reports a subscription.
-    pub(crate) fn subscribed(
-        &mut self,
-        now: Timestamp,
-        node: NodeIndex,
-        report: SubscriptionReport,
-        out: &mut Vec<Effect>,
-    ) {
-        let id = (node, report.subscription);
-        if let Some(known) = self.subscriptions.get_mut(&id) {
-            if known.report == report {
-                known.fresh = true;
-                return;
-            }
-            self.unsubscribed(now, node, report.subscription, out);
-        }
-        let peer = self.peers.entry(node).or_default();
-        let names =
-            [Some(&report.namespace), Some(&report.room), report.user.as_ref(), report.stream.as_ref()];
-        let reason = if names.into_iter().flatten().any(|name| !is_name(name)) {
-            Some(format!("a name is empty or longer than {} bytes", limits::NAME_BYTES))
-        } else if peer.subscriptions >= SUBSCRIPTIONS_PER_RELAY {
-            Some(format!(
-                "this relay has {SUBSCRIPTIONS_PER_RELAY} subscriptions already: subscribe elsewhere"
-            ))
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            self.tally.subscriptions_refused += 1;
-            let subscription = report.subscription;
-            out.push(Effect::Tell(node, ToRelay::SubscriptionRefused { subscription, reason }));
-            return;
-        }
-        peer.subscriptions += 1;
-        let room = (report.namespace.clone(), report.room.clone());
-        let mut matched = Vec::new();
-        for (name, stream) in in_room(&mut self.streams, &room) {
-            if matches(&report, name) {
-                stream.matching.entry(node).or_default().insert(report.subscription);
-                matched.push(name.clone());
-            }
-        }
-        self.rooms.entry(room).or_default().insert(id);
-        self.subscriptions.insert(id, Subscription { report, fresh: true });
-        for name in matched {
-            self.refresh(now, &name, out);
-        }
-    }
-
-    /// A subscription ended.
-    pub(crate) fn unsubscribed(
-        &mut self,
-        now: Timestamp,
-        node: NodeIndex,
-        subscription: SubscriptionId,
-        out: &mut Vec<Effect>,
-    ) {
-        let id = (node, subscription);
-        let Some(Subscription { report, fresh: _ }) = self.subscriptions.remove(&id) else {
-            return;
-        };
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.subscriptions -= 1;
-        }
-        let room = (report.namespace, report.room);
-        if let Some(subscriptions) = self.rooms.get_mut(&room) {
-            subscriptions.remove(&id);
-            if subscriptions.is_empty() {
-                self.rooms.remove(&room);
-            }
-        }
-        let mut matched = Vec::new();
-        for (name, stream) in in_room(&mut self.streams, &room) {
-            if let Some(subscriptions) = stream.matching.get_mut(&node)
-                && subscriptions.remove(&subscription)
-            {
-                if subscriptions.is_empty() {
-                    stream.matching.remove(&node);
-                }
-                matched.push(name.clone());
-            }
-        }
-        for name in matched {
             self.refresh(now, &name, out);
         }
     }
@@ -472,234 +308,6 @@ impl Directory {
         .collect()
     }
 
-    /// A publication that is known was reported again: in a new session (`repeated`) or in the same one.
-    fn republished(
-        &mut self,
-        now: Timestamp,
-        id: (NodeIndex, PublicationId),
-        report: &PublicationReport,
-        repeated: bool,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(stream) = self.streams.get(&report.name) else {
-            return;
-        };
-        if stream.live != Some(id) {
-            if !stream.contenders.iter().any(|contender| contender.publication == id) {
-                // Its relay was offline, and the name went to another.
-                let reason = self.reason_taken(&report.name);
-                self.refuse_publication(id, reason, out);
-            }
-            return;
-        }
-        if report.granted == Some((stream.key, stream.incarnation)) {
-            return;
-        }
-        if repeated && report.granted.is_none() {
-            // The relay may have started anew, and so may its count of packets.
-            self.promote(&report.name, id, out);
-            self.refresh(now, &report.name, out);
-        } else {
-            self.grant(id, &report.name, out);
-        }
-    }
-
-    fn check_publication(&self, node: NodeIndex, name: &StreamName) -> Result<(), String> {
-        if [&name.namespace, &name.room, &name.user, &name.stream].into_iter().any(|name| !is_name(name)) {
-            return Err(format!("a name is empty or longer than {} bytes", limits::NAME_BYTES));
-        }
-        if self.peers.get(&node).is_some_and(|peer| peer.publications >= PUBLICATIONS_PER_RELAY) {
-            return Err(format!(
-                "this relay has {PUBLICATIONS_PER_RELAY} publications already: publish elsewhere"
-            ));
-        }
-        if self.streams.len() >= STREAMS_MAX && !self.streams.contains_key(name) {
-            return Err(format!("the overlay carries {STREAMS_MAX} streams already"));
-        }
-        Ok(())
-    }
-
-    /// A stream of a name that is not known.
-    fn begin(
-        &mut self,
-        now: Timestamp,
-        id: (NodeIndex, PublicationId),
-        report: &PublicationReport,
-        out: &mut Vec<Effect>,
-    ) {
-        let granted = report.granted.filter(|(key, _)| !self.names.contains_key(key));
-        let (key, incarnation) = match granted {
-            Some((key, incarnation)) => {
-                self.ids.adopt(key, out);
-                (key, incarnation)
-            }
-            None => match self.allocate(&report.name, out) {
-                Some(key) => (key, Incarnation(0)),
-                None => {
-                    self.refuse_publication(id, "no ids are left for another stream".to_owned(), out);
-                    return;
-                }
-            },
-        };
-        let mut matching: BTreeMap<NodeIndex, BTreeSet<SubscriptionId>> = BTreeMap::new();
-        let room = (report.name.namespace.clone(), report.name.room.clone());
-        for subscription in self.rooms.get(&room).into_iter().flatten() {
-            if self.subscriptions.get(subscription).is_some_and(|known| matches(&known.report, &report.name))
-            {
-                matching.entry(subscription.0).or_default().insert(subscription.1);
-            }
-        }
-        let stream = Stream {
-            key,
-            kind: report.kind,
-            incarnation,
-            live: Some(id),
-            contenders: Vec::new(),
-            forget_at: None,
-            matching,
-            held: BTreeSet::new(),
-            held_until: now,
-            rows: BTreeMap::new(),
-        };
-        self.names.insert(key, report.name.clone());
-        self.streams.insert(report.name.clone(), stream);
-        if granted.is_some() {
-            self.hold_destinations(now, id.0, &report.name);
-        } else {
-            self.grant(id, &report.name, out);
-        }
-    }
-
-    /// A stream that ended, or whose relay was dropped, is published again.
-    fn resume(
-        &mut self,
-        now: Timestamp,
-        id: (NodeIndex, PublicationId),
-        report: &PublicationReport,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(stream) = self.streams.get_mut(&report.name) else {
-            return;
-        };
-        if report.granted != Some((stream.key, stream.incarnation)) {
-            self.promote(&report.name, id, out);
-            return;
-        }
-        stream.live = Some(id);
-        stream.kind = report.kind;
-        stream.forget_at = None;
-        self.hold_destinations(now, id.0, &report.name);
-    }
-
-    /// Keeps the destinations that an ingress stamps today.
-    fn hold_destinations(&mut self, now: Timestamp, ingress: NodeIndex, name: &StreamName) {
-        let (Some(stream), Some(peer)) = (self.streams.get_mut(name), self.peers.get(&ingress)) else {
-            return;
-        };
-        let Some(destinations) = peer.held.get(&stream.key) else {
-            return;
-        };
-        stream.held = destinations.iter().copied().filter(|node| *node != ingress).collect();
-        stream.held_until = now + HOLD;
-        self.timers.insert((stream.held_until, Timer::Stream(name.clone())));
-    }
-
-    fn contend(
-        &mut self,
-        now: Timestamp,
-        name: &StreamName,
-        id: (NodeIndex, PublicationId),
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        if stream.contenders.len() >= CONTENDERS_MAX {
-            let reason = self.reason_taken(name);
-            self.refuse_publication(id, reason, out);
-            return;
-        }
-        let until = now + CONTEST_WAIT;
-        stream.contenders.push(Contender { publication: id, until });
-        self.timers.insert((until, Timer::Stream(name.clone())));
-    }
-
-    /// Gives a stream to the publication that waited longest for it. False if none waits.
-    fn promote_next(&mut self, name: &StreamName, out: &mut Vec<Effect>) -> bool {
-        let Some(stream) = self.streams.get_mut(name).filter(|stream| !stream.contenders.is_empty()) else {
-            return false;
-        };
-        let next = stream.contenders.remove(0).publication;
-        self.promote(name, next, out);
-        true
-    }
-
-    /// Gives a stream to another publication, as its next incarnation.
-    fn promote(&mut self, name: &StreamName, id: (NodeIndex, PublicationId), out: &mut Vec<Effect>) {
-        let (Some(stream), Some(publication)) = (self.streams.get_mut(name), self.publications.get(&id))
-        else {
-            return;
-        };
-        stream.live = Some(id);
-        stream.kind = publication.kind;
-        stream.incarnation = Incarnation(stream.incarnation.0.wrapping_add(1));
-        stream.forget_at = None;
-        stream.held.clear();
-        self.grant(id, name, out);
-    }
-
-    fn grant(&mut self, id: (NodeIndex, PublicationId), name: &StreamName, out: &mut Vec<Effect>) {
-        let Some(Stream { key, incarnation, .. }) = self.streams.get(name) else {
-            return;
-        };
-        self.tally.granted += 1;
-        let (publication, key, incarnation) = (id.1, *key, *incarnation);
-        out.push(Effect::Tell(id.0, ToRelay::PublicationGranted { publication, key, incarnation }));
-    }
-
-    fn refuse_publication(&mut self, id: (NodeIndex, PublicationId), reason: String, out: &mut Vec<Effect>) {
-        self.remove_publication(id);
-        self.tally.publications_refused += 1;
-        out.push(Effect::Tell(id.0, ToRelay::PublicationRefused { publication: id.1, reason }));
-    }
-
-    fn remove_publication(&mut self, id: (NodeIndex, PublicationId)) -> Option<StreamName> {
-        let publication = self.publications.remove(&id)?;
-        if let Some(peer) = self.peers.get_mut(&id.0) {
-            peer.publications -= 1;
-        }
-        Some(publication.name)
-    }
-
-    fn reason_taken(&self, name: &StreamName) -> String {
-        let holder = self.streams.get(name).and_then(|stream| self.peers.get(&stream.live?.0));
-        let holder = holder.map_or("another relay", |peer| &peer.name);
-        let StreamName { namespace: _, room, user, stream } = name;
-        format!(
-            "stream {stream} of {user} in room {room} is published at {holder} already: \
-             end that publication or choose another name"
-        )
-    }
-
-    fn end(&mut self, now: Timestamp, name: &StreamName) {
-        if let Some(stream) = self.streams.get_mut(name) {
-            let forget_at = now + FORGET_AFTER;
-            stream.forget_at = Some(forget_at);
-            stream.held.clear();
-            self.timers.insert((forget_at, Timer::Stream(name.clone())));
-        }
-    }
-
-    fn allocate(&mut self, name: &StreamName, out: &mut Vec<Effect>) -> Option<StreamKey> {
-        // A relay may have reported ids that this controller counts towards; each try passes one of them.
-        loop {
-            let key = self.ids.allocate(name, out)?;
-            if !self.names.contains_key(&key) {
-                return Some(key);
-            }
-        }
-    }
-
     /// Rows that a relay says it holds, and should not.
     fn reconcile(
         &mut self,
@@ -743,8 +351,18 @@ impl Directory {
         }
         self.refresh(now, name, out);
         self.remove_rows(now, name, out);
-        if self.streams.get(name).is_some_and(|stream| stream.forget_at.is_some_and(|at| at <= now)) {
+        let Some(stream) =
+            self.streams.get_mut(name).filter(|stream| stream.forget_at.is_some_and(|at| at <= now))
+        else {
+            return;
+        };
+        if stream.rows.is_empty() {
             self.forget(name);
+        } else {
+            // A relay without session still holds a row. It is told when it returns, so the ids must mean the same then.
+            let forget_at = now + FORGET_AFTER;
+            stream.forget_at = Some(forget_at);
+            self.timers.insert((forget_at, Timer::Stream(name.clone())));
         }
     }
 

@@ -96,11 +96,11 @@ impl Relay {
         self.lost_at.is_some_and(|lost_at| now < lost_at + SESSION_GRACE)
     }
 
-    /// Whether routes may pass through it. `mute`: it has a session but does not acknowledge.
-    pub(crate) fn transit(&self, now: Timestamp, mute: bool) -> Transit {
+    /// Whether routes may pass through it. `avoided`: it has a session but does not acknowledge.
+    pub(crate) fn transit(&self, now: Timestamp, avoided: bool) -> Transit {
         match (self.leaving, self.is_complete()) {
             (true, _) => Transit::Never,
-            (false, true) if mute => Transit::Reluctant,
+            (false, true) if avoided => Transit::Reluctant,
             (false, true) => Transit::Willing,
             (false, false) if self.is_in_grace(now) => Transit::Reluctant,
             (false, false) => Transit::Never,

@@ -8,11 +8,11 @@
 //! Two things may not wait that long:
 //! - **A silent relay** freezes nothing. Who does not acknowledge within 500 ms is left out of this wait and, until it
 //!   has acknowledged and 10 s have passed, of the next ones, and is passed through by routes only where nothing else
-//!   leads on. If a neighbour already says that its link to the relay is down, 100 ms are enough; if its session
-//!   ends, nothing is waited for.
+//!   leads on. If a neighbour already says that its link to the relay is down, 50 ms are waited, once, and nothing
+//!   else is held against the relay; if its session ends, nothing is waited for.
 //! - **An urgent change**: rows of the newest tables lead over a link that failed or through a relay that must not be
 //!   passed, or a destination has no row yet. Frames on such rows are lost anyway, so the second is not spent: N+2 is
-//!   prepared 100 ms after the last confirmation of N+1. A frame that is still under way with N then meets relays
+//!   prepared 50 ms after the last confirmation of N+1. A frame that is still under way with N then meets relays
 //!   that know only N+1 and N+2; they forward it by their newest table under the hop limit, as any unknown epoch.
 //!   While N+1 is still being prepared, not even an urgent change replaces it: that would make relays forget N, which
 //!   is on every frame. Both phases end within a round trip of the slowest relay, or at the bounds above.
@@ -32,11 +32,11 @@ use wire_format::{Epoch, NodeIndex, Timestamp};
 /// How long an acknowledgement is waited for.
 const ACK_WAIT: Duration = Duration::from_millis(500);
 /// The same for a relay that a neighbour says is not there.
-const ACK_WAIT_DOUBTED: Duration = Duration::from_millis(100);
+const ACK_WAIT_DOUBTED: Duration = Duration::from_millis(50);
 /// From the order to stamp an epoch to the preparation of the next.
 const DRAIN: Duration = Duration::from_secs(1);
 /// From the last confirmation of a stamp to the preparation of an urgent epoch.
-const DRAIN_URGENT: Duration = Duration::from_millis(100);
+const DRAIN_URGENT: Duration = Duration::from_millis(50);
 /// From the acknowledgement of a relay that had missed one until it is trusted as before.
 const MUTE_HOLD_DOWN: Duration = Duration::from_secs(10);
 /// Epochs made durable at a time.
@@ -67,6 +67,24 @@ enum Phase {
 struct Wait {
     until: Timestamp,
     doubted: bool,
+}
+
+/// A relay that missed an acknowledgement: it is not waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mute {
+    /// In doubt as it was, it was hardly given time to answer. Any acknowledgement of the newest epoch ends this.
+    Doubted,
+    /// It had all the time. Routes avoid it until it has acknowledged the newest epoch and the hold-down is over.
+    Avoided(Option<Timestamp>),
+}
+
+impl Mute {
+    fn trusted_at(self) -> Option<Timestamp> {
+        match self {
+            Mute::Doubted => None,
+            Mute::Avoided(trusted_at) => trusted_at,
+        }
+    }
 }
 
 /// Tables computed, not yet prepared.
@@ -103,8 +121,8 @@ pub(crate) struct Rollout {
     reissue: bool,
     phase: Phase,
     live: BTreeSet<NodeIndex>,
-    /// Relays that missed an acknowledgement, and when they are trusted again (`None`: they must acknowledge first).
-    mute: BTreeMap<NodeIndex, Option<Timestamp>>,
+    /// Relays that missed an acknowledgement.
+    mute: BTreeMap<NodeIndex, Mute>,
     progress: Progress,
 }
 
@@ -198,10 +216,16 @@ impl Rollout {
 
     /// A relay acknowledged a table.
     pub(crate) fn table_acked(&mut self, now: Timestamp, node: NodeIndex, epoch: Epoch) {
-        if self.newest().is_some_and(|newest| newest.epoch == epoch)
-            && let Some(trusted_at @ None) = self.mute.get_mut(&node)
-        {
-            *trusted_at = Some(now + MUTE_HOLD_DOWN);
+        if self.newest().is_some_and(|newest| newest.epoch == epoch) {
+            match self.mute.get(&node) {
+                Some(Mute::Doubted) => {
+                    self.mute.remove(&node);
+                }
+                Some(Mute::Avoided(None)) => {
+                    self.mute.insert(node, Mute::Avoided(Some(now + MUTE_HOLD_DOWN)));
+                }
+                Some(Mute::Avoided(Some(_))) | None => {}
+            }
         }
         let awaited = self.prepared.as_ref().is_some_and(|prepared| prepared.epoch == epoch);
         if awaited {
@@ -227,7 +251,7 @@ impl Rollout {
     ) {
         self.progress.mutes_changed |= {
             let before = self.mute.len();
-            self.mute.retain(|_, trusted_at| trusted_at.is_none_or(|at| now < at));
+            self.mute.retain(|_, mute| mute.trusted_at().is_none_or(|at| now < at));
             self.mute.len() != before
         };
         loop {
@@ -269,7 +293,7 @@ impl Rollout {
                 waiting.values().map(|wait| wait.until).min()
             }
         };
-        phase.into_iter().chain(self.mute.values().copied().flatten()).min()
+        phase.into_iter().chain(self.mute.values().filter_map(|mute| mute.trusted_at())).min()
     }
 
     /// The earliest moment at which newly computed tables could be prepared, `None` while a phase is under way.
@@ -282,9 +306,9 @@ impl Rollout {
         }
     }
 
-    /// Relays that missed an acknowledgement.
-    pub(crate) fn is_mute(&self, node: NodeIndex) -> bool {
-        self.mute.contains_key(&node)
+    /// Whether routes should avoid a relay, because it does not acknowledge what it is sent.
+    pub(crate) fn is_avoided(&self, node: NodeIndex) -> bool {
+        matches!(self.mute.get(&node), Some(Mute::Avoided(_)))
     }
 
     /// The newest tables pushed.
@@ -377,9 +401,10 @@ impl Rollout {
     fn miss(&mut self, missed: Vec<(NodeIndex, Wait)>) {
         for (node, wait) in missed {
             self.progress.acks_missed += 1;
-            // Of a relay in doubt its links tell more than its silence for a tenth of a second.
-            if !wait.doubted {
-                self.mute.insert(node, None);
+            if wait.doubted {
+                self.mute.insert(node, Mute::Doubted);
+            } else {
+                self.mute.insert(node, Mute::Avoided(None));
                 self.progress.mutes_changed = true;
             }
         }

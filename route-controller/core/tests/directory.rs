@@ -404,3 +404,35 @@ fn nonsense_is_refused() {
     lab.run(ms(50));
     assert_ne!(lab.granted("r2", 4).map(|(key, _)| key), Some(granted.0));
 }
+
+#[test]
+fn a_row_that_went_while_its_relay_was_away_goes_when_it_returns() {
+    let mut lab = three();
+    let camera = stream("alice", "camera");
+    lab.publish("r1", 1, &camera);
+    lab.subscribe("r3", 1, "demo", "call", None);
+    lab.run(ms(100));
+    lab.disconnect("r3");
+    lab.run(ms(100));
+    lab.unpublish("r1", 1);
+    lab.run(ms(200_000));
+    assert!(lab.row("r3", &camera).is_some() && lab.row("r1", &camera).is_none());
+    lab.connect("r3");
+    lab.run(ms(50));
+    assert!(lab.row("r3", &camera).is_none());
+}
+
+#[test]
+fn token_keys_reach_every_session() {
+    let mut lab = three();
+    let key = wire_format::control::TokenKey { id: "k1".into(), public_key: [7; 32], namespace: None };
+    lab.input(route_core::Input::TokenKeys(vec![key.clone()]));
+    lab.run(ms(10));
+    lab.connect("r4");
+    lab.run(ms(10));
+    for relay in ["r1", "r2", "r3", "r4"] {
+        assert!(
+            lab.stations[relay].heard.iter().any(|(_, said)| *said == ToRelay::TokenKeys(vec![key.clone()]))
+        );
+    }
+}

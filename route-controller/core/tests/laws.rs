@@ -123,7 +123,9 @@ fn life(acts: &[(u64, Act)]) -> Lab {
         lab.connect(&name(relay));
         lab.run(ms(10));
     }
-    lab.run(ms(180_000));
+    lab.run(ms(10_000));
+    lab.report_every = ms(10_000);
+    lab.run(ms(170_000));
     lab
 }
 
@@ -180,6 +182,11 @@ proptest! {
             }
         }
     }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
     fn the_same_inputs_give_the_same_outputs(acts in acts()) {

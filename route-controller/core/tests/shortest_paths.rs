@@ -8,8 +8,11 @@ use proptest::prelude::*;
 use route_core::RouteFilter;
 use std::collections::BTreeMap;
 
+/// A link: its ends, its round trip in ms, its loss there and back in parts per million.
+type Link = (usize, usize, u64, u32, u32);
+
 /// A graph of up to 9 relays: which pairs have a link, with round trip in ms and loss in each direction.
-fn graphs() -> impl Strategy<Value = (usize, Vec<(usize, usize, u64, u32, u32)>)> {
+fn graphs() -> impl Strategy<Value = (usize, Vec<Link>)> {
     (2..=9_usize).prop_flat_map(|count| {
         // Few round trips, so that ties are common.
         let link = (0..count, 0..count, 1..6_u64, 0..3_u32, 0..3_u32)
@@ -18,7 +21,7 @@ fn graphs() -> impl Strategy<Value = (usize, Vec<(usize, usize, u64, u32, u32)>)
     })
 }
 
-fn lab_of(count: usize, links: &[(usize, usize, u64, u32, u32)]) -> Lab {
+fn lab_of(count: usize, links: &[Link]) -> Lab {
     let mut lab = Lab::relays(count);
     let name = |i: &usize| format!("r{}", i + 1);
     for (a, b, rtt_ms, loss_out, loss_back) in links.iter().filter(|(a, b, ..)| a != b) {

@@ -158,12 +158,13 @@ impl Directory {
         let key = stream.key;
         let peers = &self.peers;
         stream.rows.retain(|node, row| {
-            let due = row.gone_at.is_some_and(|gone_at| gone_at <= now);
-            // A relay that is not in session says what it holds when it returns.
-            if due && peers.get(node).is_some_and(|peer| peer.ready) {
+            // A relay that is not in session is told when it returns.
+            let gone = row.gone_at.is_some_and(|gone_at| gone_at <= now)
+                && peers.get(node).is_some_and(|peer| peer.ready);
+            if gone {
                 out.push(Effect::Tell(*node, ToRelay::StreamGone { key }));
             }
-            !due
+            !gone
         });
     }
 

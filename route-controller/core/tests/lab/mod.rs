@@ -53,8 +53,10 @@ pub struct Lab {
     pub store: Store,
     /// One way between relays and the controller.
     pub delay: Duration,
-    /// Relays report their links once a second.
+    /// Relays report their links ...
     pub reporting: bool,
+    /// ... so often.
+    pub report_every: Duration,
     pub kicked: Vec<(SessionId, &'static str)>,
     pub outputs: Vec<(Timestamp, Output)>,
     queue: BTreeMap<(Timestamp, u64), Arrival>,
@@ -87,6 +89,7 @@ impl Lab {
             store,
             delay: ms(2),
             reporting: true,
+            report_every: ms(1_000),
             kicked: Vec::new(),
             outputs: Vec::new(),
             queue: BTreeMap::new(),
@@ -182,7 +185,7 @@ impl Lab {
         self.run(ms(1_000));
         for neighbour in before.links.keys() {
             self.set_link_end(neighbour, name, LinkState::Down);
-            self.run(ms(1));
+            self.run(ms(15));
         }
     }
 
@@ -378,7 +381,7 @@ impl Lab {
                     Arrival::ToRelay(session, message) => self.relay_hears(session, message),
                 }
             } else {
-                self.report_at = self.now + ms(1_000);
+                self.report_at = self.now + self.report_every;
                 for name in self.stations.keys().cloned().collect::<Vec<_>>() {
                     let reports = self.link_reports(&name);
                     self.say(&name, ToController::Links(reports));
