@@ -133,7 +133,7 @@ impl Sessions {
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
         let tls = Arc::clone(&self.tls);
         let open = async {
-            let channel = tls::connect(controller, tls).await.map_err(|error| error.to_string())?;
+            let channel = tls::connect(controller, tls).await?;
             let mut client = RouteControlClient::new(channel)
                 .max_decoding_message_size(limits::MESSAGE_BYTES)
                 .max_encoding_message_size(limits::MESSAGE_BYTES);

@@ -113,10 +113,11 @@ fn neighbour(link: &LinkView, name: String) {
     direction("out", stats.jitter_out, stats.loss_out_ppm, stats.datagrams_out, stats.bytes_out);
 }
 
+/// Taken apart field by field, so that a new counter cannot be forgotten here.
 fn port(stats: &PortStats) {
     macro_rules! each {
         ($($name:ident),* $(,)?) => {{
-            let PortStats { $($name,)* .. } = *stats;
+            let PortStats { $($name),* } = *stats;
             [$((stringify!($name), $name)),*]
         }};
     }
@@ -139,6 +140,7 @@ fn port(stats: &PortStats) {
         drop_unknown_receiver,
         drop_failed_open,
         drop_replayed,
+        drop_truncated,
         drop_quic_queue,
         drop_quic_send,
         drop_local_queue,

@@ -1,5 +1,7 @@
 //! Plain counters of a port.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// What a port has done and, above all, what it has dropped and why. Counts since the port was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PortStats {
@@ -40,8 +42,6 @@ pub struct PortStats {
     pub drop_failed_open: u64,
     /// Dropped: seen before, or too old to tell.
     pub drop_replayed: u64,
-    /// Dropped: cut short by a receive buffer too small for it.
-    pub drop_truncated: u64,
     /// Dropped: QUIC datagram while the endpoint's queue was full.
     pub drop_quic_queue: u64,
     /// Dropped: QUIC datagram that the kernel did not take.
@@ -80,3 +80,32 @@ pub struct PortStats {
     /// Key generations begun (either direction).
     pub key_generations: u64,
 }
+
+macro_rules! shared_counters {
+    ($($name:ident),* $(,)?) => {
+        /// Counters of the tasks beside the worker.
+        #[derive(Debug, Default)]
+        pub(crate) struct SharedCounters {
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        impl SharedCounters {
+            /// Puts the counters into `stats`.
+            pub(crate) fn read_into(&self, stats: &mut PortStats) {
+                $(stats.$name = self.$name.load(Ordering::Relaxed);)*
+            }
+        }
+    };
+}
+
+shared_counters!(
+    quic_out,
+    drop_quic_send,
+    drop_local_queue,
+    drop_local_oversize,
+    refused_handshakes,
+    refused_links,
+    refused_diallers,
+    failed_handshakes,
+    closed_bad_message,
+);

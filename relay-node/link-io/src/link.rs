@@ -1,0 +1,121 @@
+//! The life of a link after its handshake, beside the worker: its messages and its end.
+
+use crate::control::{ControlError, ControlReader, ControlWriter, Incoming};
+use crate::handshake::{CLOSE_NORMAL, canonical};
+use crate::stats::SharedCounters;
+use crate::worker::{Outbound, ToWorker, WorkerHandle};
+use relay_core::{Endpoint, LinkId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How long the last messages of a link may take to arrive once it is to be closed.
+const CLOSE_LINGER: Duration = Duration::from_millis(500);
+
+/// A link beside the worker.
+pub(crate) struct LinkTask<E: Endpoint> {
+    pub(crate) id: LinkId,
+    pub(crate) connection: quinn::Connection,
+    pub(crate) reader: ControlReader,
+    pub(crate) writer: ControlWriter,
+    pub(crate) outbox: mpsc::Receiver<Outbound>,
+    pub(crate) dialled: bool,
+    /// How long the dialler may take to say that it is ready.
+    pub(crate) ready_timeout: Duration,
+    pub(crate) worker: WorkerHandle<E>,
+    pub(crate) counters: Arc<SharedCounters>,
+    pub(crate) down: watch::Sender<Option<Arc<str>>>,
+}
+
+impl<E: Endpoint> LinkTask<E> {
+    /// Carries messages until the link ends, and takes it from the worker.
+    pub(crate) async fn run(mut self) {
+        let remote = canonical(self.connection.remote_address());
+        let ready_timeout = (!self.dialled).then_some(self.ready_timeout);
+        let reason = {
+            let write = write_all(&mut self.writer, &mut self.outbox, self.dialled, &self.down);
+            let read = read_all(&mut self.reader, &self.worker, self.id, ready_timeout);
+            tokio::select! {
+                reason = write => reason,
+                error = read => {
+                    if matches!(error, ControlError::Codec(_)) {
+                        self.counters.closed_bad_message.fetch_add(1, Ordering::Relaxed);
+                    }
+                    error.to_string()
+                }
+                error = self.connection.closed() => error.to_string(),
+            }
+        };
+        let reason = self.connection.close_reason().map_or(reason, |error| error.to_string());
+        self.connection.close(CLOSE_NORMAL.into(), reason.as_bytes());
+        tracing::info!(link = self.id.0, %remote, reason, "link down");
+        // The worker may have stopped; then there is nobody to tell.
+        let _ = self.worker.send(ToWorker::Detach(self.id)).await;
+        tell_down(&self.down, &reason);
+    }
+}
+
+fn tell_down(down: &watch::Sender<Option<Arc<str>>>, reason: &str) {
+    down.send_if_modified(|told| {
+        let first = told.is_none();
+        if first {
+            *told = Some(Arc::from(reason));
+        }
+        first
+    });
+}
+
+/// Forwards messages to the core. Where the core is slow, QUIC's flow control stops the peer.
+async fn read_all<E: Endpoint>(
+    reader: &mut ControlReader,
+    worker: &WorkerHandle<E>,
+    link: LinkId,
+    mut ready_timeout: Option<Duration>,
+) -> ControlError {
+    loop {
+        let read = match ready_timeout.take() {
+            Some(limit) => match tokio::time::timeout(limit, reader.read()).await {
+                Ok(read) => read,
+                Err(_) => return ControlError::NeverReady,
+            },
+            None => reader.read().await,
+        };
+        let input = match read {
+            Ok(Incoming::Message(message)) => ToWorker::Message(link, message),
+            Ok(Incoming::Ready) => ToWorker::Ready(link),
+            Err(error) => return error,
+        };
+        if worker.send(input).await.is_err() {
+            return ControlError::Ended;
+        }
+    }
+}
+
+/// Writes what the core says until the link is to be closed; then waits a little until the peer has it.
+async fn write_all(
+    writer: &mut ControlWriter,
+    outbox: &mut mpsc::Receiver<Outbound>,
+    dialled: bool,
+    down: &watch::Sender<Option<Arc<str>>>,
+) -> String {
+    if dialled && let Err(error) = writer.write_ready().await {
+        return error.to_string();
+    }
+    while let Some(outbound) = outbox.recv().await {
+        match outbound {
+            Outbound::Message(message) => {
+                if let Err(error) = writer.write(&message).await {
+                    return error.to_string();
+                }
+            }
+            Outbound::Close(reason) => {
+                // Who waits for the end of the link need not wait for the peer to hear of it.
+                tell_down(down, reason);
+                let _ = tokio::time::timeout(CLOSE_LINGER, writer.finish()).await;
+                return reason.to_owned();
+            }
+        }
+    }
+    "the port is closed".to_owned()
+}

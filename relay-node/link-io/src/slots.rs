@@ -1,0 +1,85 @@
+//! Slots: the places of a port's links. Both a link's receiver index and its [`LinkId`] carry the slot in their low bits,
+//! so that the worker finds a link by one array access and one comparison.
+
+use crate::config::Limits;
+use aws_lc_rs::rand;
+use relay_core::LinkId;
+use std::collections::VecDeque;
+use wire_format::ReceiverIndex;
+
+const SLOT_BITS: u32 = Limits::LINKS_MAX.ilog2();
+const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
+/// Link ids never repeat, so a slot can be taken this often (a million times) and is then left empty.
+const TURNS_MAX: u32 = u32::MAX >> SLOT_BITS;
+
+/// A place taken for a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    pub(crate) link: LinkId,
+    /// The high bits are random and keep strangers from guessing it.
+    pub(crate) receiver: ReceiverIndex,
+}
+
+/// The slot that a receiver index names.
+pub(crate) fn slot_of_receiver(receiver: ReceiverIndex) -> usize {
+    (receiver.0 & SLOT_MASK) as usize
+}
+
+/// The slot that a link has.
+pub(crate) fn slot_of_link(link: LinkId) -> usize {
+    (link.0 & SLOT_MASK) as usize
+}
+
+/// Gives out slots, the longest unused first.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    free: VecDeque<u32>,
+    /// How often each slot has been taken.
+    turns: Vec<u32>,
+}
+
+impl Slots {
+    pub(crate) fn new(count: usize) -> Slots {
+        let count = count.min(Limits::LINKS_MAX) as u32;
+        Slots { free: (0..count).collect(), turns: vec![0; count as usize] }
+    }
+
+    /// Takes a slot; `None` if all are taken.
+    pub(crate) fn take(&mut self) -> Option<Slot> {
+        let mut random = [0; 4];
+        rand::fill(&mut random).ok()?;
+        let slot = self.free.pop_front()?;
+        let turn = self.turns[slot as usize];
+        self.turns[slot as usize] += 1;
+        Some(Slot {
+            link: LinkId(turn << SLOT_BITS | slot),
+            receiver: ReceiverIndex(u32::from_be_bytes(random) & !SLOT_MASK | slot),
+        })
+    }
+
+    /// Gives back the slot of a link that is gone.
+    pub(crate) fn give_back(&mut self, link: LinkId) {
+        let slot = link.0 & SLOT_MASK;
+        if self.turns[slot as usize] <= TURNS_MAX {
+            self.free.push_back(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_never_share_a_name() {
+        let mut slots = Slots::new(2);
+        let first = slots.take().expect("free");
+        let second = slots.take().expect("free");
+        assert_eq!(slots.take(), None);
+        slots.give_back(first.link);
+        let third = slots.take().expect("given back");
+        assert_eq!(slot_of_link(third.link), slot_of_link(first.link));
+        assert_eq!(slot_of_receiver(third.receiver), slot_of_link(third.link));
+        assert!(third.link != first.link && third.link != second.link);
+    }
+}

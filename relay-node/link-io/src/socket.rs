@@ -1,0 +1,83 @@
+//! The one UDP socket of a port, shared by its worker (all receiving, sealed datagrams out) and the QUIC endpoint
+//! (its own datagrams out).
+
+use crate::config::PortConfig;
+use crate::error::PortError;
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct PortSocket {
+    socket: UdpSocket,
+    offload: UdpSocketState,
+    local: SocketAddr,
+    /// Set when the port was killed: nothing leaves any more.
+    mute: AtomicBool,
+}
+
+impl PortSocket {
+    pub(crate) fn bind(config: &PortConfig) -> Result<PortSocket, PortError> {
+        let failed = |source| PortError::Bind { address: config.bind, source };
+        let socket = Socket::new(Domain::for_address(config.bind), Type::DGRAM, Some(Protocol::UDP))
+            .map_err(failed)?;
+        if config.bind.is_ipv6() {
+            socket.set_only_v6(!config.bind.ip().is_unspecified())?;
+        }
+        // With the right to do so (CAP_NET_ADMIN) buffers may exceed the system's limit; without it, as far as it goes.
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, config.receive_buffer_bytes)
+            .is_err()
+        {
+            socket.set_recv_buffer_size(config.receive_buffer_bytes)?;
+        }
+        if rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, config.send_buffer_bytes).is_err()
+        {
+            socket.set_send_buffer_size(config.send_buffer_bytes)?;
+        }
+        socket.bind(&config.bind.into()).map_err(failed)?;
+        let socket = UdpSocket::from(socket);
+        // Sets it non-blocking, turns GRO on where the kernel has it, and forbids fragmentation.
+        let offload = UdpSocketState::new((&socket).into())?;
+        let local = socket.local_addr()?;
+        Ok(PortSocket { socket, offload, local, mute: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Receives what is there, without waiting.
+    pub(crate) fn receive(&self, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> io::Result<usize> {
+        self.offload.recv((&self.socket).into(), buffers, meta)
+    }
+
+    /// Datagrams that one send may carry: 1 where the kernel or a network card cannot cut trains.
+    pub(crate) fn segments_max(&self) -> usize {
+        self.offload.max_gso_segments()
+    }
+
+    pub(crate) fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.mute.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.offload.try_send((&self.socket).into(), transmit)
+    }
+
+    pub(crate) fn may_fragment(&self) -> bool {
+        self.offload.may_fragment()
+    }
+
+    /// From now on what is sent is thrown away.
+    pub(crate) fn mute(&self) {
+        self.mute.store(true, Ordering::Relaxed);
+    }
+}
+
+impl AsFd for PortSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

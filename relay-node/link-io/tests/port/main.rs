@@ -1,0 +1,6 @@
+//! Ports over real sockets: one behaviour a file.
+
+mod hostile;
+mod lab;
+mod link;
+mod refusals;
