@@ -1,5 +1,6 @@
 //! Slots: the places of a port's links. Both a link's receiver index and its [`LinkId`] carry the slot in their low bits,
-//! so that the worker finds a link by one array access and one comparison.
+//! so that the worker finds a link by one array access and one comparison. So does the core, by the low 16 bits of the
+//! id; they are the slot and nothing else, which keeps its table short.
 
 use crate::config::Limits;
 use aws_lc_rs::rand;
@@ -9,8 +10,10 @@ use wire_format::ReceiverIndex;
 
 const SLOT_BITS: u32 = Limits::LINKS_MAX.ilog2();
 const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
-/// Link ids never repeat, so a slot can be taken this often (a million times) and is then left empty.
-const TURNS_MAX: u32 = u32::MAX >> SLOT_BITS;
+const LINK_SLOT_BITS: u32 = 16;
+/// Link ids never repeat, so a slot can be taken this often and is then left empty. All 1024 slots of a port together
+/// last for 67 million links.
+const TURNS_MAX: u32 = u32::MAX >> LINK_SLOT_BITS;
 
 /// A place taken for a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +30,7 @@ pub(crate) fn slot_of_receiver(receiver: ReceiverIndex) -> usize {
 
 /// The slot that a link has.
 pub(crate) fn slot_of_link(link: LinkId) -> usize {
-    (link.0 & SLOT_MASK) as usize
+    (link.0 & ((1 << LINK_SLOT_BITS) - 1)) as usize
 }
 
 /// Gives out slots, the longest unused first.
@@ -52,14 +55,14 @@ impl Slots {
         let turn = self.turns[slot as usize];
         self.turns[slot as usize] += 1;
         Some(Slot {
-            link: LinkId(turn << SLOT_BITS | slot),
+            link: LinkId(turn << LINK_SLOT_BITS | slot),
             receiver: ReceiverIndex(u32::from_be_bytes(random) & !SLOT_MASK | slot),
         })
     }
 
     /// Gives back the slot of a link that is gone.
     pub(crate) fn give_back(&mut self, link: LinkId) {
-        let slot = link.0 & SLOT_MASK;
+        let slot = slot_of_link(link) as u32;
         if self.turns[slot as usize] <= TURNS_MAX {
             self.free.push_back(slot);
         }
