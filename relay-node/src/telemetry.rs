@@ -140,7 +140,6 @@ fn port(stats: &PortStats) {
         drop_unknown_receiver,
         drop_failed_open,
         drop_replayed,
-        drop_truncated,
         drop_quic_queue,
         drop_quic_send,
         drop_local_queue,
