@@ -169,6 +169,31 @@ impl Cli {
     }
 }
 
+impl Config {
+    /// A relay on loopback, on ports that the system chooses, for tests and programs that run an overlay within
+    /// themselves.
+    pub fn local(state_dir: impl Into<PathBuf>, join_token: Option<JoinToken>) -> Config {
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Config {
+            name: None,
+            region: None,
+            isp: String::new(),
+            tags: Vec::new(),
+            controllers: Vec::new(),
+            join_token,
+            join_token_file: None,
+            state_dir: state_dir.into(),
+            listen: vec![any_port],
+            advertise: Vec::new(),
+            api: ApiConfig { listen: any_port, token_file: None, tls: None },
+            neighbour_addresses: BTreeMap::new(),
+            receive_buffer_bytes: SOCKET_BUFFER_BYTES,
+            send_buffer_bytes: SOCKET_BUFFER_BYTES,
+            log: LogConfig { format: LogFormat::default(), filter: "info".to_owned() },
+        }
+    }
+}
+
 impl Settings {
     /// Settings from the text of a file; `path` only appears in errors.
     ///

@@ -40,7 +40,7 @@ pub enum RelayError {
         token_file: Option<PathBuf>,
     },
     /// The controller does not let this relay join.
-    #[error("the controller refuses the join: {0}")]
+    #[error("cannot join: {0}")]
     JoinRefused(String),
     /// The local API cannot listen.
     #[error("cannot listen on {address} for the local API: {source}; set api_listen to a free address")]

@@ -7,7 +7,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::error::RelayError;
 use crate::identity::{Identity, Membership, Store};
-use crate::tls;
+use crate::tls::{self, ConnectError};
 use control_proto::cli::ConfigError;
 use control_proto::proto::route_control_client::RouteControlClient;
 use control_proto::proto::{JoinRequest, JoinResponse};
@@ -139,7 +139,13 @@ enum Failure {
 
 async fn ask(endpoint: &str, token: &JoinToken, request: JoinRequest) -> Result<JoinResponse, Failure> {
     let tls = tls::pinned(token.ca_sha256).map_err(|error| Failure::Refused(error.to_string()))?;
-    let channel = tls::connect(endpoint, tls).await.map_err(Failure::Passing)?;
+    let channel = tls::connect(endpoint, tls).await.map_err(|error| match error {
+        ConnectError::Untrusted(why) => Failure::Refused(format!(
+            "what answers at {endpoint} is not the controller that the join token is from ({why}); the token was not \
+             sent: compare the address, or create a new token"
+        )),
+        ConnectError::Failed(why) => Failure::Passing(why),
+    })?;
     let mut client = RouteControlClient::new(channel);
     let call = tokio::time::timeout(JOIN_TIMEOUT, client.join(request)).await;
     match call {

@@ -26,6 +26,7 @@ mod join;
 mod node;
 mod overlay;
 mod session;
+mod silence;
 mod telemetry;
 mod tls;
 

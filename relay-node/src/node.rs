@@ -9,6 +9,7 @@ use crate::identity::{Identity, Store};
 use crate::join;
 use crate::overlay::Overlay;
 use crate::session::Sessions;
+use crate::silence::{SilentLinks, watch_silence};
 use control_proto::cli::ConfigError;
 use link_io::{EventReceiver, Port, PortConfig, PortError, Trust, event_queue};
 use relay_core::{Relay, RelayCommand, RelayConfig, RelayEvent};
@@ -36,8 +37,10 @@ pub struct RelayNode {
     port: Port<Relay>,
     stop: watch::Sender<bool>,
     sessions: JoinHandle<()>,
-    /// The API and the diallers; they end when this is dropped.
-    tasks: JoinSet<()>,
+    /// Diallers and what they listen to; they end when this is dropped.
+    links: JoinSet<()>,
+    /// Likewise.
+    api: JoinSet<()>,
     span: Span,
 }
 
@@ -71,9 +74,9 @@ impl RelayNode {
         let listener = ApiListener::bind(&config.api).await?;
         let api_address = listener.address();
         let (running, is_running) = watch::channel(None);
-        let mut tasks = JoinSet::new();
+        let mut api = JoinSet::new();
         let router = Api::new(is_running, token).router();
-        tasks.spawn(async move {
+        api.spawn(async move {
             // Never returns by itself: errors of single connections end those only.
             let _ = axum::serve(listener, router).await;
         });
@@ -97,8 +100,12 @@ impl RelayNode {
             Sessions::new(port.clone(), events, Arc::clone(&overlay), controllers, &identity, stopping, seed)
                 .map_err(|error| RelayError::Tls(error.to_string()))?;
         let overrides = config.neighbour_addresses;
-        let diallers = Diallers { port: port.clone(), overlay: Arc::clone(&overlay), node, overrides, seed };
-        tasks.spawn(diallers.run().instrument(span.clone()));
+        let (silence, silent) = watch::channel(SilentLinks::default());
+        let diallers =
+            Diallers { port: port.clone(), overlay: Arc::clone(&overlay), node, overrides, silent, seed };
+        let mut links = JoinSet::new();
+        links.spawn(watch_silence(port.clone(), Arc::clone(&overlay), silence).instrument(span.clone()));
+        links.spawn(diallers.run().instrument(span.clone()));
         let sessions = tokio::spawn(sessions.run().instrument(span.clone()));
         running.send_replace(Some(Running {
             name: Arc::from(name.as_str()),
@@ -106,7 +113,7 @@ impl RelayNode {
             port: port.clone(),
             overlay,
         }));
-        Ok(RelayNode { name, node, api_address, port, stop, sessions, tasks, span })
+        Ok(RelayNode { name, node, api_address, port, stop, sessions, links, api, span })
     }
 
     /// Its name.
@@ -144,6 +151,7 @@ impl RelayNode {
     pub async fn stop(mut self) {
         self.span.in_scope(|| info!("stopping"));
         self.stop.send_replace(true);
+        self.links.abort_all();
         // A port that is closed already has nobody left to tell.
         if self.port.command(RelayCommand::Shutdown).await.is_ok() {
             let _ = tokio::time::timeout(SESSION_END_TIMEOUT, &mut self.sessions).await;
@@ -161,7 +169,8 @@ impl RelayNode {
 impl Drop for RelayNode {
     fn drop(&mut self) {
         self.sessions.abort();
-        self.tasks.abort_all();
+        self.links.abort_all();
+        self.api.abort_all();
         self.port.kill();
     }
 }

@@ -7,7 +7,7 @@ use relay_core::Peer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
-use tracing::{Span, debug, info};
+use tracing::{Span, info};
 use wire_format::NodeIndex;
 use wire_format::control::{Neighbour, TokenKey};
 use wire_format::session::{RefusalCode, Role};
@@ -91,6 +91,7 @@ impl Overlay {
         Arc::new(move |dialler| {
             let _in_span = overlay.span.enter();
             let verdict = overlay.admit(dialler);
+            // The port logs refusals, and links that end.
             match &verdict {
                 Ok(Peer::Relay { node }) => {
                     let neighbour = overlay.name_of(*node);
@@ -105,13 +106,7 @@ impl Overlay {
                     address = %dialler.address,
                     "client linked"
                 ),
-                Ok(Peer::Upstream) => {}
-                Err(refusal) if refusal.code == RefusalCode::Unavailable => {
-                    debug!(address = %dialler.address, reason = refusal.reason, "dialler asked to come again");
-                }
-                Err(refusal) => {
-                    info!(address = %dialler.address, code = ?refusal.code, reason = refusal.reason, "dialler refused");
-                }
+                Ok(Peer::Upstream) | Err(_) => {}
             }
             verdict
         })

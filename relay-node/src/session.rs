@@ -95,14 +95,14 @@ impl Sessions {
         loop {
             let controller = self.controllers[tried % self.controllers.len()].clone();
             tried += 1;
-            let began = link_io::now();
-            let end = match self.connect(&controller).await {
+            let (end, lasted) = match self.connect(&controller).await {
                 Ok((outgoing, incoming)) => {
+                    let began = link_io::now();
                     let end = self.session(&controller, outgoing, incoming).await;
                     self.overlay.controller_connected(false);
-                    end
+                    (end, link_io::now().since(began))
                 }
-                Err(end) => end,
+                Err(end) => (end, Duration::ZERO),
             };
             match end {
                 End::Stopping | End::PortClosed => return,
@@ -115,7 +115,7 @@ impl Sessions {
                     }
                 }
             }
-            if link_io::now().since(began) > LASTING {
+            if lasted > LASTING {
                 self.backoff.reset();
                 logged.clear();
             }
@@ -133,7 +133,7 @@ impl Sessions {
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
         let tls = Arc::clone(&self.tls);
         let open = async {
-            let channel = tls::connect(controller, tls).await?;
+            let channel = tls::connect(controller, tls).await.map_err(|error| error.to_string())?;
             let mut client = RouteControlClient::new(channel)
                 .max_decoding_message_size(limits::MESSAGE_BYTES)
                 .max_encoding_message_size(limits::MESSAGE_BYTES);

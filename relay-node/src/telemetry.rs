@@ -113,11 +113,10 @@ fn neighbour(link: &LinkView, name: String) {
     direction("out", stats.jitter_out, stats.loss_out_ppm, stats.datagrams_out, stats.bytes_out);
 }
 
-/// Taken apart field by field, so that a new counter cannot be forgotten here.
 fn port(stats: &PortStats) {
     macro_rules! each {
         ($($name:ident),* $(,)?) => {{
-            let PortStats { $($name),* } = *stats;
+            let PortStats { $($name,)* .. } = *stats;
             [$((stringify!($name), $name)),*]
         }};
     }

@@ -59,27 +59,46 @@ fn with_h2(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// Why there is no connection to the controller.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// Somebody answers who is not the controller of this overlay, or does not believe this relay.
+    #[error("whoever answers there is not trusted: {0}")]
+    Untrusted(rustls::Error),
+    /// Nobody answers, or not as expected.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// A connection to the controller at `HOST:PORT`, made now.
-pub(crate) async fn connect(controller: &str, config: Arc<ClientConfig>) -> Result<Channel, String> {
+pub(crate) async fn connect(controller: &str, config: Arc<ClientConfig>) -> Result<Channel, ConnectError> {
     // The URI only fills the `:authority` of requests; where to connect and whom to expect is decided below.
     let endpoint = Endpoint::from_shared(format!("http://{controller}"))
-        .map_err(|_| format!("{controller:?} is no HOST:PORT"))?
+        .map_err(|_| ConnectError::Failed(format!("{controller:?} is no HOST:PORT")))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .tcp_nodelay(true);
     let connector = Connector { address: controller.into(), config };
-    endpoint.connect_with_connector(connector).await.map_err(|error| innermost(&error))
+    endpoint.connect_with_connector(connector).await.map_err(|error| explained(&error))
 }
 
-/// What lies at the bottom of an error of the HTTP stack, whose upper layers say no more than "transport error".
-pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+/// Upper layers of the HTTP stack say no more than "transport error": what happened lies at the bottom.
+fn explained(error: &(dyn std::error::Error + 'static)) -> ConnectError {
     let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+    loop {
+        let within = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(tls @ rustls::Error::InvalidCertificate(_)) =
+            within.and_then(|inner| inner.downcast_ref())
+        {
+            return ConnectError::Untrusted(tls.clone());
+        }
+        match cause.source() {
+            Some(source) => cause = source,
+            None => return ConnectError::Failed(cause.to_string()),
+        }
     }
-    cause.to_string()
 }
 
 #[derive(Clone)]

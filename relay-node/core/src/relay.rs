@@ -128,6 +128,15 @@ impl Relay {
         self.links.iter().flatten().map(view).collect()
     }
 
+    /// The state of every link to a relay, by id: the little of `link_views` that may be read often.
+    pub fn neighbour_states(&self) -> Vec<(LinkId, NodeIndex, LinkState)> {
+        let state = |entry: &RelayLink| match entry.side {
+            Side::Relay { node } => Some((entry.link.id, node, entry.link.stats().state)),
+            Side::Client(_) => None,
+        };
+        self.links.iter().flatten().filter_map(state).collect()
+    }
+
     /// The tables held.
     pub fn tables_view(&self) -> TablesView {
         TablesView {

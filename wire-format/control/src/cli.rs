@@ -146,17 +146,16 @@ pub fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> Optio
         .map(|(_, candidate)| candidate)
 }
 
-/// Sends log lines to stderr, those that `filter` lets through (`info`, `relay_node=debug,info` ...). The environment
-/// variable `RUST_LOG` wins over it. Does nothing if the process logs already.
+/// Sends log lines to stderr, those that `filter` lets through (`info`, `relay_node=debug,info` ...). Does nothing if the
+/// process logs already.
 ///
 /// # Errors
 /// If the filter is not understood.
 pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
-    let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| filter.to_owned());
-    let parsed = EnvFilter::try_new(&directives).map_err(|error| {
+    let parsed = EnvFilter::try_new(filter).map_err(|error| {
         ConfigError::value(
             "log",
-            &directives,
+            filter,
             format!("{error}; use for instance `info` or `relay_node=debug,info`"),
         )
     })?;

@@ -1,0 +1,7 @@
+//! The relay process as a library, with a real controller and real sockets. One file a behaviour.
+
+mod clients;
+mod join;
+mod links;
+mod local_api;
+mod support;
