@@ -22,7 +22,7 @@ pub struct ControllerConfig {
     pub room_floor: RoomId,
     /// How links are priced.
     pub cost: CostConfig,
-    /// Seed of everything random in the core.
+    /// Seed of everything random in the core. Nothing is so far: ties fall to indices and names.
     pub seed: u64,
 }
 

@@ -1,4 +1,5 @@
-//! The route controller's core.
+//! The route controller's core: from what relays report, it decides who links to whom, which way media goes, and who
+//! gets which stream, and tells every relay its part.
 //!
 //! [`Controller`] is driven like the relay core, without IO and clocks:
 //!
@@ -13,9 +14,37 @@
 //! 3. After [`Input::Timeout`] and a drain the next deadline is later than `now`.
 //! 4. Nothing waits that the deadline does not announce.
 //! 5. The driver re-reads the deadline after each drain.
-//! 6. Outputs and queues are bounded; an overflow is a counted drop.
+//! 6. Outputs and queues are bounded; an overflow is a counted drop. (What one input causes is bounded by the relays,
+//!    streams and rows that exist, and those by named limits; all of it is drained before the next input.)
 //! 7. The same configuration, seed and inputs give the same outputs.
 //! 8. No bytes from the wire can panic.
+//!
+//! Outputs are in order: what [`Output::Persist`] says must be durable before anything after it leaves the process.
+//!
+//! # What it knows, and for how long
+//!
+//! Almost everything is soft state that relays report when a session begins and that dies with this process. The store
+//! holds only what must never be given twice (indices, epochs, room ids) and how silent relays are reached.
+//!
+//! A relay's session and its links fail apart, and media depends on links alone. So a lost session withdraws nothing:
+//! for five seconds the relay counts as before, except that routes pass through it only where nothing else leads on;
+//! after that it is a destination as long as a neighbour reports a working link, and never a transit. With neither
+//! session nor links it is offline, and after five more seconds its publications and subscriptions are over.
+//!
+//! When the controller knows less than its relays do, after its own start or when half the sessions break together, it
+//! pushes no routes and no neighbour lists until those relays that are alive have reported, or fifteen seconds have
+//! passed; relays that only the store names are given three. Rows of stream tables are sent to relays that have
+//! reported everything, and destinations stamped since before the start stay until the relay in question has reported,
+//! or for a minute. Thus a controller that is killed and started again loses no packet.
+//!
+//! # From a report to a route
+//!
+//! A link may be used while no end says it is down and at least one says it is up. Each direction has a cost
+//! in microseconds, smoothed, with hysteresis, never zero. Shortest paths to every destination give tables whose
+//! suffixes agree; ties fall to the lower index, and tables that say what the last ones said are not pushed. Whatever
+//! changes within five milliseconds is one change; changes of costs alone are looked at once a second. New tables are
+//! an epoch, prepared and stamped in two phases. How that copes with silence and urgency stands in the source of the
+//! rollout, how streams join and leave in that of the directory.
 
 mod api;
 mod controller;

@@ -275,11 +275,16 @@ impl Rollout {
                     }
                     self.phase = Phase::Settled { stamped_at, settled_at: now };
                 }
-                Phase::Settled { stamped_at: _, settled_at: _ } => {
+                Phase::Settled { stamped_at, settled_at: _ } => {
+                    let early = now < *stamped_at + DRAIN;
                     if self.prepare_at().is_none_or(|at| now < at) {
                         return;
                     }
-                    self.prepare(now, &doubted, out);
+                    let Some(Wanted { routes, urgent: _ }) = self.wanted.take() else {
+                        return;
+                    };
+                    self.progress.epochs_urgent += u64::from(early && self.current.is_some());
+                    self.prepare(now, routes, &doubted, out);
                 }
             }
         }
@@ -348,10 +353,13 @@ impl Rollout {
         })
     }
 
-    fn prepare(&mut self, now: Timestamp, doubted: impl Fn(NodeIndex) -> bool, out: &mut Vec<Effect>) {
-        let Some(Wanted { routes, urgent: _ }) = self.wanted.take() else {
-            return;
-        };
+    fn prepare(
+        &mut self,
+        now: Timestamp,
+        routes: Routes,
+        doubted: impl Fn(NodeIndex) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
         self.reissue = false;
         let epoch = Epoch(self.next);
         self.next =
@@ -364,12 +372,6 @@ impl Rollout {
             self.progress.route_changes += current.routes.changes(&routes).count() as u64;
         }
         self.progress.epochs += 1;
-        let Phase::Settled { stamped_at, settled_at: _ } = self.phase else {
-            unreachable!("tables are prepared when the last ones have settled");
-        };
-        if self.current.is_some() && now < stamped_at + DRAIN {
-            self.progress.epochs_urgent += 1;
-        }
         for node in &self.live {
             out.push(Effect::Tell(*node, ToRelay::Table(routes.table(epoch, *node))));
         }

@@ -97,3 +97,54 @@ impl Topology {
         paths
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeIndex = NodeIndex(0);
+    const B: NodeIndex = NodeIndex(1);
+    const C: NodeIndex = NodeIndex(2);
+    const D: NodeIndex = NodeIndex(3);
+
+    /// A square A-B-D-C-A, the upper side by B as `b`, the lower by C as `c` allows, in this order of links.
+    fn square(b: Transit, c: Transit, turned: bool) -> Topology {
+        let mut topology = Topology::default();
+        for (node, transit) in [(A, Transit::Willing), (B, b), (C, c), (D, Transit::Willing)] {
+            topology.add_relay(node, transit);
+        }
+        let mut links = vec![(A, B), (B, D), (A, C), (C, D)];
+        if turned {
+            links.reverse();
+        }
+        for (from, to) in links {
+            topology.add_link(from, to, 10_000);
+            topology.add_link(to, from, 10_000);
+        }
+        topology
+    }
+
+    #[test]
+    fn ties_fall_to_the_lower_index_whatever_the_order() {
+        for turned in [false, true] {
+            let topology = square(Transit::Willing, Transit::Willing, turned);
+            assert_eq!(topology.paths_to(D)[&A], (B, 20_000));
+            assert_eq!(topology.paths_to(C)[&B], (A, 20_000));
+        }
+    }
+
+    #[test]
+    fn the_reluctant_are_passed_where_nothing_else_leads_on_and_the_never_not_at_all() {
+        use Transit::{Never, Reluctant, Willing};
+        let via = |b, c| square(b, c, false).paths_to(D).get(&A).map(|(next, _)| *next);
+        assert_eq!(via(Reluctant, Willing), Some(C));
+        assert_eq!(via(Reluctant, Never), Some(B));
+        assert_eq!(via(Never, Never), None);
+        // As destinations they are like all others.
+        let topology = square(Never, Reluctant, false);
+        assert_eq!(topology.paths_to(B)[&A], (B, 10_000));
+        assert_eq!(topology.paths_to(C)[&A], (C, 10_000));
+        assert_eq!(Topology::measured_us(topology.paths_to(D)[&A].1), 20_000);
+        assert!(topology.is_sound(A, B, B) && !topology.is_sound(A, B, D) && !topology.is_sound(A, D, D));
+    }
+}
