@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -29,6 +30,8 @@ const CONNECTIONS_MAX: usize = 4096;
 const READY_MAX: usize = 64;
 /// Longest time for a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A gRPC connection without a client certificate is cut after this long: time enough to join, not to sit in a place.
+const ANONYMOUS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -113,6 +116,8 @@ pub(crate) struct Peer {
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    /// When it is cut.
+    end: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -166,7 +171,12 @@ async fn accept(listener: TcpListener, identity: Arc<Identity>, ready: mpsc::Sen
                 continue;
             }
         };
-        tokio::spawn(shake_hands(stream, address, TlsAcceptor::from(config), permit, ready.clone()));
+        let anonymous_timeout = match identity.purpose {
+            Purpose::Grpc => Some(ANONYMOUS_TIMEOUT),
+            Purpose::Admin => None,
+        };
+        let acceptor = TlsAcceptor::from(config);
+        tokio::spawn(shake_hands(stream, address, acceptor, anonymous_timeout, permit, ready.clone()));
     }
 }
 
@@ -174,6 +184,7 @@ async fn shake_hands(
     stream: TcpStream,
     address: SocketAddr,
     acceptor: TlsAcceptor,
+    anonymous_timeout: Option<Duration>,
     permit: OwnedSemaphorePermit,
     ready: mpsc::Sender<Connection>,
 ) {
@@ -192,8 +203,10 @@ async fn shake_hands(
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let peer = Peer { address, certificate: certificate.map(|certificate| certificate.clone().into_owned()) };
+    let end = anonymous_timeout.filter(|_| peer.certificate.is_none());
+    let end = end.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
     // Fails only when the server stops.
-    let _ = ready.send(Connection { stream, peer, _permit: permit }).await;
+    let _ = ready.send(Connection { stream, peer, end, _permit: permit }).await;
 }
 
 impl axum::serve::Listener for TlsListener {
@@ -233,6 +246,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -260,5 +278,54 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    async fn connection(purpose: Purpose) -> anyhow::Result<(Connection, TcpStreamOverTls)> {
+        let (authority, _) = Authority::generate()?;
+        let authority = Arc::new(authority);
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate().clone())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let stream = TcpStream::connect(listener.local_addr()?).await?;
+        let mut listener = TlsListener::new(listener, Identity::new(authority, Vec::new(), purpose)?)?;
+        let name = control_proto::CONTROLLER_TLS_NAME.try_into()?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let (connection, client) = tokio::join!(listener.next(), connector.connect(name, stream));
+        Ok((connection, client?))
+    }
+
+    type TcpStreamOverTls = tokio_rustls::client::TlsStream<TcpStream>;
+
+    #[tokio::test]
+    async fn whoever_shows_no_certificate_cannot_stay() -> anyhow::Result<()> {
+        let (mut connection, mut client) = connection(Purpose::Grpc).await?;
+        assert!(connection.peer.certificate.is_none());
+        client.write_all(b"x").await?;
+        client.flush().await?;
+        assert_eq!(connection.read_u8().await?, b'x');
+        // The clock that the deadline is on is stopped and moved.
+        tokio::time::pause();
+        tokio::time::advance(ANONYMOUS_TIMEOUT).await;
+        let cut = connection.read_u8().await.err().map(|error| error.kind());
+        assert_eq!(cut, Some(io::ErrorKind::TimedOut));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn operators_may_stay() -> anyhow::Result<()> {
+        let (connection, _client) = connection(Purpose::Admin).await?;
+        assert!(connection.end.is_none());
+        Ok(())
     }
 }
