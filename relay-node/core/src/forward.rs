@@ -345,7 +345,7 @@ impl Relay {
         ingress: NodeIndex,
         hop_limit: u8,
     ) {
-        if self.keyframes.admit(now, key, ingress) {
+        if self.keyframes.admit(now, key, ingress, hop_limit) {
             self.send_keyframe_request(key, ingress, hop_limit);
         } else {
             self.counters.keyframe_requests_merged += 1;
@@ -357,8 +357,8 @@ impl Relay {
 
     /// Requests that waited for their second to pass.
     pub(crate) fn keyframes_due(&mut self, now: Timestamp) {
-        while let Some((key, ingress)) = self.keyframes.pop_due(now) {
-            self.send_keyframe_request(key, ingress, HOP_LIMIT);
+        while let Some((key, ingress, hop_limit)) = self.keyframes.pop_due(now) {
+            self.send_keyframe_request(key, ingress, hop_limit);
         }
         if let Some(due) = self.keyframes.next_due() {
             self.timers.set(Timer::Keyframes, due);

@@ -14,7 +14,8 @@ const STREAMS_MAX: usize = 4096;
 struct Gate {
     passed_at: Timestamp,
     ingress: NodeIndex,
-    pending: bool,
+    /// A request waits, with the most hops left of those that it stands for.
+    pending: Option<u8>,
 }
 
 /// Requests of the last second.
@@ -29,35 +30,44 @@ impl KeyframeGates {
     }
 
     /// Whether a request may leave now. If not, it is remembered until [`KeyframeGates::pop_due`].
-    pub(crate) fn admit(&mut self, now: Timestamp, key: StreamKey, ingress: NodeIndex) -> bool {
+    pub(crate) fn admit(
+        &mut self,
+        now: Timestamp,
+        key: StreamKey,
+        ingress: NodeIndex,
+        hop_limit: u8,
+    ) -> bool {
         if let Some(gate) = self.gates.get_mut(&key) {
             if now.since(gate.passed_at) < EVERY {
-                gate.pending = true;
+                gate.pending = gate.pending.max(Some(hop_limit));
                 return false;
             }
-            (gate.passed_at, gate.ingress, gate.pending) = (now, ingress, false);
+            (gate.passed_at, gate.ingress, gate.pending) = (now, ingress, None);
             return true;
         }
         if self.gates.len() >= STREAMS_MAX {
-            self.gates.retain(|_, gate| gate.pending || now.since(gate.passed_at) < EVERY);
+            self.gates.retain(|_, gate| gate.pending.is_some() || now.since(gate.passed_at) < EVERY);
         }
         if self.gates.len() < STREAMS_MAX {
-            self.gates.insert(key, Gate { passed_at: now, ingress, pending: false });
+            self.gates.insert(key, Gate { passed_at: now, ingress, pending: None });
         }
         true
     }
 
-    /// A remembered request whose second is over.
-    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(StreamKey, NodeIndex)> {
-        let (key, gate) =
-            self.gates.iter_mut().find(|(_, gate)| gate.pending && now.since(gate.passed_at) >= EVERY)?;
-        (gate.passed_at, gate.pending) = (now, false);
-        Some((*key, gate.ingress))
+    /// A remembered request whose second is over, and its hop limit.
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(StreamKey, NodeIndex, u8)> {
+        self.gates.iter_mut().filter(|(_, gate)| now.since(gate.passed_at) >= EVERY).find_map(
+            |(key, gate)| {
+                let hop_limit = gate.pending.take()?;
+                gate.passed_at = now;
+                Some((*key, gate.ingress, hop_limit))
+            },
+        )
     }
 
     /// When the next remembered request is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.gates.values().filter(|gate| gate.pending).map(|gate| gate.passed_at + EVERY).min()
+        self.gates.values().filter(|gate| gate.pending.is_some()).map(|gate| gate.passed_at + EVERY).min()
     }
 }
 
@@ -77,13 +87,13 @@ mod tests {
     #[test]
     fn the_first_passes_at_once_and_the_rest_of_the_second_make_one() {
         let mut gates = KeyframeGates::new();
-        assert!(gates.admit(at(0), key(1), NodeIndex(3)));
-        assert!(!gates.admit(at(10), key(1), NodeIndex(3)));
-        assert!(!gates.admit(at(20), key(1), NodeIndex(3)));
-        assert!(gates.admit(at(20), key(2), NodeIndex(3)), "another stream");
+        assert!(gates.admit(at(0), key(1), NodeIndex(3), 9));
+        assert!(!gates.admit(at(10), key(1), NodeIndex(3), 9));
+        assert!(!gates.admit(at(20), key(1), NodeIndex(3), 9));
+        assert!(gates.admit(at(20), key(2), NodeIndex(3), 9), "another stream");
         assert_eq!(gates.pop_due(at(999)), None);
         assert_eq!(gates.next_due(), Some(at(1000)));
-        assert_eq!(gates.pop_due(at(1000)), Some((key(1), NodeIndex(3))));
+        assert_eq!(gates.pop_due(at(1000)), Some((key(1), NodeIndex(3), 9)));
         assert_eq!((gates.pop_due(at(1000)), gates.next_due()), (None, None));
     }
 
@@ -91,7 +101,7 @@ mod tests {
     fn the_cache_is_bounded() {
         let mut gates = KeyframeGates::new();
         for room in 0..2 * STREAMS_MAX as u32 {
-            assert!(gates.admit(at(0), key(room), NodeIndex(0)));
+            assert!(gates.admit(at(0), key(room), NodeIndex(0), 9));
         }
         assert_eq!(gates.gates.len(), STREAMS_MAX);
     }
