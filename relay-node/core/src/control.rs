@@ -16,7 +16,6 @@ impl Relay {
         hello.streams = self
             .streams
             .iter()
-            .filter(|stream| !stream.entry.destinations.is_empty())
             .map(|stream| HeldStream {
                 key: stream.entry.key,
                 destinations: stream.entry.destinations.clone(),
