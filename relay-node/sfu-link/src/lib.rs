@@ -1,1 +1,53 @@
-//! sfu-link.
+//! What an SFU embeds to link to a Cascade overlay: publish RTP streams into it, subscribe to those of others.
+//!
+//! ```no_run
+//! use sfu_link::{Config, MediaKind, PublishOptions, SfuLink, SubscribeOptions};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let fingerprint = std::env::var("CASCADE_CA_FINGERPRINT")?.parse()?;
+//! let token = std::env::var("CASCADE_CLIENT_TOKEN")?;
+//! let link = SfuLink::connect(Config::new(["relay1.example.net:4700"], token, fingerprint)).await?;
+//!
+//! let video = link.publish(PublishOptions::new("standup", "alice", "camera", MediaKind::Video)).await?;
+//! let rtp = [0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+//! video.send(&rtp)?;
+//!
+//! let mut others = link.subscribe(SubscribeOptions::room("standup").user("bob")).await?;
+//! while let Some(packet) = others.recv().await {
+//!     println!("{} sends {} bytes", packet.stream.user, packet.bytes.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it behaves
+//!
+//! - RTP and RTCP pass untouched: SSRC, sequence number, timestamp and extensions arrive as they were sent. Each packet
+//!   also carries the publisher's own count, so that [`Packet::sequence`] shows losses.
+//! - [`Publication::send`] never waits. It copies the packet to the port's worker thread, which seals and sends what it
+//!   finds in one train. Deliveries come from that thread through a bounded queue per subscription.
+//! - The link is kept up by itself: when it is lost, or its relay says that it is about to stop, the next configured
+//!   relay is dialled, with growing pauses. Publications and subscriptions outlive that: they are asked for again. To a
+//!   subscription, streams of the old link end and start anew.
+//! - What the overlay refuses, it refuses with a code and a reason that says what to do. A refusal after a reconnect (a
+//!   token that has expired meanwhile) ends the publication or subscription.
+//! - Relays are believed if they prove a certificate of the CA whose fingerprint is configured, and nobody else.
+
+mod client;
+mod config;
+mod error;
+mod inbox;
+mod publication;
+mod router;
+mod stats;
+mod subscription;
+
+pub use client::SfuLink;
+pub use config::{Config, Fingerprint, FingerprintError, PublishOptions, SubscribeOptions};
+pub use error::{ConnectError, RelayError, RequestError, SendError};
+pub use link_io::{LinkError, PortError, PortStats};
+pub use publication::Publication;
+pub use stats::Stats;
+pub use subscription::{Event, Packet, StreamInfo, Subscription};
+pub use wire_format::session::RefusalCode;
+pub use wire_format::{Incarnation, MediaKind, RTP_BYTES_MAX};
