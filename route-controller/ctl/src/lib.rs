@@ -8,7 +8,7 @@
 
 mod cli;
 mod client;
-mod dev;
+pub mod dev;
 mod join_token;
 mod links;
 mod nodes;
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 pub fn run(cli: Cli) -> ExitCode {
     let Cli { controller, command } = cli;
     let outcome = match command {
-        Command::Dev(args) => return dev::run(args),
+        Command::Dev(args) => return dev::command(&args),
         Command::Nodes(args) => nodes::run(&controller, &args),
         Command::Links(args) => links::run(&controller, &args),
         Command::Streams(args) => streams::run(&controller, &args),

@@ -1,0 +1,162 @@
+//! What a run shows while it goes on: a table redrawn in place on a terminal, a line a second elsewhere.
+
+use crate::dev::call::StreamStatus;
+use crate::dev::topology::relay_name;
+use route_controller::LinkRow;
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write};
+use std::time::Duration;
+use wire_format::MediaKind;
+
+/// One moment of a run.
+#[derive(Debug)]
+pub(crate) struct Moment<'a> {
+    pub(crate) elapsed: Duration,
+    pub(crate) path: Option<&'a [usize]>,
+    pub(crate) epoch: Option<u32>,
+    pub(crate) streams: &'a [StreamStatus],
+    /// As the controller knows them.
+    pub(crate) links: &'a [LinkRow],
+    /// Bytes per second of each stream, as delivered of late.
+    pub(crate) rates: &'a [f64],
+}
+
+/// Where to show it.
+pub(crate) struct Live {
+    out: Box<dyn Write + Send>,
+    in_place: bool,
+    /// Lines of the table that stands, to be drawn over.
+    drawn: usize,
+}
+
+impl Live {
+    /// On stdout, or on stderr if stdout is kept for JSON.
+    pub(crate) fn new(json: bool) -> Live {
+        let (out, in_place): (Box<dyn Write + Send>, bool) = if json {
+            (Box::new(std::io::stderr()), std::io::stderr().is_terminal())
+        } else {
+            (Box::new(std::io::stdout()), std::io::stdout().is_terminal())
+        };
+        Live { out, in_place, drawn: 0 }
+    }
+
+    /// Shows a text for good, above the table.
+    pub(crate) fn say(&mut self, text: &str) {
+        let mut whole = self.erase();
+        let _ = writeln!(whole, "{text}");
+        self.write(&whole);
+    }
+
+    /// Shows a moment in place of the one before.
+    pub(crate) fn show(&mut self, moment: &Moment<'_>) {
+        if !self.in_place {
+            let line = line(moment);
+            self.write(&line);
+            return;
+        }
+        let table = table(moment);
+        let whole = self.erase() + &table;
+        self.drawn = table.lines().count();
+        self.write(&whole);
+    }
+
+    /// Nowhere.
+    pub(crate) fn silent() -> Live {
+        Live { out: Box::new(std::io::sink()), in_place: false, drawn: 0 }
+    }
+
+    fn erase(&mut self) -> String {
+        match std::mem::take(&mut self.drawn) {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A\x1b[J"),
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        // Whoever closed the other end of the pipe does not want to see it.
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+    }
+}
+
+fn kind_name(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Audio => "audio",
+        MediaKind::Video => "video",
+    }
+}
+
+fn path_text(path: Option<&[usize]>) -> String {
+    match path {
+        Some(path) => path.iter().map(|relay| relay_name(*relay)).collect::<Vec<_>>().join(" > "),
+        None => "none seen".to_owned(),
+    }
+}
+
+fn milliseconds(micros: u64) -> String {
+    format!("{}.{}", micros / 1_000, micros % 1_000 / 100)
+}
+
+fn line(moment: &Moment<'_>) -> String {
+    let mut text = format!("{:5.1} s  {}", moment.elapsed.as_secs_f64(), path_text(moment.path));
+    for (status, rate) in moment.streams.iter().zip(moment.rates) {
+        let _ = write!(
+            text,
+            "  {} {}/{} lost {} {:.0} kbit/s p50 {} ms",
+            kind_name(status.kind),
+            status.counts.delivered,
+            status.counts.sent,
+            status.counts.lost() - status.under_way,
+            rate * 8.0 / 1_000.0,
+            milliseconds(status.latency.p50),
+        );
+    }
+    text + "\n"
+}
+
+fn table(moment: &Moment<'_>) -> String {
+    let hops = moment.path.map_or(0, |path| path.len() - 1);
+    let epoch = moment.epoch.map_or("-".to_owned(), |epoch| epoch.to_string());
+    let mut text = format!(
+        "\n{:.1} s   path {} ({hops} hops)   epoch {epoch}\n\n",
+        moment.elapsed.as_secs_f64(),
+        path_text(moment.path)
+    );
+    let _ = writeln!(
+        text,
+        "{:<8}{:>10}{:>11}{:>7}{:>7}{:>12}{:>10}{:>10}{:>10}",
+        "stream", "sent", "delivered", "lost", "late", "kbit/s", "p50 ms", "p99 ms", "gap ms"
+    );
+    for (status, rate) in moment.streams.iter().zip(moment.rates) {
+        let _ = writeln!(
+            text,
+            "{:<8}{:>10}{:>11}{:>7}{:>7}{:>12.0}{:>10}{:>10}{:>10}",
+            kind_name(status.kind),
+            status.counts.sent,
+            status.counts.delivered,
+            status.counts.lost() - status.under_way,
+            status.counts.late,
+            rate * 8.0 / 1_000.0,
+            milliseconds(status.latency.p50),
+            milliseconds(status.latency.p99),
+            status.counts.gap.as_millis(),
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<10}{:<10}{:>10}{:>9}{:>12}{:>10}",
+        "link", "state", "rtt ms", "loss %", "kbit/s", "cost us"
+    );
+    for row in moment.links {
+        let _ = writeln!(
+            text,
+            "{:<10}{:<10}{:>10}{:>9}{:>12}{:>10}",
+            format!("{} > {}", row.from, row.to),
+            row.state.as_deref().unwrap_or("-"),
+            row.rtt_us.map_or("-".to_owned(), milliseconds),
+            row.loss.map_or("-".to_owned(), |loss| format!("{:.2}", loss * 100.0)),
+            row.rate_bytes_per_s.map_or("-".to_owned(), |rate| (rate * 8 / 1_000).to_string()),
+            row.cost_us.map_or("-".to_owned(), |cost| cost.to_string()),
+        );
+    }
+    text
+}

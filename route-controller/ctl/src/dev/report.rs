@@ -1,0 +1,120 @@
+//! What a run has shown: the JSON that scripts read, and a few lines for people.
+
+use serde::Serialize;
+
+/// The outcome of a run. Its fields and their order are an interface.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Summary {
+    /// Relays that were started.
+    pub relays: usize,
+    /// Relays that the video crossed at the end, ingress first.
+    pub path: Vec<String>,
+    /// Streams that were published.
+    pub streams: usize,
+    /// Packets sent, of each stream from its first delivery on.
+    pub sent: u64,
+    /// Packets that arrived intact.
+    pub delivered: u64,
+    /// Packets that did not.
+    pub lost: u64,
+    /// Copies delivered beyond the first.
+    pub duplicated: u64,
+    /// Packets delivered after one that was sent later.
+    pub reordered: u64,
+    /// Deliveries whose bytes differ from what was sent.
+    pub corrupted: u64,
+    /// From publishing to delivery, microseconds.
+    pub latency_us: Quantiles,
+    /// Longest silence of any stream from its first delivery to the end of sending, milliseconds.
+    pub gap_ms: u64,
+    /// Packets lost or later than their budget, over packets sent.
+    pub residual_loss: f64,
+    /// How the control plane did.
+    pub control: ControlSummary,
+}
+
+/// A distribution, in microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Quantiles {
+    /// Median.
+    pub p50: u64,
+    /// What 99 of 100 do not exceed.
+    pub p99: u64,
+    /// The largest.
+    pub max: u64,
+}
+
+/// How the control plane did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct ControlSummary {
+    /// From subscribing to the first announcement of a stream at the subscriber, milliseconds.
+    pub join_ms: u64,
+    /// From subscribing to the first packet of any stream, milliseconds.
+    pub first_packet_ms: u64,
+    /// Epochs that were stamped from the first delivery to the end, the one in force at first included.
+    pub epochs: u64,
+    /// Times that the video's path changed since the first delivery.
+    pub path_changes: u64,
+}
+
+impl Summary {
+    /// The last line of `--json`.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a struct of numbers and texts is always JSON")
+    }
+
+    /// The same for people.
+    pub fn to_text(&self) -> String {
+        let ms = |us: u64| format!("{}.{:01} ms", us / 1_000, us % 1_000 / 100);
+        let Quantiles { p50, p99, max } = self.latency_us;
+        format!(
+            "path       {}\n\
+             packets    {} sent, {} delivered, {} lost, {} duplicated, {} reordered, {} corrupted\n\
+             latency    p50 {}, p99 {}, max {}\n\
+             gap        {} ms at most\n\
+             joining    announced after {} ms, first packet after {} ms\n\
+             routes     {} epochs, {} path changes\n",
+            self.path.join(" > "),
+            self.sent,
+            self.delivered,
+            self.lost,
+            self.duplicated,
+            self.reordered,
+            self.corrupted,
+            ms(p50),
+            ms(p99),
+            ms(max),
+            self.gap_ms,
+            self.control.join_ms,
+            self.control.first_packet_ms,
+            self.control.epochs,
+            self.control.path_changes,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_read_these_keys() {
+        let summary = Summary {
+            relays: 4,
+            path: ["r1", "r2", "r4"].map(str::to_owned).to_vec(),
+            streams: 2,
+            sent: 10,
+            delivered: 9,
+            lost: 1,
+            duplicated: 0,
+            reordered: 0,
+            corrupted: 0,
+            latency_us: Quantiles { p50: 1, p99: 2, max: 3 },
+            gap_ms: 33,
+            residual_loss: 0.1,
+            control: ControlSummary { join_ms: 4, first_packet_ms: 5, epochs: 6, path_changes: 7 },
+        };
+        let expected = r#"{"relays":4,"path":["r1","r2","r4"],"streams":2,"sent":10,"delivered":9,"lost":1,"duplicated":0,"reordered":0,"corrupted":0,"latency_us":{"p50":1,"p99":2,"max":3},"gap_ms":33,"residual_loss":0.1,"control":{"join_ms":4,"first_packet_ms":5,"epochs":6,"path_changes":7}}"#;
+        assert_eq!(summary.to_json(), expected);
+    }
+}
