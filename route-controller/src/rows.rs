@@ -113,7 +113,7 @@ pub struct RouteRow {
     pub next_hop: String,
     /// All relays of the path, `node` first, `destination` last.
     pub path: Vec<String>,
-    /// Cost of the path when the epoch was computed.
+    /// Cost of the path at the present costs of its links; if one has failed since, when the epoch was computed.
     pub cost_us: u64,
     /// The epoch of the table.
     pub epoch: u32,

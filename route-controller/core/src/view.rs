@@ -129,7 +129,8 @@ pub struct RouteView {
     pub next_hop: String,
     /// All relays of the path, `node` first, `destination` last.
     pub path: Vec<String>,
-    /// Cost of the path when the epoch was computed, in microseconds.
+    /// Cost of the path at the present costs of its links, in microseconds; if one of them has failed since, what it
+    /// was when the epoch was computed.
     pub cost_us: u64,
     /// The epoch of the table.
     pub epoch: Epoch,

@@ -50,24 +50,27 @@ impl Controller {
                 && filter.destination.is_none_or(|wanted| wanted == *destination)
                 && filter.plane.is_none_or(|wanted| wanted == *plane)
         });
-        let name = |node: NodeIndex| self.relays.name(node);
         wanted
-            .map(|(node, plane, destination, route)| RouteView {
-                node: name(node),
-                destination: name(destination),
-                plane,
-                next_hop: name(route.next_hop),
-                path: routes
-                    .path(node, plane, destination)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(name)
-                    .collect(),
-                cost_us: route.cost_us,
-                epoch: *epoch,
-                age: now.since(route.since),
+            .map(|(node, plane, destination, route)| {
+                let path = routes.path(node, plane, destination).unwrap_or_default();
+                RouteView {
+                    node: self.relays.name(node),
+                    destination: self.relays.name(destination),
+                    plane,
+                    next_hop: self.relays.name(route.next_hop),
+                    cost_us: self.present_cost_us(&path).unwrap_or(route.cost_us),
+                    path: path.into_iter().map(|node| self.relays.name(node)).collect(),
+                    epoch: *epoch,
+                    age: now.since(route.since),
+                }
             })
             .collect()
+    }
+
+    /// What a path costs now; `None` if a link of it has failed, or there is no path.
+    fn present_cost_us(&self, path: &[NodeIndex]) -> Option<u64> {
+        let hops = path.windows(2).map(|hop| Some(self.links.cost_us(hop[0], hop[1])?.0));
+        hops.sum::<Option<u64>>().filter(|cost_us| *cost_us > 0)
     }
 
     /// The controller as a whole.
