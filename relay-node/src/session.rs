@@ -160,6 +160,7 @@ impl Sessions {
         outgoing: mpsc::Sender<proto::ToController>,
         incoming: Streaming<proto::ToRelay>,
     ) -> End {
+        let lost_before = self.events.lost();
         if let Err(closed) = self.port.command(RelayCommand::ControllerUp).await {
             return closed.into();
         }
@@ -172,7 +173,8 @@ impl Sessions {
             term: &mut self.term,
             incoming,
         };
-        let upwards = upwards(&mut self.events, outgoing, self.port.local_addr(), stopping.clone());
+        let upwards =
+            upwards(&mut self.events, lost_before, outgoing, self.port.local_addr(), stopping.clone());
         let end = tokio::select! {
             end = downwards.run() => end,
             end = upwards => end,
@@ -224,11 +226,11 @@ async fn stopped_for(stopping: &mut watch::Receiver<bool>, after: Duration) {
 /// From the core to the controller, hello first.
 async fn upwards(
     events: &mut EventReceiver<RelayEvent>,
+    lost_before: u64,
     outgoing: mpsc::Sender<proto::ToController>,
     bound: SocketAddr,
     stopping: watch::Receiver<bool>,
 ) -> End {
-    let lost_before = events.lost();
     let mut greeted = false;
     while let Some(RelayEvent::ToController(mut message)) = events.recv().await {
         if events.lost() != lost_before {

@@ -2,17 +2,18 @@
 
 use crate::support::{Overlay, get_json, until, until_ready};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
-use link_io::{Expect, Link, LinkError, Port, PortConfig, Trust, admit_nobody, event_queue};
-use relay_core::{Client, ClientConfig};
+use link_io::{EventReceiver, Expect, Link, LinkError, Port, PortConfig, Trust, admit_nobody, event_queue};
+use relay_core::{Client, ClientConfig, ClientEvent};
 use relay_node::RelayNode;
 use serde_json::json;
 use wire_format::session::{RefusalCode, Role};
 
-fn client(overlay: &Overlay) -> Port<Client> {
-    let trust = Trust::Fingerprint(overlay.controller.operations().ca_sha256());
+fn client(overlay: &Overlay) -> (Port<Client>, EventReceiver<ClientEvent>) {
+    let trust = Trust::Fingerprint(overlay.controller().operations().ca_sha256());
     let config = PortConfig { bind: "127.0.0.1:0".parse().expect("an address"), ..PortConfig::new(trust) };
-    let (sink, _events) = event_queue(16);
-    Port::open(config, Client::new(ClientConfig { seed: 1 }), admit_nobody(), sink).expect("the port opens")
+    let (sink, events) = event_queue(16);
+    let port = Port::open(config, Client::new(ClientConfig { seed: 1 }), admit_nobody(), sink);
+    (port.expect("the port opens"), events)
 }
 
 async fn link(
@@ -20,9 +21,16 @@ async fn link(
     relay: &RelayNode,
     token: String,
 ) -> Result<(Port<Client>, Link), LinkError> {
-    let port = client(overlay);
+    let (port, _events) = client(overlay);
     let link = port.dial(relay.port_address(), Expect::Upstream, Role::Client { token }).await?;
     Ok((port, link))
+}
+
+/// The links of a relay, once a client is among them.
+async fn until_shown(relay: &RelayNode) -> serde_json::Value {
+    let links = || get_json(relay.api_address(), "/v1/links");
+    let seen = |(_, links): &(u16, serde_json::Value)| links["links"][0]["peer"] == "client";
+    until("the relay shows the client", links, seen).await.1
 }
 
 async fn refusal(overlay: &Overlay, relay: &RelayNode, token: String) -> (RefusalCode, String) {
@@ -38,9 +46,7 @@ async fn a_token_of_the_overlay_is_let_in() {
     let relay = overlay.relay("r1").await;
     until_ready(&relay).await;
     let (client, _link) = link(&overlay, &relay, overlay.client_token("demo")).await.expect("let in");
-    let links = || get_json(relay.api_address(), "/v1/links");
-    let seen = |(_, links): &(u16, serde_json::Value)| links["links"][0]["peer"] == "client";
-    let (_, links) = until("the relay shows the client", links, seen).await;
+    let links = until_shown(&relay).await;
     assert_eq!(
         (&links["links"][0]["subject"], &links["links"][0]["namespace"]),
         (&json!("test"), &json!("demo"))
@@ -70,7 +76,7 @@ async fn foreign_expired_and_broken_tokens_are_told_why() {
         },
         namespace: Some("demo".to_owned()),
     };
-    overlay.controller.operations().set_token_key(row).await.expect("registered");
+    overlay.controller().operations().set_token_key(row).await.expect("registered");
     let sign = |namespace: &str, expires: u64| {
         let header = Header { kid: Some("own".to_owned()), ..Header::new(Algorithm::EdDSA) };
         let claims = json!({
@@ -109,4 +115,19 @@ async fn a_relay_that_knows_no_keys_yet_asks_to_come_again() {
     let (code, reason) = refusal(&overlay, &relay, token).await;
     assert_eq!((code, reason.contains("try again")), (RefusalCode::Unavailable, true), "{reason}");
     relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_told_when_the_relay_stops() {
+    let overlay = Overlay::start().await;
+    let relay = overlay.relay("r1").await;
+    until_ready(&relay).await;
+    let (port, mut events) = client(&overlay);
+    let role = Role::Client { token: overlay.client_token("demo") };
+    let mut link = port.dial(relay.port_address(), Expect::Upstream, role).await.expect("let in");
+    until_shown(&relay).await;
+    relay.stop().await;
+    let told = tokio::time::timeout(crate::support::PATIENCE, events.recv()).await.expect("told in time");
+    assert_eq!(told, Some(ClientEvent::RelayLeaving));
+    tokio::time::timeout(crate::support::PATIENCE, link.down()).await.expect("the link ends");
 }

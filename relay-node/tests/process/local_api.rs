@@ -1,6 +1,6 @@
 //! The local API where things are not as they should be.
 
-use crate::support::{Overlay, get_json, until};
+use crate::support::{Overlay, exchange, get_json, until};
 use relay_node::{Config, RelayNode};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,17 +42,59 @@ async fn a_relay_that_cannot_join_yet_is_alive_and_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_without_its_controller_is_not_ready_until_it_has_seen_one() {
-    let overlay = Overlay::start().await;
+    let mut overlay = Overlay::start().await;
     let relay = overlay.relay("r1").await;
     crate::support::until_ready(&relay).await;
     relay.stop().await;
     let config = Config::local(overlay.path("r1"), None);
-    overlay.controller.shutdown().await;
+    overlay.stop_controller().await;
     let relay = RelayNode::start(config).await.expect("it has its certificate");
     let (status, answer) = get_json(relay.api_address(), "/readyz").await;
     assert_eq!(status, 503);
     let missing: Vec<_> =
         answer["missing"].as_array().expect("a list").iter().map(|m| m["what"].clone()).collect();
     assert_eq!(missing, ["controller", "tables", "token_keys"]);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_loopback_there_are_tls_and_a_token() {
+    let overlay = Overlay::start().await;
+    let made = rcgen::generate_simple_self_signed(vec!["relay.example".to_owned()]).expect("a certificate");
+    let (certificate, key, token) =
+        (overlay.path("api.crt"), overlay.path("api.key"), overlay.path("api.token"));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    std::fs::write(&token, "0123456789abcdef\n").expect("written");
+    let mut config = overlay.config("r1").await;
+    config.api.tls = Some((certificate, key));
+    config.api.token_file = Some(token);
+    let relay = RelayNode::start(config).await.expect("it starts");
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider speaks TLS")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
+    let ask = async |path: &str, header: &str| {
+        let tcp = tokio::net::TcpStream::connect(relay.api_address()).await.expect("it listens");
+        let name = "relay.example".try_into().expect("a name");
+        let stream = connector.connect(name, tcp).await.expect("the certificate fits");
+        exchange(stream, path, header).await.0
+    };
+    assert_eq!(ask("/v1/links", "").await, 401);
+    assert_eq!(ask("/v1/links", "Authorization: Bearer 0123456789abcdeX\r\n").await, 401);
+    assert_eq!(ask("/v1/links", "Authorization: Bearer 0123456789abcdef\r\n").await, 200);
+    assert_eq!(ask("/metrics", "").await, 401);
+    assert_eq!(ask("/v1/nonsense", "").await, 401);
+    assert_eq!(ask("/healthz", "").await, 200);
+
+    // Who says nothing holds up nobody.
+    let _silent = tokio::net::TcpStream::connect(relay.api_address()).await.expect("it listens");
+    assert_eq!(ask("/healthz", "").await, 200);
     relay.stop().await;
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Everything here happens on loopback; whatever takes longer is broken.
@@ -16,7 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A controller with its files.
 pub struct Overlay {
-    pub controller: Controller,
+    /// `None` while it is stopped.
+    controller: Option<Controller>,
     directory: TempDir,
 }
 
@@ -25,7 +26,33 @@ impl Overlay {
         let directory = tempfile::tempdir().expect("a directory");
         let config = ControllerConfig::local(directory.path().join("controller"));
         let controller = Controller::start(config).await.expect("the controller starts");
-        Overlay { controller, directory }
+        Overlay { controller: Some(controller), directory }
+    }
+
+    pub fn controller(&self) -> &Controller {
+        self.controller.as_ref().expect("it runs")
+    }
+
+    pub async fn stop_controller(&mut self) -> SocketAddr {
+        let controller = self.controller.take().expect("it runs");
+        let address = controller.grpc_address();
+        controller.shutdown().await;
+        address
+    }
+
+    /// Starts the controller again with what it had stored.
+    pub async fn start_controller(&mut self, listen: SocketAddr) {
+        let settings = route_controller::Settings {
+            state_dir: Some(self.path("controller")),
+            listen: Some(listen),
+            admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            ..route_controller::Settings::default()
+        };
+        let config = ControllerConfig::from_settings(settings).expect("legal");
+        // The system gives the address back when the last connection on it is gone.
+        let start = || Controller::start(config.clone());
+        let started = until("the controller's address is free", start, Result::is_ok).await;
+        self.controller = Some(started.expect("just seen"));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -35,7 +62,7 @@ impl Overlay {
     pub async fn join_token(&self, name: &str) -> JoinToken {
         let request =
             JoinTokenRequest { name: name.to_owned(), region: Some("test".to_owned()), ttl_s: None };
-        let answer = self.controller.operations().create_join_token(request).await.expect("a token");
+        let answer = self.controller().operations().create_join_token(request).await.expect("a token");
         answer.token.parse().expect("a join token")
     }
 
@@ -58,14 +85,22 @@ impl Overlay {
             subject: Some("test".to_owned()),
             ttl_s: None,
         };
-        self.controller.operations().create_token(&request).expect("a token").token
+        self.controller().operations().create_token(&request).expect("a token").token
     }
 }
 
 /// Status and body of a GET.
 pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).await.expect("the API listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    exchange(TcpStream::connect(address).await.expect("the API listens"), path, "").await
+}
+
+/// The same over any stream, with more headers.
+pub async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
+    headers: &str,
+) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
