@@ -17,7 +17,6 @@ mod player;
 mod recording;
 mod report;
 mod run;
-mod sfu;
 mod topology;
 
 pub use args::{Budget, DevArgs, Kill, Options, Victim};

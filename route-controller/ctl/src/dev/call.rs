@@ -1,6 +1,6 @@
 //! The call that is watched: an SFU at the first relay publishes the recording, one at the last subscribes to it.
 
-use crate::dev::args::Options;
+use crate::dev::args::{Budget, Options};
 use crate::dev::checker::{StreamCheck, StreamCounts};
 use crate::dev::clock::Clock;
 use crate::dev::histogram::Histogram;
@@ -8,13 +8,18 @@ use crate::dev::overlay::Overlay;
 use crate::dev::player::Player;
 use crate::dev::recording::Recording;
 use crate::dev::report::Quantiles;
-use crate::dev::sfu::Sfu;
 use anyhow::{Context as _, bail};
+use sfu_link::{Config, Event, Fingerprint, PublishOptions, SfuLink, SubscribeOptions};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use wire_format::MediaKind;
 
+/// The call, and who publishes in it.
+const ROOM: &str = "dev";
+const USER: &str = "alice";
 /// For the first packet to arrive.
 const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For packets under way when sending has stopped.
@@ -30,8 +35,9 @@ pub struct Call {
     judge: Arc<Mutex<Judge>>,
     kinds: Vec<MediaKind>,
     player: Player,
-    publisher: Sfu,
-    subscriber: Sfu,
+    publisher: SfuLink,
+    subscriber: SfuLink,
+    receiver: JoinHandle<()>,
     first_delivery: watch::Receiver<Option<Duration>>,
     first_announced: watch::Receiver<Option<Duration>>,
     subscribed_at: Duration,
@@ -60,61 +66,66 @@ fn lock(judge: &Mutex<Judge>) -> MutexGuard<'_, Judge> {
 }
 
 impl Call {
-    /// Connects both SFUs, begins to play at the first relay, then subscribes at the last.
+    /// Connects both SFUs to the first and the last relay of an overlay and begins.
     ///
     /// # Errors
     /// If an SFU is refused.
-    pub async fn start(overlay: &Overlay, options: &Options) -> anyhow::Result<Call> {
+    pub async fn across(overlay: &Overlay, options: &Options) -> anyhow::Result<Call> {
+        let publisher = connect(overlay, 0, "sfu-a").await?;
+        let subscriber = connect(overlay, overlay.len() - 1, "sfu-b").await?;
+        Call::start(publisher, subscriber, options.budget).await
+    }
+
+    /// Begins to play at one SFU, then subscribes at the other.
+    ///
+    /// # Errors
+    /// If one may not.
+    pub async fn start(publisher: SfuLink, subscriber: SfuLink, budget: Budget) -> anyhow::Result<Call> {
         let clock = Clock::start();
         let recording = Recording::call()?;
         let kinds: Vec<_> = recording.tracks().iter().map(|track| track.kind()).collect();
         let streams = recording.tracks().iter();
-        let streams = streams.map(|track| StreamCheck::new(track.clone(), options.budget.of(track.kind())));
+        let streams = streams.map(|track| StreamCheck::new(track.clone(), budget.of(track.kind())));
         let judge = Arc::new(Mutex::new(Judge { streams: streams.collect() }));
         let (first, first_delivery) = watch::channel(None);
+        let (announced, first_announced) = watch::channel(None);
 
-        let (first_relay, last_relay) = (overlay.port_address(0), overlay.port_address(overlay.len() - 1));
-        let mut publisher =
-            Sfu::connect(first_relay, overlay.ca_sha256(), overlay.token("sfu-a")?, || {}, |_, _| {}).await?;
-        for (number, kind) in kinds.iter().enumerate() {
-            let name = match kind {
-                MediaKind::Audio => "microphone",
-                MediaKind::Video => "camera",
-            };
-            publisher.publish(number as u32 + 1, name, *kind, options.budget.of(*kind)).await?;
+        let mut publications = Vec::new();
+        for kind in &kinds {
+            let budget = Some(budget.of(*kind));
+            let publish =
+                PublishOptions { budget, ..PublishOptions::new(ROOM, USER, stream_name(*kind), *kind) };
+            publications.push(publisher.publish(publish).await.context("sfu-a may not publish")?);
         }
-        let (sending, port) = (Arc::clone(&judge), publisher.port.clone());
+        let sending = Arc::clone(&judge);
         let player = Player::start(recording, clock, move |track, packet| {
             // Counted before it can arrive; what is not taken here counts as lost.
             lock(&sending).streams[track].sent(clock.now());
-            let _ = port.send_rtp(track as u32 + 1, packet, false);
+            let _ = publications[track].send(packet);
         })?;
 
-        let (receiving, stream_kinds) = (Arc::clone(&judge), kinds.clone());
-        let (announced, first_announced) = watch::channel(None);
-        let on_announced = move || {
-            announced.send_if_modified(|at: &mut Option<Duration>| {
-                let is_first = at.is_none();
-                at.get_or_insert(clock.now());
-                is_first
-            });
-        };
-        let on_packet = move |kind: MediaKind, packet: &[u8]| {
-            let now = clock.now();
-            let Some(track) = stream_kinds.iter().position(|own| *own == kind) else { return };
-            if lock(&receiving).streams[track].delivered(now, packet) {
-                first.send_if_modified(|first| {
-                    let is_first = first.is_none();
-                    first.get_or_insert(now);
-                    is_first
-                });
-            }
-        };
-        let mut subscriber =
-            Sfu::connect(last_relay, overlay.ca_sha256(), overlay.token("sfu-b")?, on_announced, on_packet)
-                .await?;
         let subscribed_at = clock.now();
-        subscriber.subscribe().await?;
+        let mut subscription =
+            subscriber.subscribe(SubscribeOptions::room(ROOM)).await.context("sfu-b may not subscribe")?;
+        let (receiving, stream_kinds) = (Arc::clone(&judge), kinds.clone());
+        let receiver = tokio::spawn(async move {
+            while let Some(event) = subscription.next().await {
+                let now = clock.now();
+                match event {
+                    Event::Started(_) => note(&announced, now),
+                    Event::Ended(_) => {}
+                    Event::Packet(packet) if packet.rtcp => {}
+                    Event::Packet(packet) => {
+                        let own = stream_kinds.iter().position(|kind| *kind == packet.stream.kind);
+                        if own.is_some_and(|track| {
+                            lock(&receiving).streams[track].delivered(now, &packet.bytes)
+                        }) {
+                            note(&first, now);
+                        }
+                    }
+                }
+            }
+        });
         Ok(Call {
             clock,
             judge,
@@ -122,6 +133,7 @@ impl Call {
             player,
             publisher,
             subscriber,
+            receiver,
             first_delivery,
             first_announced,
             subscribed_at,
@@ -198,10 +210,37 @@ impl Call {
     }
 
     /// Both SFUs leave.
-    pub async fn close(self) {
-        self.publisher.port.close().await;
-        self.subscriber.port.close().await;
+    pub async fn close(mut self) {
+        self.player.stop();
+        tokio::join!(self.publisher.close(), self.subscriber.close());
+        // Ended with the subscription; a panic in it has said so on stderr.
+        let _ = self.receiver.await;
     }
+}
+
+async fn connect(overlay: &Overlay, relay: usize, name: &str) -> anyhow::Result<SfuLink> {
+    let address = overlay.port_address(relay).to_string();
+    let config = Config {
+        bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        ..Config::new([address], overlay.token(name)?, Fingerprint(overlay.ca_sha256()))
+    };
+    SfuLink::connect(config).await.with_context(|| format!("{name} does not get a link"))
+}
+
+fn stream_name(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Audio => "microphone",
+        MediaKind::Video => "camera",
+    }
+}
+
+/// Notes the time unless that was done before.
+fn note(first: &watch::Sender<Option<Duration>>, now: Duration) {
+    first.send_if_modified(|at| {
+        let is_first = at.is_none();
+        at.get_or_insert(now);
+        is_first
+    });
 }
 
 fn quantiles(latency: &Histogram) -> Quantiles {

@@ -71,7 +71,10 @@ impl Overlay {
     async fn ready(&self) -> anyhow::Result<()> {
         let clock = Clock::start();
         while clock.now() < READY_TIMEOUT {
-            if self.unmeasured().await?.is_empty() && self.route().await?.is_some() {
+            if self.unmeasured().await?.is_empty()
+                && self.route().await?.is_some()
+                && self.relays_ready().await?
+            {
                 return Ok(());
             }
             tokio::time::sleep(READY_POLL).await;
@@ -81,6 +84,18 @@ impl Overlay {
             [] => bail!("{last} cannot be reached from {first} after {READY_TIMEOUT:?}"),
             missing => bail!("after {READY_TIMEOUT:?} these links are not up: {}", missing.join(", ")),
         }
+    }
+
+    /// Whether the relays themselves say that SFUs can come.
+    async fn relays_ready(&self) -> anyhow::Result<bool> {
+        for relay in &self.relays {
+            let url = format!("http://{}/readyz", relay.api_address);
+            let ready = tokio::task::spawn_blocking(move || ureq::get(url).call().is_ok());
+            if !ready.await.context("asking a relay")? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Links that should be usable and are not yet.

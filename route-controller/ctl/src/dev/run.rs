@@ -44,7 +44,7 @@ pub(crate) async fn run_shown(
     let starting = async {
         let overlay = Overlay::start(options).await?;
         introduce(&overlay, live);
-        let mut call = Call::start(&overlay, options).await?;
+        let mut call = Call::across(&overlay, options).await?;
         call.first_delivery().await?;
         Ok::<_, anyhow::Error>((overlay, call))
     };
