@@ -1,0 +1,6 @@
+//! Clients of a real overlay in one process: one behaviour a file.
+
+mod lab;
+mod media;
+mod reconnect;
+mod refusals;
