@@ -66,13 +66,9 @@ impl Identity {
 }
 
 impl Store {
-    /// Opens the directory, and creates it if it is absent.
-    pub(crate) fn open(directory: &Path) -> Result<Store, RelayError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| {
-            let advice = "set state_dir to a directory that this user may write to";
-            RelayError::File { path: directory.to_owned(), source, advice }
-        })?;
-        Ok(Store { directory: directory.to_owned() })
+    /// A directory that need not be there yet.
+    pub(crate) fn new(directory: &Path) -> Store {
+        Store { directory: directory.to_owned() }
     }
 
     /// Where it is.
@@ -107,11 +103,15 @@ impl Store {
         Ok(Some(identity))
     }
 
-    /// The relay's key; made if there is none yet.
+    /// The relay's key; made, with the directory, if there is none yet.
     pub(crate) fn key(&self) -> Result<rcgen::KeyPair, RelayError> {
         if let Some(key) = self.read_key()? {
             return Ok(key);
         }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(|source| {
+            let advice = "set state_dir to a directory that this user may write to";
+            RelayError::File { path: self.directory.clone(), source, advice }
+        })?;
         let key = rcgen::KeyPair::generate().map_err(|error| RelayError::Tls(error.to_string()))?;
         self.write(KEY, key.serialize_pem().as_bytes(), 0o600)?;
         Ok(key)

@@ -81,7 +81,7 @@ impl RelayNode {
             let _ = axum::serve(listener, router).await;
         });
 
-        let store = Store::open(&config.state_dir)?;
+        let store = Store::new(&config.state_dir);
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2), seed);
         let identity = join::identity(&config, &store, backoff).await?;
         let (name, node) = (identity.membership.name.clone(), identity.membership.node);

@@ -114,13 +114,21 @@ fn neighbour(link: &LinkView, name: String) {
 }
 
 fn port(stats: &PortStats) {
-    macro_rules! each {
-        ($($name:ident),* $(,)?) => {{
-            let PortStats { $($name,)* .. } = *stats;
-            [$((stringify!($name), $name)),*]
-        }};
+    for (name, value) in port_counters(stats) {
+        match name.strip_prefix("drop_") {
+            Some(reason) => counter!("cascade_relay_port_drops_total", "reason" => reason).absolute(value),
+            None => counter!("cascade_relay_port_total", "event" => name).absolute(value),
+        }
     }
-    let entries = each![
+}
+
+fn port_counters(stats: &PortStats) -> impl Iterator<Item = (&'static str, u64)> {
+    macro_rules! each {
+        ($($name:ident),* $(,)?) => {
+            [$((stringify!($name), stats.$name)),*]
+        };
+    }
+    let counters = each![
         wakeups,
         datagrams_in,
         bytes_in,
@@ -158,14 +166,22 @@ fn port(stats: &PortStats) {
         closed_bad_message,
         key_generations,
     ];
-    for (name, value) in entries {
-        match name.strip_prefix("drop_") {
-            Some(reason) => counter!("cascade_relay_port_drops_total", "reason" => reason).absolute(value),
-            None => counter!("cascade_relay_port_total", "event" => name).absolute(value),
-        }
-    }
+    counters.into_iter()
 }
 
 fn count(items: usize) -> f64 {
     u32::try_from(items).map_or(f64::INFINITY, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_counter_of_the_port_is_forgotten() {
+        let shown = format!("{:?}", PortStats::default());
+        let fields: Vec<_> = shown.split([' ', '{', ',']).filter_map(|word| word.strip_suffix(':')).collect();
+        let counted: Vec<_> = port_counters(&PortStats::default()).map(|(name, _)| name).collect();
+        assert_eq!(counted, fields);
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// Alive: the worker answers, or there is none yet.
 pub(super) async fn alive(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     if let Ok(running) = api.running() {
-        running.look().await?;
+        running.inspect(|_, _| ()).await?;
     }
     Ok(Json(json!({"status": "ok"})))
 }
@@ -42,17 +42,16 @@ pub(super) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Readiness
             require(false, "joined", hint);
         }
         Ok(running) => {
-            let snapshot = running.look().await;
-            require(snapshot.is_ok(), "port", "the relay port is closed or its worker hangs");
+            let has_tables = running.inspect(|relay, _| !relay.tables_view().tables.is_empty()).await;
+            require(has_tables.is_ok(), "port", "the relay port is closed or its worker hangs");
             let seen = running.overlay.contact().seen;
             require(
                 seen,
                 "controller",
                 "no session with a controller since the start: the log names the reason",
             );
-            let has_tables = snapshot.is_ok_and(|snapshot| !snapshot.tables.tables.is_empty());
             require(
-                has_tables,
+                has_tables.unwrap_or(false),
                 "tables",
                 "no route table yet: the controller sends one once this relay is known",
             );

@@ -68,17 +68,25 @@ impl IntoResponse for ApiError {
 }
 
 impl Running {
-    /// Looks into the core.
+    /// All that the API shows, as it is now.
     pub(crate) async fn look(&self) -> Result<Snapshot, ApiError> {
-        let look = self.port.inspect(|relay, port| Snapshot {
+        let look = |relay: &Relay, port: &PortStats| Snapshot {
             counters: *relay.counters(),
             links: relay.link_views(),
             tables: relay.tables_view(),
             streams: relay.stream_views(),
             port: *port,
-        });
-        match tokio::time::timeout(INSPECT_TIMEOUT, look).await {
-            Ok(Ok(snapshot)) => Ok(snapshot),
+        };
+        self.inspect(look).await
+    }
+
+    /// Looks into core and port.
+    async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Relay, &PortStats) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        match tokio::time::timeout(INSPECT_TIMEOUT, self.port.inspect(look)).await {
+            Ok(Ok(seen)) => Ok(seen),
             Ok(Err(_)) => Err(unavailable("the relay port is closed", "the relay is stopping")),
             Err(_) => Err(unavailable(
                 "the relay port's worker does not answer",
