@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 const STORE_FILE: &str = "route-controller.redb";
 const CA_FILE: &str = "ca.pem";
+const CA_HASH_FILE: &str = "ca.sha256";
 const CA_CERTIFICATE: &str = "ca-certificate";
 const CA_KEY: &str = "ca-key";
 const TOKEN_SIGNING_KEY: &str = "token-signing-key";
@@ -187,6 +188,9 @@ impl State {
             ),
         };
         fs::write(folder.join(CA_FILE), authority.pem()).with_context(cannot)?;
+        // SFUs are given it, so that they know relays of this overlay.
+        fs::write(folder.join(CA_HASH_FILE), format!("{}\n", hex(&authority.sha256())))
+            .with_context(cannot)?;
         let issuer = TokenIssuer::new(&token_key, &authority.sha256())?;
         Ok(State { store, authority: Arc::new(authority), issuer: Arc::new(issuer) })
     }

@@ -5,6 +5,7 @@ mod common;
 use common::Overlay;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use wire_format::control::{ToController, ToRelay};
 
 /// Sends one request, byte for byte, and returns status and body.
 fn exchange(address: SocketAddr, request: String) -> (u16, String) {
@@ -62,6 +63,24 @@ async fn health_lists_and_metrics() {
     assert!(metrics.contains("cascade_controller_relays{state=\"connected\"} 1\n"), "{metrics}");
     assert!(metrics.contains("cascade_controller_joins_total 1\n"), "{metrics}");
     assert!(metrics.contains("cascade_controller_sessions_total 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn ready_means_that_relays_known_before_have_reported() {
+    let overlay = Overlay::start().await;
+    assert_eq!(get(&overlay, "/readyz").await.0, 200, "nobody is waited for in a new overlay");
+    let relay = overlay.relay("fra-1").await;
+    relay.session(&overlay).await.welcome().await.expect("welcome");
+    let overlay = overlay.restart().await;
+    let (status, body) = get(&overlay, "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(error(&body).0.contains("waiting for relays"), "{body}");
+    assert_eq!(get(&overlay, "/healthz").await.0, 200);
+    let mut session = relay.session(&overlay).await;
+    session.welcome().await.expect("welcome");
+    session.say(ToController::ReportsComplete).await;
+    while !matches!(session.hear().await.expect("a message"), ToRelay::Table(_)) {}
+    assert_eq!(get(&overlay, "/readyz").await, (200, "ready\n".to_owned()));
 }
 
 #[tokio::test]
