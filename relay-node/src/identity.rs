@@ -7,6 +7,7 @@
 //! | `certificate.pem` | the relay's certificate, then the CA's; written last: where it is, the join is complete |
 //! | `relay.toml` | name, node index, region and controllers, as the join gave them |
 
+use crate::clock;
 use crate::error::RelayError;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -15,7 +16,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 use wire_format::NodeIndex;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -165,8 +165,7 @@ impl Store {
             return Err(self.broken("the certificate is for another name than relay.toml"));
         }
         let until = leaf.validity().not_after;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        if i64::try_from(now).unwrap_or(i64::MAX) > until.timestamp() {
+        if clock::unix_s() > until.timestamp() {
             let problem = format!(
                 "its certificate expired on {until}: remove the directory and join anew with a token from `relayctl \
                  join-token create`"

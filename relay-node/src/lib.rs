@@ -18,6 +18,7 @@
 mod api;
 mod backoff;
 mod client_token;
+mod clock;
 mod config;
 mod diallers;
 mod error;
