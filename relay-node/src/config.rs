@@ -64,7 +64,7 @@ pub struct Settings {
     /// Directory for this relay's key, certificate and node index; created if absent [default: /var/lib/cascade/relay]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Bind address of the relay port, UDP [default: [::]:4700, IPv4 included, or 0.0.0.0:4700 on hosts without IPv6]
+    /// Bind address of the relay port, UDP [default: port 4700 of every address, IPv6 and IPv4]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
     /// Addresses at which other relays and SFUs reach the relay port, best first [default: `listen`, where it names one]
