@@ -1,0 +1,293 @@
+//! The real thing: a relay's port with the real core between two peers that send and count.
+
+use crate::Course;
+use crate::clock::clock_ns;
+use crate::trains::{Trains, hello, media_frame, pushes};
+use link_io::{Admission, Expect, Identity, Port, PortConfig, Trust, Upcall, admit_nobody};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use relay_core::{Delivery, Endpoint, Input, LinkId, Output, Peer as PeerKind, Relay, RelayConfig, Train};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use wire_format::session::Role;
+use wire_format::{
+    FrameKind, Heartbeat, MediaHeader, NodeIndex, PacketNumber, Timestamp, frame_header, frames,
+};
+
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// What a peer is asked to do.
+pub enum Ask {
+    /// Send these trains.
+    Burst(Arc<Trains>),
+    /// Send packets one by one at this distance, each with the time of its sending inside.
+    Pace { every: Duration, count: usize, bytes: usize },
+    /// Tell when this many media frames have arrived.
+    Expect(usize),
+}
+
+/// What a peer tells.
+pub enum Tell {
+    /// The expected number of frames has arrived.
+    Arrived,
+    /// Time of sending and of arrival of a paced packet, ns.
+    Latency(u64, u64),
+}
+
+/// A neighbour of the relay: sends trains made before, counts what arrives.
+pub struct Peer {
+    link: Option<LinkId>,
+    number: u64,
+    burst: Option<(Arc<Trains>, usize)>,
+    pace: Option<(Timestamp, Duration, usize, usize)>,
+    due: usize,
+    heartbeat_at: Timestamp,
+    heartbeat_due: bool,
+    expected: usize,
+    told: Sender<Tell>,
+}
+
+impl Peer {
+    fn new(told: Sender<Tell>) -> Peer {
+        Peer {
+            link: None,
+            number: 0,
+            burst: None,
+            pace: None,
+            due: 0,
+            heartbeat_at: Timestamp::ZERO,
+            heartbeat_due: false,
+            expected: 0,
+            told,
+        }
+    }
+
+    fn append(&mut self, train: &mut Train, now: Timestamp, frame: &[u8]) {
+        let plain = train.append(PacketNumber(self.number), 3 + frame.len());
+        plain[..3].copy_from_slice(&wire_format::send_time_bytes(now.wire()));
+        plain[3..].copy_from_slice(frame);
+        self.number += 1;
+    }
+
+    fn frame(&mut self, kind: FrameKind, body: &[u8]) {
+        if kind != FrameKind::Media {
+            return;
+        }
+        let (_, head) = MediaHeader::decode(body).expect("the relay writes well-formed frames");
+        if let Some(stamp) = body[head..].get(..8) {
+            let sent = u64::from_be_bytes(stamp.try_into().expect("8 bytes"));
+            if sent >> 56 == 0 && sent != 0 {
+                // The bench may have stopped listening.
+                let _ = self.told.send(Tell::Latency(sent, clock_ns()));
+            }
+        }
+        if self.expected > 0 {
+            self.expected -= 1;
+            if self.expected == 0 {
+                let _ = self.told.send(Tell::Arrived);
+            }
+        }
+    }
+}
+
+impl Endpoint for Peer {
+    type Command = Ask;
+    type Event = ();
+
+    fn handle_input(&mut self, now: Timestamp, arena: &[u8], input: Input<'_, Ask>) {
+        match input {
+            Input::LinkUp { link, peer: _, max_datagram: _ } => {
+                self.link = Some(link);
+                self.heartbeat_at = now;
+            }
+            Input::LinkDown { link: _ } => self.link = None,
+            Input::Datagrams(batch) => {
+                for received in batch {
+                    let plain = &arena[received.range.clone()];
+                    for frame in frames(plain).flatten() {
+                        self.frame(frame.kind, &plain[frame.body]);
+                    }
+                }
+            }
+            Input::Command(Ask::Burst(trains)) => self.burst = Some((trains, 0)),
+            Input::Command(Ask::Pace { every, count, bytes }) => self.pace = Some((now, every, count, bytes)),
+            Input::Command(Ask::Expect(count)) => self.expected = count,
+            Input::Local(_) | Input::Message { link: _, message: _ } => {}
+            Input::Timeout => {
+                if now >= self.heartbeat_at {
+                    self.heartbeat_at = now + HEARTBEAT;
+                    self.heartbeat_due = true;
+                }
+                if let Some((next, every, left, _)) = &mut self.pace {
+                    while *next <= now && *left > 0 {
+                        *next = *next + *every;
+                        *left -= 1;
+                        self.due += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Timestamp, _arena: &[u8], train: &mut Train) -> Option<LinkId> {
+        let link = self.link?;
+        train.clear();
+        if std::mem::take(&mut self.heartbeat_due) {
+            let heartbeat = Heartbeat { in_use: true, highest: 0, received: 0, echo: None, jitter: 0 };
+            let mut frame = frame_header(FrameKind::Heartbeat, Heartbeat::BYTES).to_vec();
+            frame.extend(heartbeat.encode());
+            self.append(train, now, &frame);
+            return Some(link);
+        }
+        if self.due > 0 {
+            self.due -= 1;
+            let bytes = self.pace.as_ref().map_or(12, |pace| pace.3);
+            let mut packet = vec![0x55; bytes];
+            packet[..8].copy_from_slice(&clock_ns().to_be_bytes());
+            self.append(train, now, &media_frame(1, self.number as u32, &packet));
+            return Some(link);
+        }
+        let (trains, at) = self.burst.take()?;
+        let next = trains.get(at)?;
+        for plain in next {
+            let slot = train.append(PacketNumber(self.number), plain.len());
+            slot.copy_from_slice(plain);
+            self.number += 1;
+        }
+        self.burst = Some((trains, at + 1));
+        Some(link)
+    }
+
+    fn poll_delivery(&mut self) -> Option<Delivery> {
+        None
+    }
+
+    fn poll_output(&mut self) -> Option<Output<()>> {
+        None
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.link?;
+        let pace = self.pace.as_ref().filter(|(_, _, left, _)| *left > 0).map(|(next, _, _, _)| *next);
+        Some(pace.map_or(self.heartbeat_at, |next| next.min(self.heartbeat_at)))
+    }
+}
+
+/// Certificates of a CA made for the run.
+struct Certificates {
+    ca: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).expect("a CA").der().clone();
+        Certificates { ca, issuer: Issuer::new(params, key) }
+    }
+
+    fn config(&self, name: &str) -> PortConfig {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = params.signed_by(&key, &self.issuer).expect("a certificate").der().clone();
+        let mut config = PortConfig::new(Trust::Ca(self.ca.clone()));
+        config.bind = "127.0.0.1:0".parse().expect("an address");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
+        config.identity = Some(Identity { chain: vec![leaf, self.ca.clone()], key });
+        config
+    }
+}
+
+fn admit_relays() -> Admission {
+    Arc::new(|dialler| match dialler.role {
+        Role::Relay { node } => Ok(PeerKind::Relay { node }),
+        Role::Client { token: _ } => Err(link_io::Refusal::new(
+            wire_format::session::RefusalCode::Invalid,
+            "only relays in this bench",
+        )),
+    })
+}
+
+/// Two peers, with a relay between them or linked directly.
+pub struct Overlay {
+    runtime: Runtime,
+    pub sender: Port<Peer>,
+    pub receiver: Port<Peer>,
+    _relay: Option<Port<Relay>>,
+    pub told: Receiver<Tell>,
+    trains: Arc<Trains>,
+    thread: String,
+}
+
+impl Overlay {
+    /// With a relay between the peers.
+    pub fn start(trains: &Trains) -> Overlay {
+        Overlay::open(trains, true)
+    }
+
+    /// With nothing between the peers.
+    pub fn direct() -> Overlay {
+        Overlay::open(&Vec::new(), false)
+    }
+
+    fn open(trains: &Trains, with_relay: bool) -> Overlay {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (tell, told) = channel();
+        let certificates = Certificates::new();
+        let peer = |name: &str, admission| {
+            let sink = Box::new(|_: Upcall<'_, ()>| Ok(()));
+            Port::open(certificates.config(name), Peer::new(tell.clone()), admission, sink).expect("a port")
+        };
+        let (sender, receiver, relay) = runtime.block_on(async {
+            let sender = peer("r1", admit_nobody());
+            let receiver = peer("r2", admit_relays());
+            let expect = |node: u16| Expect::Relay { name: format!("r{node}"), node: NodeIndex(node) };
+            let role = |node: u16| Role::Relay { node: NodeIndex(node) };
+            if !with_relay {
+                sender.dial(receiver.local_addr(), expect(2), role(1)).await.expect("a link");
+                return (sender, receiver, None);
+            }
+            let sink = Box::new(|_: Upcall<'_, relay_core::RelayEvent>| Ok(()));
+            let core = Relay::new(RelayConfig { hello: hello("r0"), seed: 1 });
+            let relay = Port::open(certificates.config("r0"), core, admit_relays(), sink).expect("a port");
+            for command in pushes(0, &[(1, "r1"), (2, "r2")]) {
+                relay.command(command).await.expect("running");
+            }
+            sender.dial(relay.local_addr(), expect(0), role(1)).await.expect("a link");
+            relay.dial(receiver.local_addr(), expect(2), role(0)).await.expect("a link");
+            (sender, receiver, Some(relay))
+        });
+        let thread =
+            format!("port-{}", relay.as_ref().map_or(sender.local_addr(), |relay| relay.local_addr()).port());
+        Overlay { runtime, sender, receiver, _relay: relay, told, trains: Arc::new(trains.clone()), thread }
+    }
+
+    pub fn ask(&self, port: &Port<Peer>, ask: Ask) {
+        self.runtime.block_on(port.command(ask)).expect("running");
+    }
+}
+
+impl Course for Overlay {
+    fn burst(&mut self) -> usize {
+        self.ask(&self.receiver, Ask::Expect(crate::BURST));
+        self.ask(&self.sender, Ask::Burst(Arc::clone(&self.trains)));
+        match self.told.recv_timeout(Duration::from_millis(200)) {
+            Ok(_) => crate::BURST,
+            Err(_) => 0,
+        }
+    }
+
+    fn thread(&self) -> &str {
+        &self.thread
+    }
+}
