@@ -1,5 +1,6 @@
 //! Clients of a real overlay in one process: one behaviour a file.
 
+mod examples;
 mod lab;
 mod media;
 mod reconnect;
