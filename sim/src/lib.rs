@@ -1,1 +1,40 @@
-//! sim.
+//! Runs the real cores of relays, SFUs and the controller in a world that is made of a seed, and judges what happened.
+//!
+//! A [`Scenario`] says who is there, what the network does, what goes wrong and what must hold. [`run`] plays it: one
+//! queue of events ordered by time, and within one instant by who announced them first; no thread, no clock, no global
+//! randomness. The cores are driven by the laws of their contract, and each step is watched for a broken one (`drive`).
+//! Their datagrams cross modelled links (`link-model`), unsealed but for the bytes that sealing adds; session messages
+//! cross the same links as retransmitted flights, encoded as on the wire; messages to and from the controller are
+//! encoded as gRPC would and delayed. The simulator plays the shells: it dials, verifies names, redials with backoff,
+//! restarts what died. Every host has a clock of its own origin, and notices everything a little late.
+//!
+//! What happened is a [`Trace`], whose hash two runs of the same scenario and seed share. [`judge`] asks the judges, who
+//! see only scenario and trace.
+//!
+//! Simulated are our protocols, not QUIC, TLS, gRPC and the kernel: those are tested on real sockets.
+
+mod check;
+mod connection;
+mod control_channel;
+mod controller;
+mod drive;
+mod media;
+mod network;
+mod node;
+mod play;
+mod queue;
+mod report;
+mod scenario;
+mod swarm;
+mod trace;
+mod world;
+
+pub use check::{Objection, judge};
+pub use report::Outcome;
+pub use scenario::{
+    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, ScenarioError,
+    StreamNumber, StreamSpec, SubscriptionSpec,
+};
+pub use swarm::{SwarmResult, drawn, drawn_text, run_seed, run_seeds};
+pub use trace::{Delivered, Digest, Event, Frame, Packet, Trace};
+pub use world::run;

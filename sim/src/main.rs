@@ -1,1 +1,143 @@
-fn main() {}
+//! The simulator's command line.
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use sim::{Outcome, Scenario};
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Runs the overlay's real cores in a simulated network and judges what happened.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  sim run sim/scenarios/ring-cut.toml
+  sim run sim/scenarios/line.toml --seed 7 --json
+  sim swarm --seeds 0..200 --jobs 4
+  sim swarm --seeds 17..18 --show > seventeen.toml
+
+Exit status: 0 when no judge objects, 1 when one does, 2 for bad arguments."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one scenario.
+    Run {
+        /// The scenario.
+        scenario: PathBuf,
+        /// Another seed than the scenario's own.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// End with one compact JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run scenarios that are drawn from seeds.
+    Swarm {
+        /// From the first seed to before the last.
+        #[arg(long, value_name = "A..B", value_parser = seeds)]
+        seeds: Range<u64>,
+        /// Runs at the same time; by default as many as the machine has cores.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Do not run: print the scenarios.
+        #[arg(long)]
+        show: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // A standard error that cannot be written to leaves nobody to tell.
+            let _ = writeln!(std::io::stderr(), "sim: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether no judge objects.
+fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Run { scenario, seed, json } => {
+            let scenario = load(&scenario)?;
+            let outcome = Outcome::of(&scenario, seed.unwrap_or(scenario.seed));
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{outcome}")?;
+            if json {
+                writeln!(out, "{}", outcome.json())?;
+            }
+            Ok(outcome.objections.is_empty())
+        }
+        Command::Swarm { seeds, jobs: _, show: true } => {
+            let mut out = std::io::stdout().lock();
+            for seed in seeds {
+                writeln!(out, "{}", sim::drawn_text(seed))?;
+            }
+            Ok(true)
+        }
+        Command::Swarm { seeds, jobs, show: false } => swarm(seeds, jobs),
+    }
+}
+
+fn swarm(seeds: Range<u64>, jobs: Option<usize>) -> anyhow::Result<bool> {
+    let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let count = seeds.end - seeds.start;
+    let done = std::sync::atomic::AtomicU64::new(0);
+    let results = sim::run_seeds(seeds, jobs, |result| {
+        let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut progress = std::io::stderr().lock();
+        // Progress that cannot be shown is no reason to stop.
+        let _ = match result.is_good() {
+            true if done.is_multiple_of(10) || done == count => writeln!(progress, "{done} of {count} seeds"),
+            true => Ok(()),
+            false => writeln!(progress, "seed {} failed", result.seed),
+        };
+    });
+    let mut out = std::io::stdout().lock();
+    let mut failed = 0;
+    for result in &results {
+        let complaints = match &result.outcome {
+            Ok((hash, objections)) => {
+                writeln!(out, "seed: {}", result.seed)?;
+                writeln!(out, "trace hash: {hash:016x}")?;
+                objections.iter().map(|objection| format!("OBJECTION of {objection}")).collect()
+            }
+            Err(panic) => vec![format!("PANIC with seed {}: {panic}", result.seed)],
+        };
+        if !complaints.is_empty() {
+            failed += 1;
+            for complaint in complaints {
+                writeln!(out, "{complaint}")?;
+            }
+            let seed = result.seed;
+            writeln!(out, "replay: cargo run --release --bin sim -- swarm --seeds {seed}..{}", seed + 1)?;
+        }
+    }
+    writeln!(out, "{} seeds, {failed} failed", results.len())?;
+    Ok(failed == 0)
+}
+
+fn load(path: &Path) -> anyhow::Result<Scenario> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Loss traces are named from where the scenario is.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    Scenario::parse(&text, &mut |file| std::fs::read_to_string(folder.join(file)))
+        .with_context(|| path.display().to_string())
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let parsed =
+        text.split_once("..").and_then(|(from, to)| Some(from.trim().parse().ok()?..to.trim().parse().ok()?));
+    let expected =
+        || format!("{text:?} is no range of seeds; expected for instance 0..200, where 200 is not run");
+    parsed.filter(|range: &Range<u64>| range.start < range.end).ok_or_else(expected)
+}

@@ -1,0 +1,188 @@
+//! Every subscriber receives: within the stated time after the last disturbance everything again, whatever happens to
+//! the controller meanwhile; and, where the scenario says so, soon after joining and never silent for long.
+//!
+//! A disturbance is what touches the way of media. Once the controller has had the stated time since to find new routes,
+//! its own absence must not cost a packet. Where links lose packets by themselves a stream must not fall silent;
+//! where they do not, every packet sent in such a time must arrive.
+
+use super::outlook::{Outlook, controlled_spans, disturbances, is_lossless};
+use super::pairs::{Spans, pairs};
+use super::{Verdict, deliveries};
+use crate::scenario::{ClientId, Host, Scenario, StreamNumber};
+use crate::trace::{Event, Packet, Trace};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// More than any packet takes.
+const ON_ITS_WAY: Duration = Duration::from_millis(1_500);
+/// Silence of a stream that lossy links cannot explain: at least 20 bursts of it lost in a row.
+const SILENCE_MIN: Duration = Duration::from_millis(1_000);
+
+pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
+    let record = Record::new(trace);
+    let lossless = is_lossless(scenario);
+    for ((client, stream), spans) in pairs(scenario) {
+        let pair = Pair { scenario, record: &record, client, stream };
+        for (from, until) in calm_windows(scenario, client, stream, &spans) {
+            pair.check_window(from, until, lossless, verdict);
+        }
+        pair.check_start(&spans, verdict);
+        pair.check_gaps(&spans, verdict);
+    }
+    let delivered = deliveries(trace).count() as u64;
+    if delivered < scenario.expect.delivered_min {
+        let least = scenario.expect.delivered_min;
+        verdict
+            .object(scenario.run_for, format!("only {delivered} packets delivered in all, {least} expected"));
+    }
+}
+
+/// When packets were sent and when they arrived.
+struct Record {
+    sent: BTreeMap<StreamNumber, Vec<(Duration, Packet)>>,
+    delivered: BTreeMap<(ClientId, Packet), Duration>,
+}
+
+impl Record {
+    fn new(trace: &Trace) -> Record {
+        let mut record = Record { sent: BTreeMap::new(), delivered: BTreeMap::new() };
+        for (at, event) in trace.events() {
+            if let Event::Sent { packet, .. } = event {
+                record.sent.entry(packet.stream).or_default().push((*at, *packet));
+            }
+        }
+        for (at, delivered) in deliveries(trace) {
+            if let Some(packet) = delivered.packet {
+                record.delivered.entry((delivered.client, packet)).or_insert(at);
+            }
+        }
+        record
+    }
+}
+
+/// Windows in which every packet sent must arrive.
+fn calm_windows(
+    scenario: &Scenario,
+    client: ClientId,
+    stream: StreamNumber,
+    spans: &Spans,
+) -> Vec<(Duration, Duration)> {
+    let within = scenario.expect.recover_within;
+    let publisher = scenario.client(scenario.stream(stream).client);
+    let publisher_host = Host::Client(scenario.stream(stream).client);
+    let subscriber = scenario.client(client);
+    let disturbances = disturbances(scenario);
+    let controlled = controlled_spans(scenario);
+    let mut windows = Vec::new();
+    for (from, until) in spans {
+        // A span is cut where the way of media is disturbed.
+        let mut cuts: Vec<_> = disturbances.range(*from..*until).copied().collect();
+        cuts.insert(0, *from);
+        cuts.push(*until);
+        for calm in cuts.windows(2) {
+            let (begin, end) = (calm[0], calm[1]);
+            let outlook = Outlook::new(scenario, begin);
+            let linked = outlook.link_works(publisher_host, Host::Relay(publisher.relay))
+                && outlook.link_works(Host::Client(client), Host::Relay(subscriber.relay));
+            if !linked || !outlook.connected(publisher.relay, subscriber.relay) {
+                continue;
+            }
+            let settled = controlled
+                .iter()
+                .map(|(since, left)| (begin.max(*since) + within, *left))
+                .find(|(settled, left)| settled <= left)
+                .map(|(settled, _)| settled);
+            let last = if end == scenario.media_end() { end } else { end.saturating_sub(ON_ITS_WAY) };
+            if let Some(settled) = settled.filter(|settled| *settled < last) {
+                windows.push((settled, last));
+            }
+        }
+    }
+    windows
+}
+
+struct Pair<'a> {
+    scenario: &'a Scenario,
+    record: &'a Record,
+    client: ClientId,
+    stream: StreamNumber,
+}
+
+impl Pair<'_> {
+    fn names(&self) -> String {
+        let stream = self.scenario.stream(self.stream);
+        format!(
+            "{} and {}/{}/{}",
+            self.scenario.client(self.client).name,
+            stream.room,
+            stream.user,
+            stream.name
+        )
+    }
+
+    fn sent(&self, from: Duration, until: Duration) -> impl Iterator<Item = (Duration, Packet)> + '_ {
+        let all = self.record.sent.get(&self.stream).into_iter().flatten().copied();
+        all.filter(move |(at, _)| (from..until).contains(at))
+    }
+
+    fn delivered(&self, packet: Packet) -> Option<Duration> {
+        self.record.delivered.get(&(self.client, packet)).copied()
+    }
+
+    fn check_window(&self, from: Duration, until: Duration, lossless: bool, verdict: &mut Verdict) {
+        let names = self.names();
+        let interval = crate::media::interval(self.scenario, self.stream);
+        let silence_max = SILENCE_MIN.max(20 * interval);
+        let (mut count, mut last) = (0, from);
+        for (at, packet) in self.sent(from, until) {
+            count += 1;
+            match self.delivered(packet) {
+                Some(_) => last = at,
+                None if lossless => {
+                    let what = format!(
+                        "{names}: {packet:?} was lost, sent between {from:?} and {until:?} when all was calm"
+                    );
+                    verdict.object(at, what);
+                }
+                None if at - last > silence_max => {
+                    verdict.object(at, format!("{names}: nothing arrives of what was sent since {last:?}"));
+                    last = at;
+                }
+                None => {}
+            }
+        }
+        if count == 0 && until - from > 2 * interval {
+            verdict.object(from, format!("{names}: nothing is sent between {from:?} and {until:?}"));
+        }
+    }
+
+    fn check_start(&self, spans: &Spans, verdict: &mut Verdict) {
+        let (Some(limit), Some((from, until))) = (self.scenario.expect.join_within, spans.first().copied())
+        else {
+            return;
+        };
+        let first = self.sent(from, until).find_map(|(_, packet)| self.delivered(packet));
+        if first.is_none_or(|first| first - from > limit) {
+            let names = self.names();
+            verdict.object(
+                from,
+                format!("{names}: first delivery at {first:?}, {limit:?} allowed since {from:?}"),
+            );
+        }
+    }
+
+    fn check_gaps(&self, spans: &Spans, verdict: &mut Verdict) {
+        let Some(limit) = self.scenario.expect.gap_max else { return };
+        for (from, until) in spans {
+            let arrivals = self.sent(*from, *until).filter_map(|(_, packet)| self.delivered(packet));
+            let mut arrivals: Vec<_> = arrivals.collect();
+            arrivals.sort_unstable();
+            let Some(last) = arrivals.last().copied() else { continue };
+            arrivals.push(last.max(*until));
+            for pair in arrivals.windows(2).filter(|pair| pair[1] - pair[0] > limit) {
+                let (names, gap) = (self.names(), pair[1] - pair[0]);
+                verdict.object(pair[0], format!("{names}: silent for {gap:?}, {limit:?} allowed"));
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! In the end media takes the best way: petgraph's shortest paths over what the scenario says of the links, an account
+//! that shares nothing with the controller's but the formula of `DESIGN.md`.
+//!
+//! The controller measures, smooths and waits before it believes; so a link costs somewhere between a least and a most,
+//! and the way taken, at its least, must not be dearer than the best way at its most.
+
+use super::outlook::{Outlook, controlled_spans, disturbances};
+use super::pairs::pairs;
+use super::{Verdict, deliveries, frames};
+use crate::scenario::{ClientId, FaultKind, Host, RelayId, Scenario, StreamNumber};
+use crate::trace::{Packet, Trace};
+use link_model::{LinkSpec, Loss};
+use petgraph::algo::dijkstra;
+use petgraph::graph::{DiGraph, NodeIndex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// After the last disturbance, measurements settle.
+const SETTLES_WITHIN: Duration = Duration::from_secs(6);
+const HOP_US: f64 = 1_000.0;
+const REACTION_US: f64 = 10_000.0;
+/// What processes and their timers add to a round trip at most.
+const LATENESS_US: f64 = 1_500.0;
+/// A published cost may be away from the measured one by a tenth or this, and is rounded.
+const HYSTERESIS_US: f64 = 1_000.0;
+const ROUNDING_US: f64 = 500.0;
+/// More than any path.
+const AVOIDED_US: f64 = 1e9;
+
+pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
+    let end = scenario.media_end();
+    let pairs = pairs(scenario);
+    let joins = pairs.values().flatten().map(|(from, _)| *from);
+    let last = disturbances(scenario).into_iter().chain(joins).max().unwrap_or_default();
+    // The controller that is there in the end has been there long enough.
+    let Some((since, _)) = controlled_spans(scenario).last().copied().filter(|(_, left)| *left >= end) else {
+        return;
+    };
+    let settled = last.max(since) + SETTLES_WITHIN;
+    if settled >= end {
+        return;
+    }
+    let prices = Prices::new(scenario, settled);
+    let ways = Ways::new(trace, settled);
+    for (client, stream) in pairs.keys() {
+        let from = scenario.client(scenario.stream(*stream).client).relay;
+        let to = scenario.client(*client).relay;
+        let Some((packet, at)) = ways.newest_delivered(trace, *client, *stream, settled) else { continue };
+        if from == to {
+            continue;
+        }
+        let Some(path) = ways.path(packet, from, to) else { continue };
+        let Some((taken_us, best_us)) = prices.compare(&path, from, to) else { continue };
+        if taken_us > best_us {
+            let path: Vec<_> = path.iter().map(|relay| scenario.host_name(Host::Relay(*relay))).collect();
+            verdict.object(
+                at,
+                format!("{packet:?} went {}: {taken_us:.0} us at least, the best way takes {best_us:.0} us at most", path.join(" ")),
+            );
+        }
+    }
+}
+
+/// What each direction costs, at least and at most.
+struct Prices {
+    least: BTreeMap<(RelayId, RelayId), f64>,
+    /// A relay's place is its place in the scenario.
+    most: DiGraph<(), f64>,
+}
+
+impl Prices {
+    fn new(scenario: &Scenario, at: Duration) -> Prices {
+        let outlook = Outlook::new(scenario, at);
+        let mut prices = Prices { least: BTreeMap::new(), most: DiGraph::new() };
+        for _ in scenario.relay_ids() {
+            prices.most.add_node(());
+        }
+        for (from, to) in scenario.paths.keys() {
+            let (Host::Relay(a), Host::Relay(b)) = (*from, *to) else { continue };
+            let (Some(out), Some(back)) = (outlook.spec(*from, *to), outlook.spec(*to, *from)) else {
+                continue;
+            };
+            if !outlook.link_works(*from, *to) {
+                continue;
+            }
+            let (least, most) = price(out, back);
+            prices.least.insert((a, b), least);
+            let dear = is_distrusted(scenario, *from, *to);
+            let place = |relay: RelayId| NodeIndex::new(usize::from(relay.0));
+            prices.most.add_edge(place(a), place(b), if dear { AVOIDED_US } else { most });
+        }
+        prices
+    }
+
+    /// Cost of the path at its least, and of the best way at its most.
+    fn compare(&self, path: &[RelayId], from: RelayId, to: RelayId) -> Option<(f64, f64)> {
+        let taken: Option<f64> = path.windows(2).map(|hop| self.least.get(&(hop[0], hop[1]))).sum();
+        let [from, to] = [from, to].map(|relay| NodeIndex::new(usize::from(relay.0)));
+        let best = dijkstra(&self.most, from, Some(to), |edge| *edge.weight()).get(&to).copied();
+        Some((taken?, best?))
+    }
+}
+
+/// A link that failed twice, and a relay that the controller missed, are avoided for a while.
+fn is_distrusted(scenario: &Scenario, from: Host, to: Host) -> bool {
+    let ends = |relay: &RelayId| [from, to].contains(&Host::Relay(*relay));
+    let failed = |kind: &FaultKind| match kind {
+        FaultKind::Cut(directions) => directions.contains(&(from, to)) || directions.contains(&(to, from)),
+        FaultKind::Crash(relay) | FaultKind::Leave(relay) => ends(relay),
+        FaultKind::Isolate(_) | FaultKind::ControllerCrash => false,
+    };
+    let missed = |kind: &FaultKind| matches!(kind, FaultKind::Isolate(relay) if ends(relay));
+    let kinds = || scenario.faults.iter().map(|fault| &fault.kind);
+    kinds().filter(|kind| failed(kind)).count() > 1 || kinds().any(missed)
+}
+
+fn price(out: &LinkSpec, back: &LinkSpec) -> (f64, f64) {
+    let micros = |time: Duration| time.as_micros() as f64;
+    let rtt_least = micros(out.delay + back.delay);
+    let rtt_most = rtt_least + micros(out.jitter + back.jitter) + LATENESS_US;
+    let least = rtt_least / 2.0 + HOP_US;
+    let loss = loss_most(&out.loss);
+    let most = rtt_most / 2.0 + (rtt_most + REACTION_US) * loss / (1.0 - loss) + HOP_US;
+    let away = |cost: f64| (cost / 9.0).max(HYSTERESIS_US) + ROUNDING_US;
+    ((least - away(least)).max(1.0), most + away(most))
+}
+
+/// A few samples in ten seconds tell little about a loss.
+fn loss_most(loss: &Loss) -> f64 {
+    let (probability, burst) = match loss {
+        Loss::Alone(probability) => (f64::from(probability.as_ppm()) / 1e6, 1.0),
+        Loss::Bursts(bursts) => {
+            (f64::from(bursts.probability().as_ppm()) / 1e6, f64::from(bursts.mean().thousandths()) / 1e3)
+        }
+        Loss::Trace(_) => (0.1, 2.0),
+    };
+    if probability == 0.0 { 0.0 } else { (probability + 4.0 * (probability * burst / 10.0).sqrt()).min(0.9) }
+}
+
+/// The ways that packets took.
+struct Ways {
+    hops: BTreeMap<Packet, BTreeSet<(RelayId, RelayId, RelayId)>>,
+}
+
+impl Ways {
+    fn new(trace: &Trace, since: Duration) -> Ways {
+        let mut hops: BTreeMap<Packet, BTreeSet<_>> = BTreeMap::new();
+        for (_, frame) in frames(trace).filter(|(at, _)| *at >= since) {
+            let own = hops.entry(frame.packet).or_default();
+            own.extend(frame.destinations.iter().map(|destination| (*destination, frame.from, frame.to)));
+        }
+        Ways { hops }
+    }
+
+    fn newest_delivered(
+        &self,
+        trace: &Trace,
+        client: ClientId,
+        stream: StreamNumber,
+        since: Duration,
+    ) -> Option<(Packet, Duration)> {
+        let own = deliveries(trace).filter(|(at, delivered)| *at >= since && delivered.client == client);
+        own.filter_map(|(at, delivered)| {
+            Some((delivered.packet.filter(|packet| packet.stream == stream)?, at))
+        })
+        .last()
+    }
+
+    /// The relays that the packet crossed, if it was seen on its whole way.
+    fn path(&self, packet: Packet, from: RelayId, to: RelayId) -> Option<Vec<RelayId>> {
+        let hops = self.hops.get(&packet)?;
+        let mut path = vec![from];
+        while *path.last()? != to {
+            let here = *path.last()?;
+            let (_, _, next) =
+                hops.iter().find(|(destination, sender, _)| (*destination, *sender) == (to, here))?;
+            if path.contains(next) {
+                return None;
+            }
+            path.push(*next);
+        }
+        Some(path)
+    }
+}

@@ -1,0 +1,142 @@
+//! Keys of a scenario's tables, and the refusal of all others.
+
+use super::ScenarioError;
+
+/// Declares a table of a scenario: a struct that serde fills, and the names of its keys.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(serde::Deserialize)]
+        pub(super) struct $name {
+            $(pub(super) $field: $type,)*
+        }
+
+        impl $name {
+            pub(super) const KEYS: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+    };
+}
+
+section! {
+    /// The whole file.
+    File {
+        name: String,
+        seed: Option<u64>,
+        run_for: String,
+        mesh: Option<String>,
+        clients_link: Option<String>,
+        controller_delay: Option<String>,
+        relay: Vec<Relay>,
+        link: Option<Vec<Link>>,
+        client: Vec<Client>,
+        stream: Vec<Stream>,
+        subscription: Vec<Subscription>,
+        fault: Option<Vec<Fault>>,
+        expect: Expect,
+    }
+}
+section! {
+    Relay {
+        name: String,
+        region: Option<String>,
+    }
+}
+section! {
+    Link {
+        between: String,
+        is: String,
+        from: Option<String>,
+    }
+}
+section! {
+    Client {
+        name: String,
+        relay: String,
+        namespace: Option<String>,
+        rooms: Option<String>,
+        publish: Option<bool>,
+        subscribe: Option<bool>,
+    }
+}
+section! {
+    Stream {
+        client: String,
+        room: String,
+        user: String,
+        stream: String,
+        kind: wire_format::MediaKind,
+        bursts_per_s: u32,
+        burst: Option<u32>,
+        bytes: u32,
+        from: Option<String>,
+        until: Option<String>,
+    }
+}
+section! {
+    Subscription {
+        client: String,
+        room: String,
+        user: Option<String>,
+        stream: Option<String>,
+        from: Option<String>,
+        until: Option<String>,
+    }
+}
+section! {
+    Fault {
+        at: String,
+        until: Option<String>,
+        cut: Option<String>,
+        crash: Option<String>,
+        leave: Option<String>,
+        isolate: Option<String>,
+    }
+}
+section! {
+    Expect {
+        recover_within: String,
+        gap_max: Option<String>,
+        join_within: Option<String>,
+        delivered_min: u64,
+    }
+}
+
+/// Tables within the file, their keys.
+const TABLES: [(&str, &[&str]); 7] = [
+    ("relay", Relay::KEYS),
+    ("link", Link::KEYS),
+    ("client", Client::KEYS),
+    ("stream", Stream::KEYS),
+    ("subscription", Subscription::KEYS),
+    ("fault", Fault::KEYS),
+    ("expect", Expect::KEYS),
+];
+
+/// Refuses keys that do not exist.
+pub(super) fn check(file: &toml::Table) -> Result<(), ScenarioError> {
+    check_table("the scenario", file, File::KEYS)?;
+    for (name, keys) in TABLES {
+        match file.get(name) {
+            Some(toml::Value::Table(table)) => check_table(&format!("[{name}]"), table, keys)?,
+            Some(toml::Value::Array(tables)) => {
+                for table in tables.iter().filter_map(toml::Value::as_table) {
+                    check_table(&format!("[[{name}]]"), table, keys)?;
+                }
+            }
+            // Of the wrong type: serde says so with the line.
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_table(place: &str, table: &toml::Table, keys: &'static [&'static str]) -> Result<(), ScenarioError> {
+    match table.keys().find(|key| !keys.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => {
+            let distance = |known: &&&str| strsim::damerau_levenshtein(known, key);
+            let nearest = keys.iter().min_by_key(distance).expect("every table has keys");
+            Err(ScenarioError::UnknownKey { place: place.to_owned(), key: key.clone(), nearest, keys })
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A scenario as plain data: who is there, what the network does, what goes wrong and when, and what must hold.
+//! Written as TOML (see `read`), and legal once it exists: every name is resolved to a place in one of its lists.
+
+mod keys;
+mod read;
+
+pub use read::ScenarioError;
+
+use link_model::LinkSchedule;
+use relay_core::ClientRights;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+use wire_format::MediaKind;
+
+/// A relay, by its place in [`Scenario::relays`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RelayId(pub u16);
+
+/// A client, by its place in [`Scenario::clients`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClientId(pub u16);
+
+/// A stream, by its place in [`Scenario::streams`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StreamNumber(pub u16);
+
+/// A host that has a port and a core.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Host {
+    /// A relay.
+    Relay(RelayId),
+    /// A client.
+    Client(ClientId),
+}
+
+/// Everything a run depends on, but for its seed.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What people call it.
+    pub name: String,
+    /// Seed of runs that name none.
+    pub seed: u64,
+    /// When the run ends; media stops a little earlier.
+    pub run_for: Duration,
+    /// All relays.
+    pub relays: Vec<RelaySpec>,
+    /// All clients.
+    pub clients: Vec<ClientSpec>,
+    /// Each direction of the network between two hosts. Hosts without one cannot reach each other.
+    pub paths: BTreeMap<(Host, Host), LinkSchedule>,
+    /// One way between a relay and the controller.
+    pub controller_delay: Duration,
+    /// What is published.
+    pub streams: Vec<StreamSpec>,
+    /// What is wanted.
+    pub subscriptions: Vec<SubscriptionSpec>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// What must hold.
+    pub expect: Expect,
+}
+
+/// A relay.
+#[derive(Clone, Debug)]
+pub struct RelaySpec {
+    /// Unique name.
+    pub name: String,
+    /// Region.
+    pub region: String,
+}
+
+/// An SFU.
+#[derive(Clone, Debug)]
+pub struct ClientSpec {
+    /// Unique name, the subject of its token.
+    pub name: String,
+    /// The relay that it links to.
+    pub relay: RelayId,
+    /// What its token grants.
+    pub rights: ClientRights,
+}
+
+/// A stream that a client publishes.
+#[derive(Clone, Debug)]
+pub struct StreamSpec {
+    /// Who publishes.
+    pub client: ClientId,
+    /// Call.
+    pub room: String,
+    /// Participant.
+    pub user: String,
+    /// The participant's stream.
+    pub name: String,
+    /// What it carries.
+    pub kind: MediaKind,
+    /// Bursts per second.
+    pub bursts_per_s: u32,
+    /// Packets of a burst.
+    pub burst: u32,
+    /// Bytes of a packet.
+    pub bytes: u32,
+    /// First packet.
+    pub from: Duration,
+    /// Unpublished then.
+    pub until: Duration,
+}
+
+/// What a client wants to receive.
+#[derive(Clone, Debug)]
+pub struct SubscriptionSpec {
+    /// Who wants it.
+    pub client: ClientId,
+    /// Call.
+    pub room: String,
+    /// Only this participant.
+    pub user: Option<String>,
+    /// Only the stream of this name.
+    pub stream: Option<String>,
+    /// Asked then.
+    pub from: Duration,
+    /// Ended then.
+    pub until: Duration,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// When it begins.
+    pub at: Duration,
+    /// When it is over, if ever.
+    pub until: Option<Duration>,
+}
+
+/// What goes wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// Directions of the network lose everything.
+    Cut(Vec<(Host, Host)>),
+    /// A relay's process dies without a goodbye, and loses all state but its certificate.
+    Crash(RelayId),
+    /// A relay is told to stop, and stops.
+    Leave(RelayId),
+    /// A relay and the controller cannot reach each other.
+    Isolate(RelayId),
+    /// The controller's process dies and loses all state but its store.
+    ControllerCrash,
+}
+
+impl FaultKind {
+    /// It disturbs the way of media. Without the controller, media keeps its way.
+    pub fn hurts_media(&self) -> bool {
+        match self {
+            FaultKind::Cut(_) | FaultKind::Crash(_) | FaultKind::Leave(_) => true,
+            FaultKind::Isolate(_) | FaultKind::ControllerCrash => false,
+        }
+    }
+}
+
+/// What must hold, beyond what always must.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// A subscriber that can be reached receives everything from so long after the last disturbance on.
+    pub recover_within: Duration,
+    /// Longest silence of any stream at any subscriber, from its first delivery to the end of sending.
+    pub gap_max: Option<Duration>,
+    /// From a stream's or a subscription's beginning, whichever is later, to the first delivery.
+    pub join_within: Option<Duration>,
+    /// Least packets delivered in all: a scenario in which nothing happens proves nothing.
+    pub delivered_min: u64,
+}
+
+impl Scenario {
+    /// Media stops so long before the end, to see what was under way arrive.
+    pub const TAIL: Duration = Duration::from_secs(1);
+
+    /// Name of a host.
+    pub fn host_name(&self, host: Host) -> &str {
+        match host {
+            Host::Relay(relay) => &self.relays[usize::from(relay.0)].name,
+            Host::Client(client) => &self.clients[usize::from(client.0)].name,
+        }
+    }
+
+    /// All relays.
+    pub fn relay_ids(&self) -> impl Iterator<Item = RelayId> + use<> {
+        (0..self.relays.len() as u16).map(RelayId)
+    }
+
+    /// All clients.
+    pub fn client_ids(&self) -> impl Iterator<Item = ClientId> + use<> {
+        (0..self.clients.len() as u16).map(ClientId)
+    }
+
+    /// All streams.
+    pub fn stream_numbers(&self) -> impl Iterator<Item = StreamNumber> + use<> {
+        (0..self.streams.len() as u16).map(StreamNumber)
+    }
+
+    /// A client.
+    pub fn client(&self, client: ClientId) -> &ClientSpec {
+        &self.clients[usize::from(client.0)]
+    }
+
+    /// A stream.
+    pub fn stream(&self, stream: StreamNumber) -> &StreamSpec {
+        &self.streams[usize::from(stream.0)]
+    }
+
+    /// The tenant that a stream belongs to.
+    pub fn namespace(&self, stream: StreamNumber) -> &str {
+        &self.client(self.stream(stream).client).rights.namespace
+    }
+
+    /// The stream of that name in a tenant's room, if it is in the scenario.
+    pub fn stream_named(
+        &self,
+        namespace: &str,
+        room: &str,
+        user: &str,
+        stream: &str,
+    ) -> Option<StreamNumber> {
+        self.stream_numbers().find(|number| {
+            let spec = self.stream(*number);
+            self.namespace(*number) == namespace
+                && spec.room == room
+                && spec.user == user
+                && spec.name == stream
+        })
+    }
+
+    /// When media stops.
+    pub fn media_end(&self) -> Duration {
+        self.run_for - Scenario::TAIL
+    }
+}
+
+impl fmt::Display for RelayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "relay {}", self.0)
+    }
+}

@@ -1,0 +1,359 @@
+//! From TOML to a legal scenario.
+
+use super::keys;
+use super::{
+    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, StreamSpec,
+    SubscriptionSpec,
+};
+use link_model::{LinkOption, LinkSchedule, LinkSpec, Selector, SpecError, parse_duration};
+use relay_core::ClientRights;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Why a text is no scenario. The message says what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// No TOML, a key absent, or a value of the wrong type.
+    #[error("{0}")]
+    Syntax(String),
+    /// A key that does not exist.
+    #[error("unknown key `{key}` in {place}; did you mean `{nearest}`? Keys are {}", .keys.join(", "))]
+    UnknownKey {
+        /// The table.
+        place: String,
+        /// The key.
+        key: String,
+        /// The known key most like it.
+        nearest: &'static str,
+        /// All known keys.
+        keys: &'static [&'static str],
+    },
+    /// A name that nothing in the scenario has.
+    #[error("{place}: there is no {what} {name:?}; there are {known}")]
+    UnknownName {
+        /// The table.
+        place: &'static str,
+        /// Relay or client.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// All that exist.
+        known: String,
+    },
+    /// A name given twice.
+    #[error("two hosts are called {0:?}; names are unique among relays and clients")]
+    TwoOfAName(String),
+    /// A value that makes no sense.
+    #[error("{place}: {key} = {value:?}: {problem}")]
+    Value {
+        /// The table.
+        place: &'static str,
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A link that makes no sense.
+    #[error("{place}: {source}")]
+    Link {
+        /// The table.
+        place: &'static str,
+        /// What is wrong.
+        source: SpecError,
+    },
+}
+
+/// Relays, clients, streams and subscriptions of a scenario.
+const HOSTS_MAX: usize = 1_000;
+const STREAMS_MAX: usize = 10_000;
+const RUN_MAX: Duration = Duration::from_secs(3_600);
+
+type FileReader<'a> = &'a mut dyn FnMut(&str) -> std::io::Result<String>;
+
+impl Scenario {
+    /// Reads a scenario. `read` gives the text of a loss trace that it names.
+    ///
+    /// # Errors
+    /// A message for people about the first thing that is wrong.
+    pub fn parse(text: &str, read: FileReader<'_>) -> Result<Scenario, ScenarioError> {
+        let syntax = |error: toml::de::Error| ScenarioError::Syntax(error.to_string().trim_end().to_owned());
+        let table: toml::Table = toml::from_str(text).map_err(syntax)?;
+        keys::check(&table)?;
+        let file: keys::File = toml::from_str(text).map_err(syntax)?;
+        Reader::new(&file)?.scenario(&file, read)
+    }
+}
+
+/// Names that the file defines.
+struct Reader {
+    relays: Vec<String>,
+    clients: Vec<String>,
+    run_for: Duration,
+}
+
+impl Reader {
+    fn new(file: &keys::File) -> Result<Reader, ScenarioError> {
+        let relays: Vec<_> = file.relay.iter().map(|relay| relay.name.clone()).collect();
+        let clients: Vec<_> = file.client.iter().map(|client| client.name.clone()).collect();
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = relays.iter().chain(&clients).find(|name| !seen.insert(name.as_str())) {
+            return Err(ScenarioError::TwoOfAName(twice.clone()));
+        }
+        let counts = [
+            ("relay", relays.len(), HOSTS_MAX),
+            ("client", clients.len(), HOSTS_MAX),
+            ("stream", file.stream.len(), STREAMS_MAX),
+        ];
+        for (key, count, most) in counts {
+            if count == 0 || count > most {
+                let problem = format!("1 to {most} are possible");
+                return Err(ScenarioError::Value {
+                    place: "the scenario",
+                    key,
+                    value: count.to_string(),
+                    problem,
+                });
+            }
+        }
+        let run_for = duration("the scenario", "run_for", &file.run_for)?;
+        if run_for < 2 * Scenario::TAIL || run_for > RUN_MAX {
+            let problem = format!("{:?} to {RUN_MAX:?} are possible", 2 * Scenario::TAIL);
+            let value = file.run_for.clone();
+            return Err(ScenarioError::Value { place: "the scenario", key: "run_for", value, problem });
+        }
+        Ok(Reader { relays, clients, run_for })
+    }
+
+    fn scenario(&self, file: &keys::File, read: FileReader<'_>) -> Result<Scenario, ScenarioError> {
+        let clients = file.client.iter().map(|client| self.client(client)).collect::<Result<Vec<_>, _>>()?;
+        let faults = file.fault.iter().flatten().map(|fault| self.fault(fault)).collect::<Result<_, _>>()?;
+        let controller_delay = file.controller_delay.as_deref().unwrap_or("10ms");
+        Ok(Scenario {
+            name: file.name.clone(),
+            seed: file.seed.unwrap_or(1),
+            run_for: self.run_for,
+            relays: file.relay.iter().map(relay).collect(),
+            paths: self.paths(file, &clients, read)?,
+            clients,
+            controller_delay: duration("the scenario", "controller_delay", controller_delay)?,
+            streams: file.stream.iter().map(|stream| self.stream(stream)).collect::<Result<_, _>>()?,
+            subscriptions: file
+                .subscription
+                .iter()
+                .map(|s| self.subscription(s))
+                .collect::<Result<_, _>>()?,
+            faults,
+            expect: expect(&file.expect)?,
+        })
+    }
+
+    fn relay_id(&self, place: &'static str, name: &str) -> Result<RelayId, ScenarioError> {
+        let at = self.relays.iter().position(|relay| relay == name);
+        at.map(|at| RelayId(at as u16)).ok_or_else(|| unknown(place, "relay", name, &self.relays))
+    }
+
+    fn client_id(&self, place: &'static str, name: &str) -> Result<ClientId, ScenarioError> {
+        let at = self.clients.iter().position(|client| client == name);
+        at.map(|at| ClientId(at as u16)).ok_or_else(|| unknown(place, "client", name, &self.clients))
+    }
+
+    fn client(&self, client: &keys::Client) -> Result<ClientSpec, ScenarioError> {
+        Ok(ClientSpec {
+            name: client.name.clone(),
+            relay: self.relay_id("[[client]]", &client.relay)?,
+            rights: ClientRights {
+                subject: client.name.clone(),
+                namespace: client.namespace.clone().unwrap_or_else(|| "demo".to_owned()),
+                room_pattern: client.rooms.clone().unwrap_or_else(|| "*".to_owned()),
+                publish: client.publish.unwrap_or(true),
+                subscribe: client.subscribe.unwrap_or(true),
+            },
+        })
+    }
+
+    fn stream(&self, stream: &keys::Stream) -> Result<StreamSpec, ScenarioError> {
+        const PLACE: &str = "[[stream]]";
+        let (from, until) = self.span(PLACE, stream.from.as_deref(), stream.until.as_deref())?;
+        let in_range = |key, value: u32, least: u32, most: u32| {
+            if (least..=most).contains(&value) {
+                return Ok(value);
+            }
+            let problem = format!("{least} to {most} are possible");
+            Err(ScenarioError::Value { place: PLACE, key, value: value.to_string(), problem })
+        };
+        Ok(StreamSpec {
+            client: self.client_id(PLACE, &stream.client)?,
+            room: stream.room.clone(),
+            user: stream.user.clone(),
+            name: stream.stream.clone(),
+            kind: stream.kind,
+            bursts_per_s: in_range("bursts_per_s", stream.bursts_per_s, 1, 10_000)?,
+            burst: in_range("burst", stream.burst.unwrap_or(1), 1, 1_000)?,
+            bytes: in_range(
+                "bytes",
+                stream.bytes,
+                crate::media::PACKET_BYTES_MIN as u32,
+                wire_format::RTP_BYTES_MAX as u32,
+            )?,
+            from,
+            until,
+        })
+    }
+
+    fn subscription(&self, wanted: &keys::Subscription) -> Result<SubscriptionSpec, ScenarioError> {
+        const PLACE: &str = "[[subscription]]";
+        let (from, until) = self.span(PLACE, wanted.from.as_deref(), wanted.until.as_deref())?;
+        Ok(SubscriptionSpec {
+            client: self.client_id(PLACE, &wanted.client)?,
+            room: wanted.room.clone(),
+            user: wanted.user.clone(),
+            stream: wanted.stream.clone(),
+            from,
+            until,
+        })
+    }
+
+    /// From when to when, within the time of media.
+    fn span(
+        &self,
+        place: &'static str,
+        from: Option<&str>,
+        until: Option<&str>,
+    ) -> Result<(Duration, Duration), ScenarioError> {
+        let end = self.run_for - Scenario::TAIL;
+        let from_time = from.map_or(Ok(Duration::ZERO), |text| duration(place, "from", text))?;
+        let until_time = until.map_or(Ok(end), |text| duration(place, "until", text))?;
+        if from_time < until_time && until_time <= end {
+            return Ok((from_time, until_time));
+        }
+        let value = format!("{} .. {}", from.unwrap_or("0"), until.unwrap_or("the end"));
+        let problem = format!("the end comes after the beginning and not after {end:?}");
+        Err(ScenarioError::Value { place, key: "from .. until", value, problem })
+    }
+
+    fn fault(&self, fault: &keys::Fault) -> Result<Fault, ScenarioError> {
+        const PLACE: &str = "[[fault]]";
+        let at = duration(PLACE, "at", &fault.at)?;
+        let until = fault.until.as_deref().map(|text| duration(PLACE, "until", text)).transpose()?;
+        if until.is_some_and(|until| until <= at) {
+            let value = fault.until.clone().unwrap_or_default();
+            let problem = "must be later than `at`".to_owned();
+            return Err(ScenarioError::Value { place: PLACE, key: "until", value, problem });
+        }
+        let kind = match (&fault.cut, &fault.crash, &fault.leave, &fault.isolate) {
+            (Some(selector), None, None, None) => FaultKind::Cut(self.selected(PLACE, selector)?),
+            (None, Some(name), None, None) if name == "controller" => FaultKind::ControllerCrash,
+            (None, Some(name), None, None) => FaultKind::Crash(self.relay_id(PLACE, name)?),
+            (None, None, Some(name), None) => FaultKind::Leave(self.relay_id(PLACE, name)?),
+            (None, None, None, Some(name)) => FaultKind::Isolate(self.relay_id(PLACE, name)?),
+            (_, _, _, _) => {
+                let value = fault.at.clone();
+                let problem = "exactly one of cut, crash, leave and isolate says what goes wrong".to_owned();
+                return Err(ScenarioError::Value { place: PLACE, key: "at", value, problem });
+            }
+        };
+        Ok(Fault { kind, at, until })
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = (Host, &String)> {
+        let relays = self.relays.iter().enumerate().map(|(at, name)| (Host::Relay(RelayId(at as u16)), name));
+        let clients =
+            self.clients.iter().enumerate().map(|(at, name)| (Host::Client(ClientId(at as u16)), name));
+        relays.chain(clients)
+    }
+
+    /// All directions that a selector names; `all` are those between relays.
+    fn selected(&self, place: &'static str, text: &str) -> Result<Vec<(Host, Host)>, ScenarioError> {
+        let selector = Selector::parse(text).map_err(|source| ScenarioError::Link { place, source })?;
+        let mut directions = Vec::new();
+        for (from, from_name) in self.hosts() {
+            for (to, to_name) in self.hosts() {
+                let relays = matches!((from, to), (Host::Relay(_), Host::Relay(_)));
+                if from != to && selector.matches(from_name, to_name) && (relays || selector != Selector::All)
+                {
+                    directions.push((from, to));
+                }
+            }
+        }
+        if directions.is_empty() {
+            let names: Vec<_> = self.hosts().map(|(_, name)| name.as_str()).collect();
+            let source = SpecError::NoSuchLink { selector: text.to_owned(), names: names.join(", ") };
+            return Err(ScenarioError::Link { place, source });
+        }
+        Ok(directions)
+    }
+
+    fn paths(
+        &self,
+        file: &keys::File,
+        clients: &[ClientSpec],
+        read: FileReader<'_>,
+    ) -> Result<BTreeMap<(Host, Host), LinkSchedule>, ScenarioError> {
+        const PLACE: &str = "[[link]]";
+        let failed = |source| ScenarioError::Link { place: PLACE, source };
+        let mut base: BTreeMap<(Host, Host), LinkSpec> = BTreeMap::new();
+        if let Some(mesh) = &file.mesh {
+            let spec = LinkSpec::parse(mesh, read).map_err(failed)?;
+            for direction in self.selected("mesh", "all").unwrap_or_default() {
+                base.insert(direction, spec.clone());
+            }
+        }
+        let edge =
+            LinkSpec::parse(file.clients_link.as_deref().unwrap_or("delay=1ms"), read).map_err(failed)?;
+        for (at, client) in clients.iter().enumerate() {
+            let (client_host, relay) = (Host::Client(ClientId(at as u16)), Host::Relay(client.relay));
+            base.insert((client_host, relay), edge.clone());
+            base.insert((relay, client_host), edge.clone());
+        }
+        let mut options: BTreeMap<(Host, Host), Vec<LinkOption>> = BTreeMap::new();
+        for link in file.link.iter().flatten() {
+            let from = link.from.as_deref().unwrap_or("0");
+            let option =
+                LinkOption::parse(&format!("{}:{}@{from}", link.between, link.is), read).map_err(failed)?;
+            for direction in self.selected(PLACE, &link.between)? {
+                options.entry(direction).or_default().push(option.clone());
+                base.entry(direction).or_default();
+            }
+        }
+        let name = |host| self.hosts().find(|(other, _)| *other == host).expect("a host of this file").1;
+        base.into_iter()
+            .map(|(direction, spec)| {
+                let own = options.remove(&direction).unwrap_or_default();
+                let schedule = LinkSchedule::new(&spec, name(direction.0), name(direction.1), &own);
+                Ok((direction, schedule.map_err(failed)?))
+            })
+            .collect()
+    }
+}
+
+fn relay(relay: &keys::Relay) -> RelaySpec {
+    let region = relay.region.clone().unwrap_or_else(|| "nowhere".to_owned());
+    RelaySpec { name: relay.name.clone(), region }
+}
+
+fn expect(expect: &keys::Expect) -> Result<Expect, ScenarioError> {
+    const PLACE: &str = "[expect]";
+    let optional =
+        |key, text: &Option<String>| text.as_deref().map(|text| duration(PLACE, key, text)).transpose();
+    Ok(Expect {
+        recover_within: duration(PLACE, "recover_within", &expect.recover_within)?,
+        gap_max: optional("gap_max", &expect.gap_max)?,
+        join_within: optional("join_within", &expect.join_within)?,
+        delivered_min: expect.delivered_min,
+    })
+}
+
+fn duration(place: &'static str, key: &'static str, text: &str) -> Result<Duration, ScenarioError> {
+    parse_duration(text).ok_or_else(|| ScenarioError::Value {
+        place,
+        key,
+        value: text.to_owned(),
+        problem: "expected a time, for instance 20ms or 1.5s".to_owned(),
+    })
+}
+
+fn unknown(place: &'static str, what: &'static str, name: &str, known: &[String]) -> ScenarioError {
+    ScenarioError::UnknownName { place, what, name: name.to_owned(), known: known.join(", ") }
+}

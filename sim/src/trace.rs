@@ -1,0 +1,272 @@
+//! What happened, in order: the only thing besides the scenario that judges see.
+
+use crate::scenario::{ClientId, Host, RelayId, StreamNumber};
+use link_model::DropReason;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+/// A packet as its publisher numbered it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Packet {
+    /// Its stream.
+    pub stream: StreamNumber,
+    /// Its number, from zero.
+    pub number: u64,
+}
+
+/// A media frame on its way from relay to relay.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Frame {
+    /// The relay that sends it.
+    pub from: RelayId,
+    /// The relay it is sent to.
+    pub to: RelayId,
+    /// The packet in it.
+    pub packet: Packet,
+    /// Which publication.
+    pub incarnation: u8,
+    /// The plane it travels on.
+    pub plane: u8,
+    /// Low bits of the epoch it was stamped with.
+    pub epoch: u16,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// A relay left the tables of its stamp.
+    pub marked: bool,
+    /// Relays still to reach.
+    pub destinations: Vec<RelayId>,
+    /// When the datagram comes out, or why it does not.
+    pub fate: Result<Duration, DropReason>,
+}
+
+/// A packet that came out at a subscriber.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Delivered {
+    /// The subscriber.
+    pub client: ClientId,
+    /// The stream that was announced under the delivery's handle, if it is one of the scenario.
+    pub announced: Option<StreamNumber>,
+    /// What the packet says it is.
+    pub packet: Option<Packet>,
+    /// The publisher's sequence.
+    pub sequence: u32,
+    /// It came as RTCP.
+    pub rtcp: bool,
+    /// Digest of its bytes.
+    pub digest: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Event {
+    /// A fault of the scenario, by its place in the list, begins.
+    FaultBegins(usize),
+    /// It is over.
+    FaultEnds(usize),
+    /// A core was told that a link stands.
+    LinkUp {
+        /// Where.
+        at: Host,
+        /// With whom.
+        with: Host,
+    },
+    /// A core was told that a link is gone.
+    LinkDown {
+        /// Where.
+        at: Host,
+        /// With whom.
+        with: Host,
+    },
+    /// A relay's session with the controller stands.
+    SessionUp(RelayId),
+    /// A relay's session is gone, as the relay sees it.
+    SessionDown(RelayId),
+    /// A relay was pushed tables.
+    Table {
+        /// The relay.
+        relay: RelayId,
+        /// Their epoch.
+        epoch: u32,
+        /// Rows.
+        rows: usize,
+    },
+    /// A relay was told what to stamp.
+    Stamp {
+        /// The relay.
+        relay: RelayId,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// A client heard that it may publish.
+    Published(StreamNumber),
+    /// A client was announced a stream.
+    Announced {
+        /// The client.
+        client: ClientId,
+        /// The stream, if it is one of the scenario.
+        stream: Option<StreamNumber>,
+    },
+    /// A client heard that a stream is over.
+    Ended {
+        /// The client.
+        client: ClientId,
+        /// The stream, if it is one of the scenario.
+        stream: Option<StreamNumber>,
+    },
+    /// A request of a client was refused.
+    Refused {
+        /// The client.
+        client: ClientId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A publisher was asked for a keyframe.
+    KeyframeRequested(StreamNumber),
+    /// A publisher handed a packet to its core.
+    Sent {
+        /// The packet.
+        packet: Packet,
+        /// It goes as RTCP.
+        rtcp: bool,
+        /// Digest of its bytes.
+        digest: u64,
+    },
+    /// A media frame left a relay for another.
+    Frame(Frame),
+    /// A packet came out at a subscriber.
+    Delivered(Delivered),
+    /// A core broke a law of its contract, or something that it said did not survive its encoding.
+    Violation {
+        /// Who.
+        who: String,
+        /// What.
+        what: String,
+    },
+    /// A counter that is not zero at the end, or when its process died.
+    Counter {
+        /// Whose.
+        host: Host,
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+    },
+}
+
+impl Event {
+    /// The frame, if it is one.
+    pub fn frame(&self) -> Option<&Frame> {
+        if let Event::Frame(frame) = self { Some(frame) } else { None }
+    }
+
+    /// The delivery, if it is one.
+    pub fn delivered(&self) -> Option<&Delivered> {
+        if let Event::Delivered(delivered) = self { Some(delivered) } else { None }
+    }
+}
+
+/// What happened in a run, with the time of each event since the beginning.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    events: Vec<(Duration, Event)>,
+    digest: Digest,
+}
+
+impl Trace {
+    /// Appends an event.
+    pub fn push(&mut self, at: Duration, event: Event) {
+        self.digest.write_u64(u64::try_from(at.as_micros()).unwrap_or(u64::MAX));
+        event.hash(&mut self.digest);
+        self.events.push((at, event));
+    }
+
+    /// All events, in order.
+    pub fn events(&self) -> &[(Duration, Event)] {
+        &self.events
+    }
+
+    /// A number that two runs share only if the same happened in both.
+    pub fn hash(&self) -> u64 {
+        self.digest.finish()
+    }
+
+    /// The same trace, changed by whoever wants to see a judge object.
+    #[must_use]
+    pub fn mutated(&self, mut change: impl FnMut(Duration, &Event) -> Vec<(Duration, Event)>) -> Trace {
+        let mut mutated = Trace::default();
+        for (at, event) in self.events.iter().flat_map(|(at, event)| change(*at, event)) {
+            mutated.push(at, event);
+        }
+        mutated
+    }
+}
+
+/// FNV-1a with 64 bits (Fowler, Noll, Vo), the same on every machine: numbers are little-endian and lengths 64 bits wide.
+#[derive(Clone, Copy, Debug)]
+pub struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Digest {
+        Digest(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Hasher for Digest {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write(&value.to_le_bytes());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write(&value.to_le_bytes());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.write(&value.to_le_bytes());
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.write(&value.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.write_u64(value as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_fnv_1a() {
+        assert_eq!(crate::media::digest(b""), 0xCBF2_9CE4_8422_2325);
+        assert_eq!(crate::media::digest(b"a"), 0xAF63_DC4C_8601_EC8C);
+        assert_eq!(crate::media::digest(b"foobar"), 0x8594_4171_F739_67E8);
+    }
+
+    #[test]
+    fn any_difference_shows() {
+        let trace = |at_us, number| {
+            let mut trace = Trace::default();
+            trace.push(Duration::from_micros(at_us), Event::FaultBegins(number));
+            trace.hash()
+        };
+        assert_eq!(trace(1, 2), trace(1, 2));
+        assert_ne!(trace(1, 2), trace(1, 3));
+        assert_ne!(trace(1, 2), trace(2, 2));
+    }
+}

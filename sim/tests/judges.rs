@@ -1,0 +1,193 @@
+//! Each judge notices the bug it is there for: a trace that nobody objects to is changed as the bug would change it.
+
+use sim::{Delivered, Event, Frame, RelayId, Scenario, StreamNumber, Trace, judge};
+use std::time::Duration;
+
+fn scenario(name: &str) -> Scenario {
+    let path = format!("{}/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).expect("a scenario of the folder");
+    Scenario::parse(&text, &mut |_| unreachable!("names no files")).expect("legal")
+}
+
+fn sound(name: &str) -> (Scenario, Trace) {
+    let scenario = scenario(name);
+    let trace = sim::run(&scenario, scenario.seed);
+    assert_eq!(judge(&scenario, &trace), [], "nothing planted yet");
+    (scenario, trace)
+}
+
+/// Changes events where `change` returns something, and tells which judges object then.
+fn objectors(
+    (scenario, trace): &(Scenario, Trace),
+    mut change: impl FnMut(Duration, &Event) -> Option<Vec<Event>>,
+) -> Vec<&'static str> {
+    let mut changed = 0;
+    let mutated = trace.mutated(|at, event| match change(at, event) {
+        Some(instead) => {
+            changed += 1;
+            instead.into_iter().map(|event| (at, event)).collect()
+        }
+        None => vec![(at, event.clone())],
+    });
+    assert!(changed > 0, "the bug was planted");
+    let mut judges: Vec<_> = judge(scenario, &mutated).into_iter().map(|objection| objection.judge).collect();
+    judges.dedup();
+    judges
+}
+
+/// Plants a bug at one event only: the first that `change` finds something for after two seconds.
+fn objectors_once(
+    sound: &(Scenario, Trace),
+    mut change: impl FnMut(&Event) -> Option<Vec<Event>>,
+) -> Vec<&'static str> {
+    let mut done = false;
+    objectors(sound, |at, event| {
+        let instead = change(event).filter(|_| !done && at > Duration::from_secs(2));
+        done |= instead.is_some();
+        instead
+    })
+}
+
+#[test]
+fn laws() {
+    let line = sound("line");
+    let broken = |event: &Event| {
+        let violation = Event::Violation { who: "r1".into(), what: "law 3".into() };
+        Some(vec![event.clone(), violation])
+    };
+    assert_eq!(objectors_once(&line, broken), ["laws"]);
+    let counted = objectors(&line, |_, event| {
+        let Event::Counter { host, name: "media_published", value } = event else { return None };
+        Some(vec![Event::Counter { host: *host, name: "drop_hop_limit", value: *value }])
+    });
+    assert_eq!(counted, ["laws"]);
+}
+
+#[test]
+fn loops() {
+    let line = sound("line");
+    let back = objectors_once(&line, |event| {
+        // The second relay sends the frame back to the first as well.
+        let frame = event.frame().filter(|frame| frame.from == RelayId(1))?;
+        Some(vec![event.clone(), Event::Frame(Frame { to: RelayId(0), ..frame.clone() })])
+    });
+    assert_eq!(back, ["loops"]);
+    let used_up = objectors_once(&line, |event| {
+        let frame = event.frame().filter(|frame| frame.from == RelayId(1))?;
+        Some(vec![Event::Frame(Frame { hop_limit: 0, ..frame.clone() })])
+    });
+    assert_eq!(used_up, ["loops"]);
+}
+
+#[test]
+fn copies() {
+    let line = sound("line");
+    let split = objectors_once(&line, |event| {
+        // One copy for each of two destinations behind the same link.
+        let frame = event.frame().filter(|frame| frame.from == RelayId(0) && frame.destinations.len() > 1)?;
+        let copy =
+            |destination: &RelayId| Event::Frame(Frame { destinations: vec![*destination], ..frame.clone() });
+        Some(frame.destinations.iter().map(copy).collect())
+    });
+    assert_eq!(split, ["copies"]);
+}
+
+#[test]
+fn twice() {
+    let line = sound("line");
+    let again = objectors_once(&line, |event| event.delivered().map(|_| vec![event.clone(), event.clone()]));
+    assert_eq!(again, ["twice"]);
+}
+
+#[test]
+fn entitled() {
+    let line = sound("line");
+    for name in ["stranger", "sfu-c"] {
+        let client = line.0.client_ids().find(|client| line.0.client(*client).name == name).expect("in it");
+        let leak = objectors_once(&line, |event| {
+            // Video goes to one of another tenant, and to one who asked for audio alone.
+            let is_video = |delivered: &&Delivered| delivered.announced == Some(StreamNumber(1));
+            let delivered = event.delivered().filter(is_video)?;
+            Some(vec![event.clone(), Event::Delivered(Delivered { client, ..delivered.clone() })])
+        });
+        assert_eq!(leak, ["entitled"], "{name}");
+    }
+}
+
+#[test]
+fn intact() {
+    let line = sound("line");
+    let changes: [fn(&mut Delivered); 4] = [
+        |delivered| delivered.digest ^= 1,
+        |delivered| delivered.rtcp = !delivered.rtcp,
+        |delivered| delivered.sequence += 1,
+        |delivered| delivered.announced = None,
+    ];
+    for change in changes {
+        let damaged = objectors_once(&line, |event| {
+            let mut damaged = event.delivered()?.clone();
+            change(&mut damaged);
+            Some(vec![Event::Delivered(damaged)])
+        });
+        assert_eq!(damaged, ["intact"]);
+    }
+}
+
+#[test]
+fn complete() {
+    let ring = sound("ring-cut");
+    let lost = |event: &Event| event.delivered().map(|_| Vec::new());
+    let in_the_calm = objectors(&ring, |at, event| {
+        // A single packet, long after the network has healed.
+        let delivered = event.delivered().filter(|_| at > Duration::from_secs(20))?;
+        delivered.packet.is_some_and(|packet| packet.number == 1_050).then(Vec::new)
+    });
+    assert_eq!(in_the_calm, ["complete"]);
+    let too_late = objectors(&ring, |at, event| {
+        // Media finds the other way later than promised.
+        lost(event).filter(|_| (4_000..5_800).contains(&at.as_millis()))
+    });
+    assert_eq!(too_late, ["complete"]);
+    let joined_late = objectors(&ring, |at, event| lost(event).filter(|_| at < Duration::from_millis(1_700)));
+    assert_eq!(joined_late, ["complete"]);
+    let never_sent = objectors(&ring, |at, event| {
+        let is_media = matches!(event, Event::Sent { .. } | Event::Delivered(_));
+        (is_media && at > Duration::from_secs(10)).then(Vec::new)
+    });
+    assert_eq!(never_sent, ["complete"]);
+    let almost_nothing =
+        objectors(&ring, |at, event| lost(event).filter(|_| (1_000..2_000).contains(&at.as_millis())));
+    assert_eq!(almost_nothing, [] as [&str; 0], "the beginning has its own limit");
+}
+
+#[test]
+fn complete_where_links_lose_packets() {
+    let text = include_str!("../scenarios/line.toml").replace("jitter=2ms", "jitter=2ms,loss=2%");
+    let mut scenario = Scenario::parse(&text, &mut |_| unreachable!("names no files")).expect("legal");
+    scenario.expect.gap_max = None;
+    let trace = sim::run(&scenario, 1);
+    assert_eq!(judge(&scenario, &trace), [], "losses alone are nobody's fault");
+    let silent = objectors(&(scenario, trace), |at, event| {
+        event.delivered().filter(|_| at > Duration::from_secs(5)).map(|_| Vec::new())
+    });
+    assert_eq!(silent, ["complete"]);
+}
+
+#[test]
+fn routes() {
+    let ring = sound("ring-cut");
+    let detour = objectors(&ring, |at, event| {
+        // Long after all is well, the long side of the ring is still taken.
+        let frame = event.frame().filter(|_| at > Duration::from_secs(22))?;
+        let hop = |from, to| {
+            let (from, to) = (RelayId(from), RelayId(to));
+            Event::Frame(Frame { from, to, destinations: vec![RelayId(2)], ..frame.clone() })
+        };
+        match (frame.from, frame.to) {
+            (RelayId(0), RelayId(1)) => Some(vec![hop(0, 4), hop(4, 3), hop(3, 2)]),
+            (RelayId(1), RelayId(2)) => Some(Vec::new()),
+            (_, _) => None,
+        }
+    });
+    assert!(detour.contains(&"routes"), "{detour:?}");
+}
