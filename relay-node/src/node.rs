@@ -86,7 +86,7 @@ impl RelayNode {
         let identity = join::identity(&config, &store, backoff).await?;
         let (name, node) = (identity.membership.name.clone(), identity.membership.node);
         let controllers = controllers(&config, &identity)?;
-        let span = info_span!("relay", name);
+        let span = info_span!("relay", relay = name);
 
         let (stop, stopping) = watch::channel(false);
         let overlay = Arc::new(Overlay::new(node, span.clone(), stopping.clone()));
