@@ -239,7 +239,12 @@ pub(crate) fn connection_error(address: SocketAddr, error: &quinn::ConnectionErr
     match error {
         quinn::ConnectionError::TimedOut => LinkError::Timeout(address),
         quinn::ConnectionError::TransportError(transport) if is_tls_alert(transport.code) => {
-            LinkError::Untrusted { address, reason: transport.reason.clone() }
+            let mut reason = transport.reason.clone();
+            // How rustls names this one; people need to hear what to check.
+            if reason.ends_with("UnknownIssuer") {
+                reason += ": it is not of the CA that is trusted here; check the CA's fingerprint";
+            }
+            LinkError::Untrusted { address, reason }
         }
         quinn::ConnectionError::ConnectionClosed(close) if is_tls_alert(close.error_code) => {
             LinkError::Untrusted { address, reason: format!("it does not accept our certificate: {close}") }
