@@ -118,6 +118,11 @@ impl Link {
         self.plain_max
     }
 
+    /// Whether the other end has been heard at all.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.reception.received() > 0
+    }
+
     /// An authenticated datagram came; its frames are the owner's.
     pub(crate) fn datagram_in(
         &mut self,

@@ -129,10 +129,13 @@ impl Relay {
     }
 
     /// The state of every link to a relay, by id: the little of `link_views` that may be read often.
+    /// A new link is not among them before its first datagram: it is not silent, its first datagram is on its way.
     pub fn neighbour_states(&self) -> Vec<(LinkId, NodeIndex, LinkState)> {
         let state = |entry: &RelayLink| match entry.side {
-            Side::Relay { node } => Some((entry.link.id, node, entry.link.stats().state)),
-            Side::Client(_) => None,
+            Side::Relay { node } if entry.link.was_heard() => {
+                Some((entry.link.id, node, entry.link.stats().state))
+            }
+            Side::Relay { node: _ } | Side::Client(_) => None,
         };
         self.links.iter().flatten().filter_map(state).collect()
     }
