@@ -8,10 +8,12 @@ use quinn::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-const THREAD: &str = "quinn-forward";
+/// Forwarders made so far: the one before may still be ending when its successor is measured.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A sender and a receiver with a forwarder between them.
 pub struct Datagrams {
@@ -20,6 +22,7 @@ pub struct Datagrams {
     receiver: Connection,
     _endpoints: Vec<Endpoint>,
     packets: Vec<Bytes>,
+    thread: String,
 }
 
 fn transport() -> Arc<TransportConfig> {
@@ -91,7 +94,8 @@ impl Datagrams {
                 }
             });
         };
-        std::thread::Builder::new().name(THREAD.into()).spawn(forward).expect("a thread");
+        let thread = format!("quinn-{}", MADE.fetch_add(1, Ordering::Relaxed));
+        std::thread::Builder::new().name(thread.clone()).spawn(forward).expect("a thread");
         let (sender, receiver, dialler) = runtime.block_on(async {
             let receiver = sink.accept().await.expect("the forwarder").await.expect("a link");
             let dialler = client(&certificate);
@@ -100,7 +104,7 @@ impl Datagrams {
             (sender, receiver, dialler)
         });
         let packets = trains.iter().flatten().map(|plain| Bytes::from(plain.clone())).collect();
-        Datagrams { runtime, sender, receiver, _endpoints: vec![sink, dialler], packets }
+        Datagrams { runtime, sender, receiver, _endpoints: vec![sink, dialler], packets, thread }
     }
 }
 
@@ -123,7 +127,7 @@ impl Course for Datagrams {
     }
 
     fn thread(&self) -> &str {
-        THREAD
+        &self.thread
     }
 }
 
