@@ -105,13 +105,13 @@ async fn a_slow_reader_loses_packets_and_they_are_counted() {
     for sequence in first..first + 50 {
         publication.send(&rtp(sequence, 100)).expect("sent");
     }
+    // Fifty come, five find room.
     soon(async {
-        while slow.stats().await.expect("open").packets_in < u64::from(first) + 50 {
+        while subscription.dropped() < 45 {
             tokio::task::yield_now().await;
         }
     })
     .await;
     let stats = slow.stats().await.expect("open");
-    assert!(subscription.dropped() >= 45, "{} dropped", subscription.dropped());
     assert_eq!(stats.dropped_slow_reader, subscription.dropped());
 }
