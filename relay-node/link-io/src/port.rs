@@ -365,7 +365,7 @@ async fn accept_one<E: Endpoint>(
         Ok(Ok(None)) => {}
         Ok(Err(AcceptError::Refused(refusal))) => {
             links.counters.refused_diallers.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(%address, %refusal, "dialler refused");
+            tracing::debug!(%address, %refusal, "dialler refused");
         }
         Ok(Err(error @ (AcceptError::Failed(_) | AcceptError::Connection(_)))) => {
             links.counters.failed_handshakes.fetch_add(1, Ordering::Relaxed);

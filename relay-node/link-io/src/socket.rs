@@ -4,6 +4,7 @@
 use crate::config::PortConfig;
 use crate::error::PortError;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -27,16 +28,7 @@ impl PortSocket {
         if config.bind.is_ipv6() {
             socket.set_only_v6(!config.bind.ip().is_unspecified())?;
         }
-        // With the right to do so (CAP_NET_ADMIN) buffers may exceed the system's limit; without it, as far as it goes.
-        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, config.receive_buffer_bytes)
-            .is_err()
-        {
-            socket.set_recv_buffer_size(config.receive_buffer_bytes)?;
-        }
-        if rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, config.send_buffer_bytes).is_err()
-        {
-            socket.set_send_buffer_size(config.send_buffer_bytes)?;
-        }
+        size_buffers(&socket, config)?;
         socket.bind(&config.bind.into()).map_err(failed)?;
         let socket = UdpSocket::from(socket);
         // Sets it non-blocking, turns GRO on where the kernel has it, and forbids fragmentation.
@@ -74,6 +66,27 @@ impl PortSocket {
     pub(crate) fn mute(&self) {
         self.mute.store(true, Ordering::Relaxed);
     }
+}
+
+/// Asks for kernel buffers of the configured sizes.
+fn size_buffers(socket: &Socket, config: &PortConfig) -> io::Result<()> {
+    // With the right to do so (CAP_NET_ADMIN) buffers may exceed the system's limit; without it they end there.
+    if set_socket_recv_buffer_size_force(socket, config.receive_buffer_bytes).is_err() {
+        socket.set_recv_buffer_size(config.receive_buffer_bytes)?;
+    }
+    if set_socket_send_buffer_size_force(socket, config.send_buffer_bytes).is_err() {
+        socket.set_send_buffer_size(config.send_buffer_bytes)?;
+    }
+    // The kernel doubles what it grants, for its own bookkeeping.
+    let granted = (socket.recv_buffer_size()? / 2, socket.send_buffer_size()? / 2);
+    if granted.0 < config.receive_buffer_bytes || granted.1 < config.send_buffer_bytes {
+        tracing::info!(
+            receive_bytes = granted.0,
+            send_bytes = granted.1,
+            "socket buffers are smaller than asked for, bursts may be lost: raise net.core.rmem_max and wmem_max"
+        );
+    }
+    Ok(())
 }
 
 impl AsFd for PortSocket {

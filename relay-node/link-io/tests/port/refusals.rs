@@ -126,3 +126,17 @@ async fn nobody_at_the_address_is_a_timeout() {
     let error = dialler.port.dial(address, expect_r2(), relay()).await.expect_err("nobody");
     assert!(matches!(error, LinkError::Timeout(at) if at == address), "{error}");
 }
+
+#[tokio::test]
+async fn a_port_is_dialled_once_it_has_an_identity() {
+    let ca = Ca::new();
+    let mut config = ca.relay("r1");
+    config.limits.handshake_timeout = std::time::Duration::from_millis(500);
+    let dialler = Bench::open(config, admit_all());
+    let relay_port = Bench::open(ca.client(), admit_all());
+    let error =
+        dialler.port.dial(relay_port.port.local_addr(), expect_r2(), relay()).await.expect_err("nobody yet");
+    assert!(!matches!(error, LinkError::Untrusted { .. }), "{error}");
+    relay_port.port.renew(ca.identity("r2")).expect("usable");
+    dialler.port.dial(relay_port.port.local_addr(), expect_r2(), relay()).await.expect("a link");
+}
