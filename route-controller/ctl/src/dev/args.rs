@@ -31,7 +31,7 @@ pub struct DevArgs {
     /// Delay budget of the streams on top of the path's own delay: DURATION, or video=DURATION,audio=DURATION.
     #[arg(long, value_name = "BUDGET", default_value = "200ms")]
     pub budget: String,
-    /// Sends every packet over two disjoint paths at once.
+    /// Sends every packet over two disjoint paths at once. Not built yet: refused.
     #[arg(long)]
     pub protect: bool,
     /// Seed of everything random in the impaired links.
@@ -50,7 +50,7 @@ const EXAMPLES: &str = "Examples:
   relayctl dev --for 8s --json
   relayctl dev --topology ring --link r1-r2:loss=2% --link all:jitter=5ms
   relayctl dev --for 10s --kill-relay transit@3s
-  relayctl dev --for 20s --link r1>r2:delay=80ms@5s --link r1>r2:delay=10ms@15s";
+  relayctl dev --for 20s --link 'r1>r2:delay=80ms@5s' --link 'r1>r2:delay=10ms@15s'";
 
 /// What to run: arguments that make sense.
 #[derive(Clone, Debug)]

@@ -8,6 +8,9 @@ use std::io::{IsTerminal as _, Write};
 use std::time::Duration;
 use wire_format::MediaKind;
 
+/// Rows of links in a table.
+const LINKS_SHOWN: usize = 24;
+
 /// One moment of a run.
 #[derive(Debug)]
 pub(crate) struct Moment<'a> {
@@ -15,7 +18,7 @@ pub(crate) struct Moment<'a> {
     pub(crate) path: Option<&'a [usize]>,
     pub(crate) epoch: Option<u32>,
     pub(crate) streams: &'a [StreamStatus],
-    /// As the controller knows them.
+    /// Links of the topology as the controller knows them.
     pub(crate) links: &'a [LinkRow],
     /// Bytes per second of each stream, as delivered of late.
     pub(crate) rates: &'a [f64],
@@ -96,6 +99,22 @@ fn milliseconds(micros: u64) -> String {
     format!("{}.{}", micros / 1_000, micros % 1_000 / 100)
 }
 
+/// Links that carry the video first, in its order; then the others, as far as there is room.
+fn rows<'a>(moment: &Moment<'a>) -> Vec<&'a LinkRow> {
+    let hops: Vec<_> = moment
+        .path
+        .unwrap_or_default()
+        .windows(2)
+        .map(|hop| (relay_name(hop[0]), relay_name(hop[1])))
+        .collect();
+    let place = |row: &LinkRow| {
+        hops.iter().position(|(from, to)| *from == row.from && *to == row.to).unwrap_or(hops.len())
+    };
+    let mut rows: Vec<_> = moment.links.iter().collect();
+    rows.sort_by_key(|row| place(row));
+    rows
+}
+
 fn line(moment: &Moment<'_>) -> String {
     let mut text = format!("{:5.1} s  {}", moment.elapsed.as_secs_f64(), path_text(moment.path));
     for (status, rate) in moment.streams.iter().zip(moment.rates) {
@@ -146,7 +165,8 @@ fn table(moment: &Moment<'_>) -> String {
         "\n{:<10}{:<10}{:>10}{:>9}{:>12}{:>10}",
         "link", "state", "rtt ms", "loss %", "kbit/s", "cost us"
     );
-    for row in moment.links {
+    let rows = rows(moment);
+    for row in rows.iter().take(LINKS_SHOWN) {
         let _ = writeln!(
             text,
             "{:<10}{:<10}{:>10}{:>9}{:>12}{:>10}",
@@ -158,5 +178,70 @@ fn table(moment: &Moment<'_>) -> String {
             row.cost_us.map_or("-".to_owned(), |cost| cost.to_string()),
         );
     }
+    if let Some(more) = rows.len().checked_sub(LINKS_SHOWN).filter(|more| *more > 0) {
+        let _ = writeln!(text, "and {more} more");
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dev::checker::StreamCounts;
+    use crate::dev::report::Quantiles;
+
+    fn link(from: &str, to: &str, rtt_us: Option<u64>) -> LinkRow {
+        LinkRow {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            state: Some("up".to_owned()),
+            usable: true,
+            cost_us: rtt_us.map(|rtt| rtt / 2 + 1_000),
+            cost_raw_us: None,
+            rtt_us,
+            rtt_min_us: None,
+            jitter_us: None,
+            loss: Some(0.0123),
+            rate_bytes_per_s: Some(250_000),
+            age_s: None,
+        }
+    }
+
+    fn shown(show: fn(&Moment<'_>) -> String, links: &[LinkRow]) -> String {
+        let counts = StreamCounts {
+            sent: 280,
+            delivered: 270,
+            gap: Duration::from_millis(21),
+            ..StreamCounts::default()
+        };
+        let latency = Quantiles { p50: 20_650, p99: 24_100, max: 30_000 };
+        let streams = [StreamStatus { kind: MediaKind::Video, counts, under_way: 8, latency }];
+        show(&Moment {
+            elapsed: Duration::from_millis(1_040),
+            path: Some(&[0, 1, 3]),
+            epoch: Some(4),
+            streams: &streams,
+            links,
+            rates: &[260_000.0],
+        })
+    }
+
+    #[test]
+    fn a_terminal_shows_a_table() {
+        let links = [link("r1", "r3", None), link("r2", "r4", Some(20_500)), link("r1", "r2", Some(20_600))];
+        insta::assert_snapshot!(shown(table, &links));
+    }
+
+    #[test]
+    fn a_log_shows_lines() {
+        let expected = "  1.0 s  r1 > r2 > r4  video 270/280 lost 2 2080 kbit/s p50 20.6 ms\n";
+        assert_eq!(shown(line, &[]), expected);
+    }
+
+    #[test]
+    fn a_table_of_many_links_is_cut() {
+        let links: Vec<_> = (0..40).map(|number| link("r1", &format!("r{number}"), None)).collect();
+        let table = shown(table, &links);
+        assert!(table.ends_with("\nand 16 more\n"), "{table}");
+    }
 }

@@ -27,8 +27,10 @@ pub struct Overlay {
     relays: Vec<Relay>,
     proxy: Proxy,
     controller: Controller,
-    /// Links that carry datagrams from the start.
-    links: Vec<(usize, usize)>,
+    /// Pairs that the topology connects.
+    connected: Vec<(usize, usize)>,
+    /// Of these, pairs whose link carries datagrams from the start.
+    usable: Vec<(usize, usize)>,
     _state: TempDir,
 }
 
@@ -60,10 +62,11 @@ impl Overlay {
             proxy.relay_listens(number, relay.port_address);
             relays.push(relay);
         }
-        let usable =
-            pairs(options)?.into_iter().filter(|pair| !pair.there.first().down && !pair.back.first().down);
-        let links = usable.map(|pair| pair.relays).collect();
-        let overlay = Overlay { relays, proxy, controller, links, _state: state };
+        let down = |pair: &Pair| pair.there.first().down || pair.back.first().down;
+        let usable = pairs(options)?.into_iter().filter(|pair| !down(pair)).map(|pair| pair.relays).collect();
+        let links = options.topology.links(options.relays);
+        let connected = links.into_iter().map(|(pair, _)| pair).collect();
+        let overlay = Overlay { relays, proxy, controller, connected, usable, _state: state };
         overlay.ready().await?;
         Ok(overlay)
     }
@@ -104,7 +107,7 @@ impl Overlay {
         let measured = |from: &str, to: &str| {
             rows.iter().any(|row| row.from == from && row.to == to && row.usable && row.rtt_us.is_some())
         };
-        let missing = self.links.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]).filter_map(|(from, to)| {
+        let missing = self.usable.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]).filter_map(|(from, to)| {
             let (from, to) = (&self.relays[from].name, &self.relays[to].name);
             (!measured(from, to)).then(|| format!("{from}>{to}"))
         });
@@ -130,12 +133,18 @@ impl Overlay {
         Ok(rows.into_iter().next().map(|row| row.path))
     }
 
-    /// What the controller knows of the links.
+    /// What the controller knows of the links of this topology.
     ///
     /// # Errors
     /// If it does not answer.
     pub async fn links(&self) -> anyhow::Result<Vec<LinkRow>> {
-        Ok(self.controller.operations().links().await?)
+        let number = |name: &str| self.relays.iter().position(|relay| relay.name == name);
+        let connected = |row: &LinkRow| {
+            let (Some(from), Some(to)) = (number(&row.from), number(&row.to)) else { return false };
+            self.connected.contains(&(from.min(to), from.max(to)))
+        };
+        let rows = self.controller.operations().links().await?;
+        Ok(rows.into_iter().filter(connected).collect())
     }
 
     /// The epoch that relays stamp.
@@ -221,7 +230,7 @@ impl Overlay {
 
     /// Stops relays and controller in good order.
     pub async fn stop(self) {
-        let Overlay { relays, proxy: _proxy, controller, links: _, _state } = self;
+        let Overlay { relays, proxy: _proxy, controller, connected: _, usable: _, _state } = self;
         let mut stopping = tokio::task::JoinSet::new();
         for node in relays.into_iter().filter_map(|relay| relay.node) {
             stopping.spawn(node.stop());

@@ -1,0 +1,101 @@
+//! `relayctl dev` as scripts see it: exit status, and what goes where.
+
+use serde_json::Value;
+use std::process::{Command, Output, Stdio};
+
+fn dev(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relayctl"));
+    command.arg("dev").args(arguments.split_whitespace()).env_remove("RUST_LOG");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The keys of an object, in the order in which they were written.
+fn keys(json: &str) -> Vec<String> {
+    let value: Value = serde_json::from_str(json).expect("JSON");
+    let mut keys: Vec<String> = value.as_object().expect("an object").keys().cloned().collect();
+    keys.sort_by_key(|key| json.find(&format!("\"{key}\":")));
+    keys
+}
+
+#[test]
+fn json_is_one_line_on_stdout() {
+    let Output { status, stdout, stderr } = dev("--for 1s --relays 3 --json").output().expect("it runs");
+    let (stdout, stderr) = (text(&stdout), text(&stderr));
+    assert!(status.success(), "{stdout}{stderr}");
+    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    let expected = [
+        "relays",
+        "path",
+        "streams",
+        "sent",
+        "delivered",
+        "lost",
+        "duplicated",
+        "reordered",
+        "corrupted",
+        "latency_us",
+        "gap_ms",
+        "residual_loss",
+        "control",
+    ];
+    assert_eq!(keys(&stdout), expected);
+    let summary: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(summary["path"], serde_json::json!(["r1", "r2", "r3"]));
+    assert_eq!((&summary["relays"], &summary["streams"]), (&3.into(), &2.into()));
+    assert_eq!(summary["delivered"], summary["sent"]);
+    assert!(stderr.contains("r1 > r2 > r3"), "people read stderr: {stderr}");
+}
+
+#[test]
+fn without_json_people_read_stdout() {
+    let Output { status, stdout, stderr } = dev("--for 1s --relays 2").output().expect("it runs");
+    let (stdout, stderr) = (text(&stdout), text(&stderr));
+    assert!(status.success() && stderr.is_empty(), "{stdout}{stderr}");
+    for part in ["routes dump", "/v1/links", "path       r1 > r2\n", "0 lost", "\nok\n"] {
+        assert!(stdout.contains(part), "no {part} in\n{stdout}");
+    }
+    assert!(!stdout.contains('\x1b'), "nothing is redrawn where there is no terminal");
+}
+
+#[test]
+fn arguments_that_make_no_sense_have_status_2() {
+    for arguments in
+        ["--relays 0", "--protect", "--link r1-r9:down", "--kill-relay r7@1s", "--for never", "--lonk x"]
+    {
+        let Output { status, stdout, stderr } = dev(arguments).output().expect("it runs");
+        assert_eq!(status.code(), Some(2), "{arguments}: {}", text(&stderr));
+        assert!(stdout.is_empty() && !stderr.is_empty(), "{arguments}");
+    }
+}
+
+#[test]
+fn media_that_does_not_come_back_has_status_1() {
+    let outcome =
+        dev("--relays 3 --topology line --for 3s --kill-relay transit@1s --json").output().expect("it runs");
+    let (stdout, stderr) = (text(&outcome.stdout), text(&outcome.stderr));
+    assert_eq!(outcome.status.code(), Some(1), "{stdout}{stderr}");
+    let summary: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert!(summary["gap_ms"].as_u64() >= Some(1_500), "silence counts up to the end: {stdout}");
+    assert!(summary["lost"].as_u64() > Some(0), "{stdout}");
+}
+
+#[test]
+fn an_interrupt_ends_it_with_the_summary() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let mut child = dev("--relays 2").stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut seen = String::new();
+    // The first line about packets: media flows.
+    while !seen.contains("video") {
+        assert_ne!(stdout.read_line(&mut seen).expect("readable"), 0, "ended early: {seen}");
+    }
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill(1)");
+    assert!(interrupted.success());
+    stdout.read_to_string(&mut seen).expect("readable");
+    assert!(child.wait().expect("it ended").success(), "{seen}");
+    assert!(seen.contains("0 lost") && seen.ends_with("ok\n"), "{seen}");
+}
