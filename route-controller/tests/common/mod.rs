@@ -2,7 +2,7 @@
 //! happens when the real relay process meets the real controller is tested with both, elsewhere.
 
 // Each test file uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use base64::Engine as _;
 use control_proto::proto::route_control_client::RouteControlClient;
