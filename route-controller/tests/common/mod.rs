@@ -1,8 +1,7 @@
 //! A controller on loopback and relays that speak to it over real sockets. The relays are plain gRPC clients: what
 //! happens when the real relay process meets the real controller is tested with both, elsewhere.
 
-// Each test file uses a part of this.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each test file uses a part of this")]
 
 use base64::Engine as _;
 use control_proto::proto::route_control_client::RouteControlClient;

@@ -22,13 +22,12 @@ mod names;
 
 /// Messages, and with the feature `grpc` the stubs, generated from the .proto.
 pub mod proto {
-    // What prost and tonic generate is documented in the .proto and not written to our taste.
     #![allow(
         missing_docs,
         rust_2018_idioms,
         clippy::all,
         clippy::wildcard_enum_match_arm,
-        reason = "made by prost and tonic"
+        reason = "generated: documented in the .proto, not written to our taste"
     )]
     include!(concat!(env!("OUT_DIR"), "/cascade.control.v1.rs"));
 }
