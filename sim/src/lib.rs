@@ -35,6 +35,6 @@ pub use scenario::{
     ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, ScenarioError,
     StreamNumber, StreamSpec, SubscriptionSpec,
 };
-pub use swarm::{SwarmResult, drawn, drawn_text, run_seed, run_seeds};
+pub use swarm::{SeedOutcome, SwarmResult, drawn, drawn_text, run_seed, run_seeds};
 pub use trace::{Delivered, Digest, Event, Frame, Packet, Trace};
 pub use world::run;

@@ -15,6 +15,7 @@ use std::process::ExitCode;
     after_help = "Examples:
   sim run sim/scenarios/ring-cut.toml
   sim run sim/scenarios/line.toml --seed 7 --json
+  sim run sim/scenarios/line.toml --events
   sim swarm --seeds 0..200 --jobs 4
   sim swarm --seeds 17..18 --show > seventeen.toml
 
@@ -34,6 +35,9 @@ enum Command {
         /// Another seed than the scenario's own.
         #[arg(long)]
         seed: Option<u64>,
+        /// Print what happened first, all but media.
+        #[arg(long)]
+        events: bool,
         /// End with one compact JSON object.
         #[arg(long)]
         json: bool,
@@ -67,10 +71,15 @@ fn main() -> ExitCode {
 /// Whether no judge objects.
 fn run(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run { scenario, seed, json } => {
+        Command::Run { scenario, seed, events, json } => {
             let scenario = load(&scenario)?;
             let outcome = Outcome::of(&scenario, seed.unwrap_or(scenario.seed));
             let mut out = std::io::stdout().lock();
+            if events {
+                for (at, event) in outcome.trace.events().iter().filter(|(_, event)| !event.is_media()) {
+                    writeln!(out, "{at:?} {event:?}")?;
+                }
+            }
             writeln!(out, "{outcome}")?;
             if json {
                 writeln!(out, "{}", outcome.json())?;
@@ -106,10 +115,10 @@ fn swarm(seeds: Range<u64>, jobs: Option<usize>) -> anyhow::Result<bool> {
     let mut failed = 0;
     for result in &results {
         let complaints = match &result.outcome {
-            Ok((hash, objections)) => {
+            Ok(outcome) => {
                 writeln!(out, "seed: {}", result.seed)?;
-                writeln!(out, "trace hash: {hash:016x}")?;
-                objections.iter().map(|objection| format!("OBJECTION of {objection}")).collect()
+                writeln!(out, "trace hash: {:016x}", outcome.hash)?;
+                outcome.objections.iter().map(|objection| format!("OBJECTION of {objection}")).collect()
             }
             Err(panic) => vec![format!("PANIC with seed {}: {panic}", result.seed)],
         };
@@ -122,7 +131,9 @@ fn swarm(seeds: Range<u64>, jobs: Option<usize>) -> anyhow::Result<bool> {
             writeln!(out, "replay: cargo run --release --bin sim -- swarm --seeds {seed}..{}", seed + 1)?;
         }
     }
-    writeln!(out, "{} seeds, {failed} failed", results.len())?;
+    let delivered: usize =
+        results.iter().flat_map(|result| &result.outcome).map(|outcome| outcome.delivered).sum();
+    writeln!(out, "{} seeds, {delivered} packets delivered, {failed} failed", results.len())?;
     Ok(failed == 0)
 }
 

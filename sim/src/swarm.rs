@@ -5,6 +5,7 @@
 use crate::report::Outcome;
 use crate::scenario::Scenario;
 use link_model::{Seed, Xoshiro256};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The last disturbance comes before this ...
 const DISTURBED_MS: u64 = 9_000;
 /// ... everything works again within this ...
-const RECOVERS_MS: u64 = 7_000;
+const RECOVERS_MS: u64 = 6_000;
+/// ... or within this, where there was a way all the time, ...
+const REROUTES_MS: u64 = 2_000;
+/// Joining takes at most this.
+const JOINS_MS: u64 = 3_000;
 /// ... and is watched for this and the tail.
 const WATCHED_MS: u64 = 3_000;
 
@@ -23,14 +28,25 @@ const WATCHED_MS: u64 = 3_000;
 pub struct SwarmResult {
     /// The seed.
     pub seed: u64,
-    /// The trace's hash and objections, or the message of a panic.
-    pub outcome: Result<(u64, Vec<String>), String>,
+    /// What came of it, or the message of a panic.
+    pub outcome: Result<SeedOutcome, String>,
+}
+
+/// What came of a seed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeedOutcome {
+    /// The trace's hash.
+    pub hash: u64,
+    /// Packets delivered.
+    pub delivered: usize,
+    /// What the judges object to.
+    pub objections: Vec<String>,
 }
 
 impl SwarmResult {
     /// Nobody objects.
     pub fn is_good(&self) -> bool {
-        self.outcome.as_ref().is_ok_and(|(_, objections)| objections.is_empty())
+        self.outcome.as_ref().is_ok_and(|outcome| outcome.objections.is_empty())
     }
 }
 
@@ -38,7 +54,11 @@ impl SwarmResult {
 pub fn run_seed(seed: u64) -> SwarmResult {
     let caught = catch_unwind(AssertUnwindSafe(|| {
         let outcome = Outcome::of(&drawn(seed), seed);
-        (outcome.trace.hash(), outcome.objections.iter().map(ToString::to_string).collect())
+        SeedOutcome {
+            hash: outcome.trace.hash(),
+            delivered: outcome.trace.events().iter().filter(|(_, event)| event.delivered().is_some()).count(),
+            objections: outcome.objections.iter().map(ToString::to_string).collect(),
+        }
     }));
     let outcome = caught.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -120,10 +140,13 @@ impl Draw {
         let links = self.links(relays);
         let clients = self.clients(relays);
         self.streams(clients);
-        for _ in 0..self.within(0, 3) {
+        for _ in 0..self.within(0, 4) {
             self.fault(relays, &links);
         }
-        self.line(format_args!("\n[expect]\nrecover_within = \"{RECOVERS_MS}ms\"\ndelivered_min = 0"));
+        self.line(format_args!("\n[expect]\nrecover_within = \"{RECOVERS_MS}ms\""));
+        self.line(format_args!(
+            "reroute_within = \"{REROUTES_MS}ms\"\njoin_within = \"{JOINS_MS}ms\"\ndelivered_min = 0"
+        ));
         self.text
     }
 
@@ -184,65 +207,77 @@ impl Draw {
 
     fn clients(&mut self, relays: u64) -> u64 {
         let clients = self.within(2, 5);
+        let first = self.within(1, relays);
         for client in 1..=clients {
-            let relay = self.within(1, relays);
+            // The first two are apart, so that there is a way to go.
+            let other = (first + self.within(1, relays - 1) - 1) % relays + 1;
+            let relay = match client {
+                1 => first,
+                2 => other,
+                _ => self.within(1, relays),
+            };
             self.line(format_args!("\n[[client]]\nname = \"sfu-{client}\"\nrelay = \"r{relay}\""));
-            if self.one_in(6) {
-                self.line(format_args!("namespace = \"other\""));
-            }
-            if self.one_in(8) {
-                self.line(format_args!("rooms = \"lob*\""));
-            }
-            if self.one_in(10) {
-                self.line(format_args!("subscribe = false"));
-            }
-            if self.one_in(10) {
-                self.line(format_args!("publish = false"));
+            if client > 2 {
+                self.rights();
             }
         }
         clients
     }
 
-    fn streams(&mut self, clients: u64) {
-        let mut names = std::collections::BTreeSet::new();
-        for _ in 0..self.within(1, 4) {
-            let pick =
-                |draw: &mut Draw, all: &[&'static str]| all[draw.within(0, all.len() as u64 - 1) as usize];
-            let (room, user, stream) = (pick(self, &ROOMS), pick(self, &USERS), pick(self, &STREAMS));
-            let client = self.within(1, clients);
-            // One publisher for each name: who wins a contest is not this swarm's question.
-            if !names.insert((room, user, stream)) {
-                continue;
+    fn rights(&mut self) {
+        for line in ["namespace = \"other\"", "rooms = \"lob*\"", "subscribe = false", "publish = false"] {
+            if self.one_in(8) {
+                self.line(format_args!("{line}"));
             }
-            self.line(format_args!("\n[[stream]]\nclient = \"sfu-{client}\"\nroom = \"{room}\""));
-            self.line(format_args!("user = \"{user}\"\nstream = \"{stream}\""));
-            if stream == "mic" {
-                self.line(format_args!(
-                    "kind = \"audio\"\nbursts_per_s = 50\nbytes = {}",
-                    self.rng.clone().within(40..=200)
-                ));
-            } else {
-                let (rate, burst, bytes) = (self.within(15, 30), self.within(1, 4), self.within(300, 1_200));
-                self.line(format_args!(
-                    "kind = \"video\"\nbursts_per_s = {rate}\nburst = {burst}\nbytes = {bytes}"
-                ));
-            }
-            self.span();
         }
-        for _ in 0..self.within(1, 5) {
-            let client = self.within(1, clients);
-            let room = ROOMS[self.within(0, 1) as usize];
+    }
+
+    fn pick(&mut self, all: &[&'static str]) -> &'static str {
+        all[self.within(0, all.len() as u64 - 1) as usize]
+    }
+
+    fn streams(&mut self, clients: u64) {
+        let mut names = BTreeSet::new();
+        for place in 0..self.within(1, 4) {
+            let name = (self.pick(&ROOMS), self.pick(&USERS), self.pick(&STREAMS));
+            let client = if place == 0 { 1 } else { self.within(1, clients) };
+            // One publisher for each name: who wins a contest is not this swarm's question.
+            if names.insert(name) {
+                self.stream(client, name);
+            }
+        }
+        let names: Vec<_> = names.into_iter().collect();
+        for place in 0..self.within(1, 5) {
+            let client = if place == 0 { 2 } else { self.within(1, clients) };
+            // Mostly of something that is there.
+            let (mut room, mut user, mut stream) = names[self.within(0, names.len() as u64 - 1) as usize];
+            if place > 0 && self.one_in(4) {
+                (room, user, stream) = (self.pick(&ROOMS), self.pick(&USERS), self.pick(&STREAMS));
+            }
             self.line(format_args!("\n[[subscription]]\nclient = \"sfu-{client}\"\nroom = \"{room}\""));
-            if self.one_in(4) {
-                let user = USERS[self.within(0, 2) as usize];
+            if self.one_in(3) {
                 self.line(format_args!("user = \"{user}\""));
             }
-            if self.one_in(4) {
-                let stream = STREAMS[self.within(0, 2) as usize];
+            if self.one_in(3) {
                 self.line(format_args!("stream = \"{stream}\""));
             }
             self.span();
         }
+    }
+
+    fn stream(&mut self, client: u64, (room, user, stream): (&str, &str, &str)) {
+        self.line(format_args!("\n[[stream]]\nclient = \"sfu-{client}\"\nroom = \"{room}\""));
+        self.line(format_args!("user = \"{user}\"\nstream = \"{stream}\""));
+        if stream == "mic" {
+            let bytes = self.within(40, 200);
+            self.line(format_args!("kind = \"audio\"\nbursts_per_s = 50\nbytes = {bytes}"));
+        } else {
+            let (rate, burst, bytes) = (self.within(15, 30), self.within(1, 4), self.within(300, 1_200));
+            self.line(format_args!(
+                "kind = \"video\"\nbursts_per_s = {rate}\nburst = {burst}\nbytes = {bytes}"
+            ));
+        }
+        self.span();
     }
 
     fn span(&mut self) {

@@ -159,6 +159,11 @@ impl Event {
         if let Event::Frame(frame) = self { Some(frame) } else { None }
     }
 
+    /// A packet on its way: of these there are many.
+    pub fn is_media(&self) -> bool {
+        matches!(self, Event::Sent { .. } | Event::Frame(_) | Event::Delivered(_))
+    }
+
     /// The delivery, if it is one.
     pub fn delivered(&self) -> Option<&Delivered> {
         if let Event::Delivered(delivered) = self { Some(delivered) } else { None }

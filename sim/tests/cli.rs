@@ -71,7 +71,12 @@ fn a_swarm_prints_every_seed_with_its_hash() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
     let out = text(&output.stdout);
     assert_eq!(out.lines().filter(|line| line.starts_with("trace hash: ")).count(), 2);
-    assert!(out.contains("seed: 3\n") && out.contains("seed: 4\n") && out.contains("2 seeds, 0 failed"));
+    assert!(
+        out.contains("seed: 3\n")
+            && out.contains("seed: 4\n")
+            && out.contains("2 seeds, ")
+            && out.contains(" 0 failed")
+    );
     assert!(text(&output.stderr).contains("2 of 2 seeds"), "progress");
     assert!(text(&sim(&["swarm", "--seeds", "3..4", "--show"]).stdout).contains("name = \"swarm-3\""));
 }

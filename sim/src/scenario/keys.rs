@@ -95,6 +95,7 @@ section! {
 section! {
     Expect {
         recover_within: String,
+        reroute_within: Option<String>,
         gap_max: Option<String>,
         join_within: Option<String>,
         delivered_min: u64,

@@ -164,10 +164,12 @@ impl FaultKind {
 pub struct Expect {
     /// A subscriber that can be reached receives everything from so long after the last disturbance on.
     pub recover_within: Duration,
+    /// The same where a way existed before the disturbance and another, or still the same, exists after it.
+    pub reroute_within: Duration,
     /// Longest silence of any stream at any subscriber, from its first delivery to the end of sending.
     pub gap_max: Option<Duration>,
-    /// From a stream's or a subscription's beginning, whichever is later, to the first delivery.
-    pub join_within: Option<Duration>,
+    /// From the beginning of the run, of the stream or of the subscription, whichever is last, everything arrives.
+    pub join_within: Duration,
     /// Least packets delivered in all: a scenario in which nothing happens proves nothing.
     pub delivered_min: u64,
 }

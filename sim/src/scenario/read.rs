@@ -337,10 +337,12 @@ fn expect(expect: &keys::Expect) -> Result<Expect, ScenarioError> {
     const PLACE: &str = "[expect]";
     let optional =
         |key, text: &Option<String>| text.as_deref().map(|text| duration(PLACE, key, text)).transpose();
+    let recover_within = duration(PLACE, "recover_within", &expect.recover_within)?;
     Ok(Expect {
-        recover_within: duration(PLACE, "recover_within", &expect.recover_within)?,
+        recover_within,
+        reroute_within: optional("reroute_within", &expect.reroute_within)?.unwrap_or(recover_within),
         gap_max: optional("gap_max", &expect.gap_max)?,
-        join_within: optional("join_within", &expect.join_within)?,
+        join_within: optional("join_within", &expect.join_within)?.unwrap_or(recover_within),
         delivered_min: expect.delivered_min,
     })
 }
