@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// After the last disturbance, measurements settle.
 const SETTLES_WITHIN: Duration = Duration::from_secs(6);
+/// A link that has become better is believed slowly.
+const FORGETS_WITHIN: Duration = Duration::from_secs(40);
 const HOP_US: f64 = 1_000.0;
 const REACTION_US: f64 = 10_000.0;
 /// What processes and their timers add to a round trip at most.
@@ -112,6 +114,19 @@ fn is_distrusted(scenario: &Scenario, from: Host, to: Host) -> bool {
     let missed = |kind: &FaultKind| matches!(kind, FaultKind::Isolate(relay) if ends(relay));
     let kinds = || scenario.faults.iter().map(|fault| &fault.kind);
     kinds().filter(|kind| failed(kind)).count() > 1 || kinds().any(missed)
+}
+
+/// The price of a direction as the controller may see it: what the link did a while ago is not forgotten at once.
+fn price_of_late(scenario: &Scenario, (from, to): (Host, Host), at: Duration) -> (f64, f64) {
+    let changes = |direction| scenario.paths.get(&direction).into_iter().flat_map(|path| path.later());
+    let recent = at.saturating_sub(FORGETS_WITHIN)..=at;
+    let changed = changes((from, to)).chain(changes((to, from))).map(|(time, _)| *time);
+    let times = changed.filter(|time| recent.contains(time)).chain([*recent.start(), at]);
+    let prices = times.filter_map(|time| {
+        let outlook = Outlook::new(scenario, time);
+        Some(price(outlook.spec(from, to)?, outlook.spec(to, from)?))
+    });
+    prices.fold((f64::INFINITY, 0.0), |(least, most), price| (price.0.min(least), price.1.max(most)))
 }
 
 fn price(out: &LinkSpec, back: &LinkSpec) -> (f64, f64) {
