@@ -79,13 +79,10 @@ impl Prices {
         }
         for (from, to) in scenario.paths.keys() {
             let (Host::Relay(a), Host::Relay(b)) = (*from, *to) else { continue };
-            let (Some(out), Some(back)) = (outlook.spec(*from, *to), outlook.spec(*to, *from)) else {
-                continue;
-            };
             if !outlook.link_works(*from, *to) {
                 continue;
             }
-            let (least, most) = price(out, back);
+            let (least, most) = price_of_late(scenario, (*from, *to), at);
             prices.least.insert((a, b), least);
             let dear = is_distrusted(scenario, *from, *to);
             let place = |relay: RelayId| NodeIndex::new(usize::from(relay.0));
