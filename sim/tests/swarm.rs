@@ -44,6 +44,15 @@ fn seeds_150_to_200() {
     nobody_objects(150..200);
 }
 
+/// Loops through tables of two ages: a relay that the controller cannot reach, a controller that died between two phases,
+/// two urgent epochs in a row.
+#[test]
+fn seeds_that_once_looped() {
+    for seed in [2062, 2168, 2194, 2341, 2403, 2552, 2761] {
+        nobody_objects(seed..seed + 1);
+    }
+}
+
 #[test]
 fn a_seed_is_the_same_every_time() {
     for seed in [3, 17, 42] {

@@ -38,6 +38,8 @@ counters! {
     keyframe_requests_merged,
     /// Dropped: destinations that no table reaches, or whose next hop has no link. One per destination.
     drop_no_route,
+    /// Dropped: destinations whose next hop is where a frame without tables of its stamp comes from. One per destination.
+    drop_way_back,
     /// Dropped: hop limit used up.
     drop_hop_limit,
     /// Dropped at a destination: seen before.

@@ -71,7 +71,7 @@ impl Relay {
         self.counters.media_received += 1;
         self.media_passes(now, from);
         let packet = at + header_bytes..at + body.len();
-        self.forward(now, header, packet, false);
+        self.forward(now, header, packet, Some(from));
     }
 
     /// Media from an SFU: this relay is its ingress.
@@ -128,7 +128,7 @@ impl Relay {
                 return;
             };
             header.destinations = *set;
-            self.forward(now, header, packet.clone(), true);
+            self.forward(now, header, packet.clone(), None);
         }
     }
 
@@ -176,8 +176,17 @@ impl Relay {
     }
 
     /// Splits the destinations by next hop and queues one copy for each; delivers here if this relay is one of them.
-    /// `stamped_here`: the frame starts its way at this relay.
-    fn forward(&mut self, now: Timestamp, mut header: MediaHeader, packet: Range<usize>, stamped_here: bool) {
+    /// `from`: the link it came by, none if it starts its way here.
+    ///
+    /// A frame that left the tables of its stamp somewhere is never sent back to where it comes from: tables of two ages
+    /// may each point at the other's relay.
+    fn forward(
+        &mut self,
+        now: Timestamp,
+        mut header: MediaHeader,
+        packet: Range<usize>,
+        from: Option<LinkId>,
+    ) {
         let table = self.tables.of_frame(header.epoch);
         let me = self.node;
         if table.is_some_and(|(_, known)| !known) && header.destinations.only() != me {
@@ -187,7 +196,7 @@ impl Relay {
         if let Some(destination) = header.destinations.only() {
             // By far the most frequent case: one destination left.
             if Some(destination) == me {
-                if !stamped_here {
+                if from.is_some() {
                     self.deliver(&header, packet);
                 }
                 return;
@@ -195,6 +204,7 @@ impl Relay {
             let hop = table.and_then(|(table, _)| table.next_hop(header.plane, destination));
             match hop.and_then(|hop| self.link_to(hop)) {
                 None => self.counters.drop_no_route += 1,
+                Some(link) if header.marked && from == Some(link) => self.counters.drop_way_back += 1,
                 Some(_) if header.hop_limit == 0 => self.counters.drop_hop_limit += 1,
                 Some(link) => {
                     header.hop_limit -= 1;
@@ -206,7 +216,7 @@ impl Relay {
         let mut hops = std::mem::take(&mut self.scratch);
         hops.clear();
         let mut here = false;
-        let mut unreachable = 0;
+        let (mut unreachable, mut back) = (0, 0);
         for destination in header.destinations.iter() {
             if Some(destination) == me {
                 here = true;
@@ -214,23 +224,25 @@ impl Relay {
             }
             let hop = table.and_then(|(table, _)| table.next_hop(header.plane, destination));
             match hop.and_then(|hop| self.link_of_node.get(usize::from(hop.0)).copied().flatten()) {
+                Some(link) if header.marked && from == Some(link) => back += 1,
                 Some(link) => hops.push((link, destination)),
                 None => unreachable += 1,
             }
         }
         self.counters.drop_no_route += unreachable;
+        self.counters.drop_way_back += back;
         if !hops.is_empty() {
             if header.hop_limit == 0 {
                 self.counters.drop_hop_limit += 1;
             } else {
                 header.hop_limit -= 1;
-                let whole = unreachable == 0 && !here;
+                let whole = unreachable == 0 && back == 0 && !here;
                 self.copies(now, &header, packet.clone(), &mut hops, whole);
             }
         }
         self.scratch = hops;
         // Frames that start here were delivered before they were stamped.
-        if here && !stamped_here {
+        if here && from.is_some() {
             self.deliver(&header, packet);
         }
     }

@@ -47,15 +47,22 @@ impl Tables {
         Tables { newest: None, previous: None, stamp: None }
     }
 
-    /// Holds new tables beside the newest so far. `false` if they are older than those.
+    /// Holds new tables beside those that frames carry: the newest so far, or the ones before it if the newest were never
+    /// stamped because the controller that prepared them is gone. `false` if they are older than the newest.
     pub(crate) fn install(&mut self, table: RouteTable) -> bool {
         match self.newest.as_ref().map(|newest| newest.source.epoch) {
             Some(epoch) if table.epoch < epoch => return false,
             Some(epoch) if table.epoch == epoch => {}
+            Some(_) if self.stamps_previous() => {}
             Some(_) | None => self.previous = self.newest.take(),
         }
         self.newest = Some(Compiled::new(table));
         true
+    }
+
+    fn stamps_previous(&self) -> bool {
+        let previous = self.previous.as_ref().map(|previous| previous.source.epoch);
+        previous.is_some() && previous == self.stamp
     }
 
     /// Stamps this epoch from now on, if its tables are held.
@@ -153,7 +160,25 @@ mod tests {
         assert!(tables.stamp_with(Epoch(2)));
         assert!(!tables.stamp_with(Epoch(1)));
         tables.install(table(3, 1));
+        assert!(tables.stamp_with(Epoch(3)));
         tables.install(table(4, 1));
         assert_eq!(tables.stamp(), Epoch(3));
+    }
+
+    #[test]
+    fn tables_that_frames_carry_outlive_a_controller_that_died_before_the_next_were_stamped() {
+        let mut tables = Tables::new();
+        tables.install(table(8, 1));
+        assert!(tables.stamp_with(Epoch(8)));
+        tables.install(table(9, 2));
+        // Its successor prepares tables of its own; nobody ever stamped 9.
+        tables.install(table(258, 3));
+        assert_eq!(tables.stamp(), Epoch(8));
+        assert!(tables.of_frame(8).is_some_and(|(_, known)| known));
+        assert!(tables.of_frame(258).is_some_and(|(_, known)| known));
+        assert!(tables.of_frame(9).is_some_and(|(_, known)| !known));
+        assert!(tables.stamp_with(Epoch(258)));
+        tables.install(table(259, 4));
+        assert!(tables.of_frame(8).is_some_and(|(_, known)| !known));
     }
 }
