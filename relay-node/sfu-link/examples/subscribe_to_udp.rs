@@ -2,6 +2,7 @@
 
 use sfu_link::{Config, Event, SfuLink, SubscribeOptions};
 use std::error::Error;
+use std::process::ExitCode;
 use tokio::net::UdpSocket;
 
 const HELP: &str = "\
@@ -60,7 +61,17 @@ fn args() -> Result<Option<Args>, Box<dyn Error>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let Some(args) = args()? else {
         eprint!("{HELP}");
         return Ok(());
