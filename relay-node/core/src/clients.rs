@@ -474,6 +474,11 @@ fn check_names<'a>(names: impl IntoIterator<Item = &'a String>) -> Result<(), (R
             let reason = format!("a name has {} bytes; 1 to {} are allowed", name.len(), limits::NAME_BYTES);
             return Err((RefusalCode::Invalid, reason));
         }
+        // Operators read names on terminals.
+        if name.chars().any(char::is_control) {
+            let reason = format!("the name {name:?} contains a control character");
+            return Err((RefusalCode::Invalid, reason));
+        }
     }
     Ok(())
 }

@@ -106,6 +106,18 @@ fn rights_are_checked_and_the_refusal_says_why() {
     assert!(reason.contains("room \"room\"") && reason.contains("other-*"), "{reason}");
 }
 
+#[test]
+fn a_name_that_would_steer_a_terminal_is_refused() {
+    let mut lab = line();
+    let client = lab.client(0);
+    let room = "room\u{1b}[2J".to_owned();
+    lab.ask(client, relay_core::ClientCommand::Subscribe { request: 1, room, user: None, stream: None });
+    let refused = lab.client_events.iter().any(|(_, event)| {
+        matches!(event, ClientEvent::Refused { request: 1, code: RefusalCode::Invalid, reason } if !reason.contains('\u{1b}'))
+    });
+    assert!(refused, "{:?}", lab.client_events);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
