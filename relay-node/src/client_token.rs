@@ -185,3 +185,7 @@ fn refused(reason: impl Into<String>) -> Refusal {
 #[cfg(test)]
 #[path = "client_token_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "client_token_fuzz.rs"]
+mod fuzz_target;

@@ -2,30 +2,30 @@ use super::*;
 use jsonwebtoken::{EncodingKey, Header, get_current_timestamp};
 use serde_json::{Value, json};
 
-struct Issuer {
+pub(super) struct Issuer {
     id: &'static str,
     key: rcgen::KeyPair,
 }
 
 impl Issuer {
-    fn new(id: &'static str) -> Issuer {
+    pub(super) fn new(id: &'static str) -> Issuer {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
         Issuer { id, key }
     }
 
-    fn public(&self, namespace: Option<&str>) -> TokenKey {
+    pub(super) fn public(&self, namespace: Option<&str>) -> TokenKey {
         let public_key = self.key.public_key_raw().try_into().expect("32 bytes");
         TokenKey { id: self.id.to_owned(), public_key, namespace: namespace.map(str::to_owned) }
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(super) fn sign(&self, claims: &Value) -> String {
         let header = Header { kid: Some(self.id.to_owned()), ..Header::new(Algorithm::EdDSA) };
         let key = EncodingKey::from_ed_der(&self.key.serialize_der());
         jsonwebtoken::encode(&header, claims, &key).expect("signed")
     }
 }
 
-fn claims(expires_in_s: i64) -> Value {
+pub(super) fn claims(expires_in_s: i64) -> Value {
     let now = i64::try_from(get_current_timestamp()).expect("before the year 292 billion");
     json!({
         "iss": "test", "sub": "sfu-a", "exp": now + expires_in_s, "nbf": now - 5,
@@ -33,7 +33,7 @@ fn claims(expires_in_s: i64) -> Value {
     })
 }
 
-fn knowing(keys: Vec<TokenKey>) -> TokenVerifier {
+pub(super) fn knowing(keys: Vec<TokenKey>) -> TokenVerifier {
     TokenVerifier::new(keys)
 }
 

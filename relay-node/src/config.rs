@@ -2,13 +2,16 @@
 //! they are checked ([`Config`]: legal by construction).
 
 use crate::join::read_join_token;
+use crate::plain::PlainConfig;
 use control_proto::cli::{self, ConfigError, LogFormat};
 use control_proto::{JoinToken, check_relay_name};
+use link_io::WORKERS_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use wire_format::control::limits;
+use wire_format::session::WIRE_VERSIONS;
 
 /// The relay process of Cascade: carries media between SFUs, hop by hop, beside other relays.
 #[derive(clap::Parser)]
@@ -86,12 +89,25 @@ pub struct Settings {
     #[arg(long = "neighbour-address", value_name = "NAME=IP:PORT", value_parser = neighbour_address)]
     #[serde(with = "as_table")]
     pub neighbour_addresses: Vec<(String, SocketAddr)>,
-    /// Receive buffer of the relay port's socket [default: 4194304]
+    /// Threads that forward media, each with a socket and a core of its own; 1 to 16 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u8>,
+    /// Networks that plain RTP may come from and go to [default: loopback]
+    #[arg(long = "plain-network", value_name = "ADDRESS/BITS")]
+    pub plain_networks: Vec<String>,
+    /// UDP ports for plain RTP registrations that want their own, FIRST-LAST [default: any that the system gives]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub plain_ports: Option<String>,
+    /// Receive buffer of the relay port's socket, for each worker [default: 4194304]
     #[arg(long, value_name = "BYTES")]
     pub receive_buffer_bytes: Option<u32>,
     /// Send buffer of the relay port's socket [default: 4194304]
     #[arg(long, value_name = "BYTES")]
     pub send_buffer_bytes: Option<u32>,
+    /// Highest version of the link protocol to offer, for instance while an upgrade rolls through the overlay
+    /// [default: the highest that this build speaks]
+    #[arg(long, value_name = "VERSION")]
+    pub wire_version_max: Option<u8>,
     /// Which log lines are written, for instance `info` or `relay_node=debug,info` [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -147,10 +163,16 @@ pub struct Config {
     pub api: ApiConfig,
     /// Neighbours that are reached elsewhere than they advertise.
     pub neighbour_addresses: BTreeMap<String, SocketAddr>,
-    /// Receive buffer of the relay port's socket, bytes.
+    /// Threads that forward media.
+    pub workers: u8,
+    /// Plain RTP.
+    pub plain: PlainConfig,
+    /// Receive buffer of the relay port's socket, bytes, for each worker.
     pub receive_buffer_bytes: u32,
     /// Send buffer of the relay port's socket, bytes.
     pub send_buffer_bytes: u32,
+    /// Lowest and highest version of the link protocol to speak.
+    pub wire_versions: (u8, u8),
     /// The log.
     pub log: LogConfig,
 }
@@ -158,6 +180,7 @@ pub struct Config {
 const RELAY_PORT: u16 = 4700;
 const SOCKET_BUFFER_BYTES: u32 = 4 * 1024 * 1024;
 const TAGS_MAX: usize = 64;
+const PLAIN_NETWORKS_MAX: usize = 64;
 
 impl Cli {
     /// Reads the file, lays the flags over it and checks the whole.
@@ -187,8 +210,11 @@ impl Config {
             advertise: Vec::new(),
             api: ApiConfig { listen: any_port, token_file: None, tls: None },
             neighbour_addresses: BTreeMap::new(),
+            plain: PlainConfig::default(),
+            workers: 1,
             receive_buffer_bytes: SOCKET_BUFFER_BYTES,
             send_buffer_bytes: SOCKET_BUFFER_BYTES,
+            wire_versions: WIRE_VERSIONS,
             log: LogConfig { format: LogFormat::default(), filter: "info".to_owned() },
         }
     }
@@ -263,6 +289,8 @@ impl Settings {
                 .map_err(|error| ConfigError::value("neighbour_addresses", &name, error.to_string()))?;
             neighbour_addresses.insert(name, address);
         }
+        at_most("plain_networks", self.plain_networks.len(), PLAIN_NETWORKS_MAX)?;
+        let plain = PlainConfig::checked(&self.plain_networks, self.plain_ports.as_deref())?;
         at_most("neighbour_addresses", neighbour_addresses.len(), limits::NEIGHBOURS)?;
         Ok(Config {
             name: self.name,
@@ -277,8 +305,11 @@ impl Settings {
             advertise,
             api,
             neighbour_addresses,
+            plain,
+            workers: checked_workers(self.workers)?,
             receive_buffer_bytes: self.receive_buffer_bytes.unwrap_or(SOCKET_BUFFER_BYTES),
             send_buffer_bytes: self.send_buffer_bytes.unwrap_or(SOCKET_BUFFER_BYTES),
+            wire_versions: checked_wire_versions(self.wire_version_max)?,
             log: LogConfig {
                 format: self.log_format.unwrap_or_default(),
                 filter: self.log.unwrap_or_else(|| "info".to_owned()),
@@ -333,6 +364,28 @@ fn checked_api(
         return Err(ConfigError::value("api_listen", listen, problem));
     }
     Ok(ApiConfig { listen, token_file, tls })
+}
+
+fn checked_workers(workers: Option<u8>) -> Result<u8, ConfigError> {
+    let workers = workers.unwrap_or(1);
+    if workers == 0 || usize::from(workers) > WORKERS_MAX {
+        let problem = format!("1 to {WORKERS_MAX} are possible; more than the host has cores is no use");
+        return Err(ConfigError::value("workers", workers, problem));
+    }
+    Ok(workers)
+}
+
+/// All versions of this build, up to the highest wanted.
+fn checked_wire_versions(highest: Option<u8>) -> Result<(u8, u8), ConfigError> {
+    let (least, most) = WIRE_VERSIONS;
+    match highest {
+        None => Ok(WIRE_VERSIONS),
+        Some(highest) if (least..=most).contains(&highest) => Ok((least, highest)),
+        Some(highest) => {
+            let problem = format!("this build speaks versions {least} to {most}");
+            Err(ConfigError::value("wire_version_max", highest, problem))
+        }
+    }
 }
 
 fn at_most(key: &'static str, count: usize, max: usize) -> Result<(), ConfigError> {

@@ -1,7 +1,7 @@
 //! Keeps the links up that this relay dials: those to neighbours with a higher node index. The others dial us.
 
 use crate::backoff::Backoff;
-use crate::overlay::{Neighbours, Overlay};
+use crate::overlay::{Neighbours, Overlay, certificates_begin_unix_s};
 use crate::silence::SilentLinks;
 use link_io::{Expect, Link, LinkError, Port};
 use relay_core::Relay;
@@ -90,7 +90,8 @@ impl Diallers {
         attempts.backoff.pause().await;
         let (name, node) = (&neighbour.name, neighbour.node);
         let address = attempts.next(&self.addresses(neighbour))?;
-        let expect = Expect::Relay { name: name.clone(), node };
+        let begins_unix_s = certificates_begin_unix_s(neighbour);
+        let expect = Expect::Relay { name: name.clone(), node, begins_unix_s };
         let dial = self.port.dial(address, expect, Role::Relay { node: self.node });
         let outcome = match attempts.patience() {
             None => dial.await,

@@ -4,11 +4,13 @@
 //! | file | what |
 //! | --- | --- |
 //! | `key.pem` | private key, made here, readable by its owner only, never sent anywhere |
+//! | `key.next.pem` | the key of a renewal under way; takes the place of `key.pem` once its certificate is written |
 //! | `certificate.pem` | the relay's certificate, then the CA's; written last: where it is, the join is complete |
 //! | `relay.toml` | name, node index, region and controllers, as the join gave them |
 
 use crate::clock;
 use crate::error::RelayError;
+use control_proto::{CERTIFICATE_BACKDATING, CERTIFICATE_GRACE};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
@@ -25,10 +27,36 @@ pub(crate) struct Identity {
     pub(crate) certificate: CertificateDer<'static>,
     /// The CA that signed it, which signs everyone's in this overlay.
     pub(crate) ca: CertificateDer<'static>,
+    /// What the certificate says, as far as it matters here.
+    pub(crate) facts: Facts,
     /// Private key of the certificate.
     pub(crate) key: PrivateKeyDer<'static>,
     /// What the join told besides.
     pub(crate) membership: Membership,
+}
+
+/// Number and life of a certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Facts {
+    /// Serial number.
+    pub(crate) serial: Vec<u8>,
+    /// When it was issued, by the controller's clock, seconds since 1970.
+    pub(crate) issued_unix_s: u64,
+    /// When it ends.
+    pub(crate) expires_unix_s: u64,
+}
+
+impl Facts {
+    /// `None` if it is no certificate.
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Facts> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let begins_unix_s = u64::try_from(parsed.validity().not_before.timestamp()).ok()?;
+        Some(Facts {
+            serial: parsed.raw_serial().to_vec(),
+            issued_unix_s: begins_unix_s + CERTIFICATE_BACKDATING.as_secs(),
+            expires_unix_s: u64::try_from(parsed.validity().not_after.timestamp()).ok()?,
+        })
+    }
 }
 
 /// What a join gives a relay besides its certificate.
@@ -52,6 +80,7 @@ pub(crate) struct Store {
 }
 
 const KEY: &str = "key.pem";
+const NEXT_KEY: &str = "key.next.pem";
 const CERTIFICATE: &str = "certificate.pem";
 const MEMBERSHIP: &str = "relay.toml";
 
@@ -92,9 +121,11 @@ impl Store {
         let text = fs::read_to_string(&path).map_err(|source| unusable(path, source))?;
         let membership: Membership =
             toml::from_str(&text).map_err(|error| self.broken(&format!("relay.toml: {error}")))?;
-        let key = self.read_key()?.ok_or_else(|| self.broken("key.pem is gone"))?;
+        let key = self.key_of(certificate)?;
+        let facts = Facts::of(certificate).ok_or_else(|| self.broken("its certificate does not parse"))?;
         let identity = Identity {
             certificate: certificate.clone(),
+            facts,
             ca: ca.clone(),
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
             membership,
@@ -105,7 +136,7 @@ impl Store {
 
     /// The relay's key; made, with the directory, if there is none yet.
     pub(crate) fn key(&self) -> Result<rcgen::KeyPair, RelayError> {
-        if let Some(key) = self.read_key()? {
+        if let Some(key) = self.read_key(KEY)? {
             return Ok(key);
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(|source| {
@@ -125,8 +156,47 @@ impl Store {
         self.write(CERTIFICATE, chain.as_bytes(), 0o644)
     }
 
-    fn read_key(&self) -> Result<Option<rcgen::KeyPair>, RelayError> {
+    /// A key for the next certificate.
+    pub(crate) fn next_key(&self) -> Result<rcgen::KeyPair, RelayError> {
+        let key = rcgen::KeyPair::generate().map_err(|error| RelayError::Tls(error.to_string()))?;
+        self.write(NEXT_KEY, key.serialize_pem().as_bytes(), 0o600)?;
+        Ok(key)
+    }
+
+    /// Keeps what a renewal gave: the certificate for [`Store::next_key`]. If the host stops in between, the next start
+    /// finds the key by its certificate.
+    pub(crate) fn replace(&self, identity: &Identity, key: &rcgen::KeyPair) -> Result<(), RelayError> {
+        self.check(identity, key)?;
+        self.save(identity)?;
+        self.adopt_next_key()
+    }
+
+    fn adopt_next_key(&self) -> Result<(), RelayError> {
         let path = self.directory.join(KEY);
+        let renamed = fs::rename(self.directory.join(NEXT_KEY), &path)
+            .and_then(|()| fs::File::open(&self.directory)?.sync_all());
+        let advice = "state_dir must be a directory that this user may write to";
+        renamed.map_err(|source| RelayError::File { path, source, advice })
+    }
+
+    /// The key of a certificate: `key.pem`, or that of a renewal that was cut short.
+    fn key_of(&self, certificate: &CertificateDer<'_>) -> Result<rcgen::KeyPair, RelayError> {
+        let present = self.read_key(KEY)?;
+        let present = present.ok_or_else(|| self.broken("key.pem is gone"))?;
+        if belong_together(certificate, &present) {
+            return Ok(present);
+        }
+        match self.read_key(NEXT_KEY)? {
+            Some(next) if belong_together(certificate, &next) => {
+                self.adopt_next_key()?;
+                Ok(next)
+            }
+            Some(_) | None => Err(self.broken("certificate and key do not belong together")),
+        }
+    }
+
+    fn read_key(&self, name: &str) -> Result<Option<rcgen::KeyPair>, RelayError> {
+        let path = self.directory.join(name);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -135,22 +205,23 @@ impl Store {
         let mode = fs::metadata(&path).map_err(|source| unusable(path, source))?.permissions().mode();
         if mode & 0o077 != 0 {
             let problem = format!(
-                "key.pem has mode {:o}: others can read the private key. If nobody did, chmod 600 it; otherwise remove \
+                "{name} has mode {:o}: others can read the private key. If nobody did, chmod 600 it; otherwise remove \
                  the directory and join anew",
                 mode & 0o777
             );
             return Err(RelayError::State { path: self.directory.clone(), problem });
         }
-        let key = rcgen::KeyPair::from_pem(&text).map_err(|_| self.broken("key.pem holds no private key"))?;
+        let key = rcgen::KeyPair::from_pem(&text)
+            .map_err(|_| self.broken(&format!("{name} holds no private key")))?;
         Ok(Some(key))
     }
 
-    /// The certificate is of this key and this name, from that CA, and valid today.
+    /// The certificate is of this key and this name, from that CA, and valid today, or can be renewed.
     fn check(&self, identity: &Identity, key: &rcgen::KeyPair) -> Result<(), RelayError> {
         let parse = |der| X509Certificate::from_der(der).map(|(_, parsed)| parsed);
         let leaf = parse(&identity.certificate).map_err(|_| self.broken("its certificate does not parse"))?;
         let ca = parse(&identity.ca).map_err(|_| self.broken("its CA certificate does not parse"))?;
-        if *leaf.public_key().subject_public_key.data != *key.public_key_raw() {
+        if !belong_together(&identity.certificate, key) {
             return Err(self.broken("certificate and key do not belong together"));
         }
         if leaf.issuer() != ca.subject() {
@@ -164,11 +235,12 @@ impl Store {
         if !named {
             return Err(self.broken("the certificate is for another name than relay.toml"));
         }
-        let until = leaf.validity().not_after;
-        if clock::unix_s() > until.timestamp() {
+        let grace = CERTIFICATE_GRACE.as_secs();
+        if clock::unix_s() > identity.facts.expires_unix_s.saturating_add(grace) {
             let problem = format!(
-                "its certificate expired on {until}: remove the directory and join anew with a token from `relayctl \
-                 join-token create`"
+                "its certificate expired on {}, too long ago to be renewed: remove the directory and join anew with a \
+                 token from `relayctl join-token create`",
+                leaf.validity().not_after
             );
             return Err(RelayError::State { path: self.directory.clone(), problem });
         }
@@ -199,6 +271,11 @@ impl Store {
             advice: "state_dir must be a directory that this user may write to",
         })
     }
+}
+
+fn belong_together(certificate: &CertificateDer<'_>, key: &rcgen::KeyPair) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, parsed)| *parsed.public_key().subject_public_key.data == *key.public_key_raw())
 }
 
 fn unusable(path: PathBuf, source: io::Error) -> RelayError {

@@ -6,7 +6,7 @@
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::error::RelayError;
-use crate::identity::{Identity, Membership, Store};
+use crate::identity::{Facts, Identity, Membership, Store};
 use crate::tls::{self, ConnectError};
 use control_proto::cli::ConfigError;
 use control_proto::proto::route_control_client::RouteControlClient;
@@ -35,6 +35,8 @@ pub(crate) fn read_join_token(
         }
         (Some(text), None) => ("join_token", text.to_owned()),
         (None, Some(file)) => match std::fs::read_to_string(file) {
+            // What stands in for a credential that is not there any more.
+            Ok(text) if text.trim().is_empty() => return Ok(None),
             Ok(text) => ("join_token_file", text),
             // It was used and thrown away, as it should be; whether it is missed shows later.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -117,8 +119,9 @@ async fn join(
                 if tls::fingerprint(&ca) != token.ca_sha256 || certificate.len() > limits::CERTIFICATE_BYTES {
                     return Err(bad_answer());
                 }
+                let facts = Facts::of(&certificate).ok_or_else(bad_answer)?;
                 let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-                return Ok(Identity { certificate, ca, key, membership });
+                return Ok(Identity { certificate, facts, ca, key, membership });
             }
             Err(Failure::Refused(reason)) => return Err(RelayError::JoinRefused(reason)),
             Err(Failure::Passing(reason)) => {

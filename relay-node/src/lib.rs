@@ -10,7 +10,7 @@
 //!   forwarding by its last tables.
 //! - Diallers, which keep up the links to neighbours of a higher node index, and admission, which judges whoever dials
 //!   this relay: relays by certificate and neighbour list, clients by their token, checked offline.
-//! - The local HTTP API: health, metrics, links, tables, streams.
+//! - The local HTTP API: health, metrics, links, tables, streams, and registrations of plain RTP.
 //!
 //! [`run`] is the process; [`RelayNode`] is the same for programs that hold several relays. Nothing here is global:
 //! relays of one process share no state.
@@ -26,14 +26,18 @@ mod identity;
 mod join;
 mod node;
 mod overlay;
+mod plain;
+mod renewal;
 mod session;
 mod silence;
 mod telemetry;
 mod tls;
+mod workers;
 
 pub use config::{ApiConfig, Cli, Config, LogConfig, Settings};
 pub use error::RelayError;
 pub use node::{RelayNode, run};
+pub use plain::{Network, PlainConfig};
 
 use std::io::{Write as _, stderr};
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! A relay from its start to its end.
 
-use crate::api::{Api, ApiListener, Running};
+use crate::api::{Api, ApiListener, Registry, Running, seats};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::diallers::Diallers;
@@ -8,24 +8,26 @@ use crate::error::RelayError;
 use crate::identity::{Identity, Store};
 use crate::join;
 use crate::overlay::Overlay;
+use crate::renewal::Renewal;
 use crate::session::Sessions;
 use crate::silence::{SilentLinks, watch_silence};
 use control_proto::cli::ConfigError;
-use link_io::{EventReceiver, Port, PortConfig, PortError, Trust, event_queue};
-use relay_core::{Relay, RelayCommand, RelayConfig, RelayEvent};
+use link_io::{Port, PortConfig, PortError, Sink, Trust, Upcall, WorkerEvents, worker_event_queue};
+use relay_core::{Notice, Relay, RelayCommand, RelayConfig, RelayEvent, Worker};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, info, info_span};
 use wire_format::NodeIndex;
-use wire_format::control::RelayHello;
-use wire_format::session::WIRE_VERSIONS;
+use wire_format::control::{RelayHello, ToController};
 
 /// Reports of the core that wait for the session with the controller. More end the session, and all is told again.
 const EVENTS_MAX: usize = 1 << 16;
+/// Notices that a watcher may be behind; one that is further behind misses the oldest.
+const NOTICES_MAX: usize = 1024;
 /// For the session to end after a goodbye.
 const SESSION_END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -92,13 +94,15 @@ impl RelayNode {
         let overlay = Arc::new(Overlay::new(node, span.clone(), stopping.clone()));
         let hello = hello(&config, &identity);
         let region = Arc::from(hello.region.as_str());
-        let (port, events) = open_port(&config, &identity, hello, &overlay, seed)?;
+        let notices = broadcast::Sender::new(NOTICES_MAX);
+        let (port, events) = open_port(&config, &identity, hello, &overlay, seed, &notices)?;
         let address = port.local_addr();
         span.in_scope(|| info!(node = node.0, %address, api = %api_address, "relay port open"));
 
-        let sessions =
-            Sessions::new(port.clone(), events, Arc::clone(&overlay), controllers, &identity, stopping, seed)
-                .map_err(|error| RelayError::Tls(error.to_string()))?;
+        let renewal = Renewal::new(store, identity, port.clone(), Arc::clone(&overlay), seed)
+            .map_err(|error| RelayError::Tls(error.to_string()))?;
+        let shared = Arc::clone(&overlay);
+        let sessions = Sessions::new(port.clone(), events, shared, controllers, renewal, stopping, seed);
         let overrides = config.neighbour_addresses;
         let (silence, silent) = watch::channel(SilentLinks::default());
         let diallers =
@@ -112,6 +116,9 @@ impl RelayNode {
             region,
             port: port.clone(),
             overlay,
+            registry: Arc::new(Registry::new(config.plain)),
+            notices,
+            seats: seats(),
         }));
         Ok(RelayNode { name, node, api_address, port, stop, sessions, links, api, span })
     }
@@ -153,7 +160,7 @@ impl RelayNode {
         self.stop.send_replace(true);
         self.links.abort_all();
         // A port that is closed already has nobody left to tell.
-        if self.port.command(RelayCommand::Shutdown).await.is_ok() {
+        if self.port.command_each(|| RelayCommand::Shutdown).await.is_ok() {
             let _ = tokio::time::timeout(SESSION_END_TIMEOUT, &mut self.sessions).await;
             self.port.close().await;
         }
@@ -182,20 +189,27 @@ fn open_port(
     hello: RelayHello,
     overlay: &Arc<Overlay>,
     seed: u64,
-) -> Result<(Port<Relay>, EventReceiver<RelayEvent>), RelayError> {
+    notices: &broadcast::Sender<Notice>,
+) -> Result<(Port<Relay>, WorkerEvents<ToController>), RelayError> {
     let mut candidates = config.listen.iter().peekable();
     loop {
         let bind = *candidates.next().expect("a checked configuration listens somewhere");
-        let (sink, events) = event_queue(EVENTS_MAX);
-        let core = Relay::new(RelayConfig { hello: hello.clone(), seed });
+        let (reports, events) = worker_event_queue(EVENTS_MAX, config.workers.into());
+        let core = |index| {
+            let relay = RelayConfig { hello: hello.clone(), seed: seed ^ u64::from(index) };
+            Relay::of_worker(relay, Worker { index, count: config.workers })
+        };
+        let sinks = reports.into_iter().map(|reports| sink(reports, notices.clone()));
+        let cores = (0..config.workers).map(core).zip(sinks).collect();
         let port_config = PortConfig {
             bind,
             receive_buffer_bytes: config.receive_buffer_bytes as usize,
             send_buffer_bytes: config.send_buffer_bytes as usize,
             identity: Some(identity.for_port()),
+            versions: config.wire_versions,
             ..PortConfig::new(Trust::Ca(identity.ca.clone()))
         };
-        match Port::open(port_config, core, overlay.admission(), sink) {
+        match Port::open_with_workers(port_config, cores, overlay.admission()) {
             Ok(port) => return Ok((port, events)),
             Err(PortError::Bind { address, source })
                 if candidates.peek().is_some() && lacks_family(&source) =>
@@ -205,6 +219,19 @@ fn open_port(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Tells reports to the controller from notices for whoever watches.
+fn sink(mut reports: Sink<ToController>, notices: broadcast::Sender<Notice>) -> Sink<RelayEvent> {
+    Box::new(move |upcall| match upcall {
+        Upcall::Event(RelayEvent::ToController(message)) => reports(Upcall::Event(message)),
+        Upcall::Event(RelayEvent::Notice(notice)) => {
+            // Nobody has to watch.
+            let _ = notices.send(notice);
+            Ok(())
+        }
+        Upcall::Delivery(delivery, packet) => reports(Upcall::Delivery(delivery, packet)),
+    })
 }
 
 /// EAFNOSUPPORT or EADDRNOTAVAIL: a host without IPv6.
@@ -222,7 +249,7 @@ fn hello(config: &Config, identity: &Identity) -> RelayHello {
         tags: config.tags.clone(),
         addresses: config.advertise.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        wire_versions: WIRE_VERSIONS,
+        wire_versions: config.wire_versions,
         epoch: None,
         streams: Vec::new(),
     }

@@ -2,6 +2,7 @@
 //! by name, and which keys sign client tokens. With it every dialler at the relay port is judged.
 
 use crate::client_token::TokenVerifier;
+use control_proto::CERTIFICATE_BACKDATING;
 use link_io::{Admission, DialInfo, Refusal};
 use relay_core::Peer;
 use std::collections::BTreeMap;
@@ -36,6 +37,14 @@ pub(crate) struct ControllerContact {
     pub(crate) seen: bool,
     /// Sessions so far.
     pub(crate) sessions: u64,
+    /// Times that the controller would not have this relay: its name is in use, or its certificate void.
+    pub(crate) refusals: u64,
+    /// When this relay's certificate ends, seconds since 1970.
+    pub(crate) certificate_expires_unix_s: u64,
+    /// Certificates that were renewed.
+    pub(crate) renewals: u64,
+    /// Attempts to do so that failed.
+    pub(crate) renewals_failed: u64,
 }
 
 impl Overlay {
@@ -65,6 +74,25 @@ impl Overlay {
             contact.seen |= connected;
             contact.connected = connected;
         });
+    }
+
+    pub(crate) fn controller_refused(&self) {
+        self.controller.send_modify(|contact| contact.refusals += 1);
+    }
+
+    pub(crate) fn certificate_expires(&self, unix_s: u64) {
+        self.controller.send_modify(|contact| contact.certificate_expires_unix_s = unix_s);
+    }
+
+    pub(crate) fn renewed(&self, expires_unix_s: u64) {
+        self.controller.send_modify(|contact| {
+            contact.renewals += 1;
+            contact.certificate_expires_unix_s = expires_unix_s;
+        });
+    }
+
+    pub(crate) fn renewal_failed(&self) {
+        self.controller.send_modify(|contact| contact.renewals_failed += 1);
     }
 
     pub(crate) fn contact(&self) -> ControllerContact {
@@ -117,7 +145,7 @@ impl Overlay {
             return Err(Refusal::new(RefusalCode::Unavailable, "this relay is stopping: use another"));
         }
         match &dialler.role {
-            Role::Relay { node } => self.admit_relay(*node, &dialler.certificate_names),
+            Role::Relay { node } => self.admit_relay(*node, dialler),
             Role::Client { token } => {
                 let verifier = Arc::clone(&self.tokens.borrow());
                 verifier.verify(token).map(Peer::Client)
@@ -125,7 +153,8 @@ impl Overlay {
         }
     }
 
-    fn admit_relay(&self, node: NodeIndex, certificate_names: &[String]) -> Result<Peer, Refusal> {
+    fn admit_relay(&self, node: NodeIndex, dialler: &DialInfo) -> Result<Peer, Refusal> {
+        let certificate_names = &dialler.certificate_names;
         let refused = |reason: String| Err(Refusal::new(RefusalCode::NotANeighbour, reason));
         let neighbours = self.neighbours.borrow().clone();
         let Some(neighbours) = neighbours else {
@@ -145,6 +174,12 @@ impl Overlay {
                 neighbour.name
             ));
         }
+        if dialler.certificate_begins_unix_s < certificates_begin_unix_s(neighbour) {
+            return refused(format!(
+                "the certificate is void: relay {:?} joined anew since it was issued",
+                neighbour.name
+            ));
+        }
         if node >= self.node {
             return refused(format!(
                 "of two relays the one with the lower node index dials: node {} will dial node {node}",
@@ -153,6 +188,11 @@ impl Overlay {
         }
         Ok(Peer::Relay { node })
     }
+}
+
+/// Certificates of that neighbour that begin earlier are void.
+pub(crate) fn certificates_begin_unix_s(neighbour: &Neighbour) -> u64 {
+    neighbour.certificates_from_unix_s.saturating_sub(CERTIFICATE_BACKDATING.as_secs())
 }
 
 #[cfg(test)]
@@ -165,13 +205,19 @@ mod tests {
     }
 
     fn neighbour(node: u16, name: &str) -> Neighbour {
-        Neighbour { node: NodeIndex(node), name: name.to_owned(), addresses: Vec::new() }
+        Neighbour {
+            node: NodeIndex(node),
+            name: name.to_owned(),
+            addresses: Vec::new(),
+            certificates_from_unix_s: 0,
+        }
     }
 
     fn judge(overlay: &Arc<Overlay>, role: Role, names: &[&str]) -> Result<Peer, Refusal> {
         let address = "192.0.2.1:4700".parse().expect("an address");
         let certificate_names = names.iter().map(|&name| name.to_owned()).collect();
-        (overlay.admission())(&DialInfo { address, role, certificate_names })
+        let certificate_begins_unix_s = 1_000_000;
+        (overlay.admission())(&DialInfo { address, role, certificate_names, certificate_begins_unix_s })
     }
 
     fn relay(node: u16) -> Role {
@@ -206,6 +252,20 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_from_before_a_neighbour_joined_anew_is_void() {
+        let (overlay, _stop) = overlay();
+        let joined_at = |begins_unix_s: u64| Neighbour {
+            certificates_from_unix_s: begins_unix_s + CERTIFICATE_BACKDATING.as_secs(),
+            ..neighbour(3, "r3")
+        };
+        overlay.replace_neighbours(vec![joined_at(1_000_000)]);
+        assert_eq!(judge(&overlay, relay(3), &["r3"]), Ok(Peer::Relay { node: NodeIndex(3) }));
+        overlay.replace_neighbours(vec![joined_at(1_000_001)]);
+        let refusal = judge(&overlay, relay(3), &["r3"]).expect_err("a second too old");
+        assert!(refusal.reason.contains("joined anew"), "{}", refusal.reason);
+    }
+
+    #[test]
     fn a_relay_that_stops_lets_nobody_in() {
         let (overlay, stop) = overlay();
         overlay.replace_neighbours(vec![neighbour(3, "r3")]);
@@ -219,6 +279,9 @@ mod tests {
         assert_eq!(overlay.contact(), ControllerContact::default());
         overlay.controller_connected(true);
         overlay.controller_connected(false);
-        assert_eq!(overlay.contact(), ControllerContact { connected: false, seen: true, sessions: 1 });
+        assert_eq!(
+            overlay.contact(),
+            ControllerContact { seen: true, sessions: 1, ..ControllerContact::default() }
+        );
     }
 }

@@ -6,20 +6,20 @@
 //! session the relay goes on forwarding by its last tables.
 
 use crate::backoff::Backoff;
-use crate::identity::Identity;
 use crate::overlay::Overlay;
+use crate::renewal::{Failure, Renewal};
 use crate::tls;
+use crate::workers::Merger;
 use control_proto::proto::route_control_client::RouteControlClient;
 use control_proto::{limits, proto};
-use link_io::{EventReceiver, Port, PortClosed};
-use relay_core::{Relay, RelayCommand, RelayEvent};
-use rustls::ClientConfig;
-use std::net::SocketAddr;
+use link_io::{Port, PortClosed, WorkerEvents};
+use relay_core::{Relay, RelayCommand};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 use wire_format::NodeIndex;
 use wire_format::control::{ToController, ToRelay};
@@ -30,21 +30,33 @@ const OUTGOING_MAX: usize = 256;
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// A session that lasted this long ended for a reason of its own: the next attempt comes at once.
 const LASTING: Duration = Duration::from_secs(5);
+/// Least time between two attempts of a relay that is refused: whoever is in session under its name must not be
+/// disturbed, and people who mend it need minutes.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// For the controller to read a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Keeps the session up.
 pub(crate) struct Sessions {
     port: Port<Relay>,
-    events: EventReceiver<RelayEvent>,
+    events: WorkerEvents<ToController>,
     overlay: Arc<Overlay>,
     controllers: Vec<String>,
     node: NodeIndex,
-    tls: Arc<ClientConfig>,
+    renewal: Renewal,
     backoff: Backoff,
+    /// Spreads what comes on top of [`REFUSED_PAUSE`].
+    refused: Backoff,
     stopping: watch::Receiver<bool>,
     /// Newest term that any controller claimed.
     term: u64,
+}
+
+/// Both ways of a session, and the connection that they share with whatever else is asked.
+struct Streams {
+    outgoing: mpsc::Sender<proto::ToController>,
+    incoming: Streaming<proto::ToRelay>,
+    channel: Channel,
 }
 
 /// Why a session ended.
@@ -56,6 +68,32 @@ enum End {
     PortClosed,
     /// For the log.
     Lost(String),
+    /// The controller will not have this relay, and will not soon: somebody else is in session under its name, or its
+    /// certificate is void.
+    Refused(String),
+}
+
+impl End {
+    fn from_status(status: &Status) -> End {
+        let reason = status.message().to_owned();
+        match status.code() {
+            Code::AlreadyExists | Code::PermissionDenied | Code::Unauthenticated => End::Refused(reason),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::InvalidArgument
+            | Code::DeadlineExceeded
+            | Code::NotFound
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => End::Lost(reason),
+        }
+    }
 }
 
 impl From<PortClosed> for End {
@@ -67,24 +105,25 @@ impl From<PortClosed> for End {
 impl Sessions {
     pub(crate) fn new(
         port: Port<Relay>,
-        events: EventReceiver<RelayEvent>,
+        events: WorkerEvents<ToController>,
         overlay: Arc<Overlay>,
         controllers: Vec<String>,
-        identity: &Identity,
+        renewal: Renewal,
         stopping: watch::Receiver<bool>,
         seed: u64,
-    ) -> Result<Sessions, rustls::Error> {
-        Ok(Sessions {
+    ) -> Sessions {
+        Sessions {
             port,
             events,
             overlay,
             controllers,
-            node: identity.membership.node,
-            tls: tls::mutual(identity)?,
+            node: renewal.node(),
+            renewal,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_millis(500), seed),
+            refused: Backoff::new(REFUSED_PAUSE, REFUSED_PAUSE * 2, seed),
             stopping,
             term: 0,
-        })
+        }
     }
 
     /// Runs until the relay stops or its port is closed.
@@ -96,16 +135,23 @@ impl Sessions {
             let controller = self.controllers[tried % self.controllers.len()].clone();
             tried += 1;
             let (end, lasted) = match self.connect(&controller).await {
-                Ok((outgoing, incoming)) => {
+                Ok(Streams { outgoing, incoming, channel }) => {
                     let began = link_io::now();
-                    let end = self.session(&controller, outgoing, incoming).await;
+                    let end = self.session(&controller, outgoing, incoming, channel).await;
                     self.overlay.controller_connected(false);
                     (end, link_io::now().since(began))
                 }
                 Err(end) => (end, Duration::ZERO),
             };
+            let mut refused = false;
             match end {
                 End::Stopping | End::PortClosed => return,
+                End::Refused(reason) => {
+                    refused = true;
+                    self.overlay.controller_refused();
+                    warn!(%controller, "the controller refuses this relay; the last tables stay in force. {reason}");
+                    logged = reason;
+                }
                 End::Lost(reason) => {
                     if reason == logged {
                         debug!(%controller, reason, "no session with the controller");
@@ -119,26 +165,39 @@ impl Sessions {
                 self.backoff.reset();
                 logged.clear();
             }
-            if self.between_sessions().await.is_err() {
+            if self.between_sessions(refused).await.is_err() {
                 return;
             }
         }
     }
 
     /// Opens both streams.
-    async fn connect(
-        &mut self,
-        controller: &str,
-    ) -> Result<(mpsc::Sender<proto::ToController>, Streaming<proto::ToRelay>), End> {
+    async fn connect(&mut self, controller: &str) -> Result<Streams, End> {
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
-        let tls = Arc::clone(&self.tls);
+        let renewal = &mut self.renewal;
         let open = async {
-            let channel = tls::connect(controller, tls).await.map_err(|error| error.to_string())?;
-            let mut client = RouteControlClient::new(channel)
+            let channel = tls::connect(controller, renewal.tls()).await;
+            let channel = channel.map_err(|error| End::Lost(error.to_string()))?;
+            if renewal.has_expired() {
+                return Err(match renewal.once(channel).await {
+                    Ok(()) => {
+                        End::Lost("the certificate had expired and is renewed: connecting with it".to_owned())
+                    }
+                    Err(Failure::Passing(reason)) => {
+                        End::Lost(format!("the certificate has expired: {reason}"))
+                    }
+                    Err(Failure::Refused(reason)) => {
+                        End::Refused(format!("the certificate has expired: {reason}"))
+                    }
+                });
+            }
+            let mut client = RouteControlClient::new(channel.clone())
                 .max_decoding_message_size(limits::MESSAGE_BYTES)
                 .max_encoding_message_size(limits::MESSAGE_BYTES);
-            let answer = client.session(ReceiverStream::new(queue)).await;
-            answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+            match client.session(ReceiverStream::new(queue)).await {
+                Ok(incoming) => Ok((incoming.into_inner(), channel)),
+                Err(status) => Err(End::from_status(&status)),
+            }
         };
         let mut stopping = self.stopping.clone();
         let incoming = tokio::select! {
@@ -147,8 +206,8 @@ impl Sessions {
             _ = stopping.wait_for(|stopping| *stopping) => return Err(End::Stopping),
         };
         match incoming {
-            Ok(Ok(incoming)) => Ok((outgoing, incoming)),
-            Ok(Err(reason)) => Err(End::Lost(reason)),
+            Ok(Ok((incoming, channel))) => Ok(Streams { outgoing, incoming, channel }),
+            Ok(Err(end)) => Err(end),
             Err(_) => Err(End::Lost("no answer".to_owned())),
         }
     }
@@ -159,9 +218,10 @@ impl Sessions {
         controller: &str,
         outgoing: mpsc::Sender<proto::ToController>,
         incoming: Streaming<proto::ToRelay>,
+        channel: Channel,
     ) -> End {
         let lost_before = self.events.lost();
-        if let Err(closed) = self.port.command(RelayCommand::ControllerUp).await {
+        if let Err(closed) = self.controller_up().await {
             return closed.into();
         }
         let mut stopping = self.stopping.clone();
@@ -173,27 +233,40 @@ impl Sessions {
             term: &mut self.term,
             incoming,
         };
-        let upwards =
-            upwards(&mut self.events, lost_before, outgoing, self.port.local_addr(), stopping.clone());
+        let upwards = upwards(&mut self.events, lost_before, outgoing, &self.port, stopping.clone());
         let end = tokio::select! {
             end = downwards.run() => end,
             end = upwards => end,
+            never = self.renewal.run(channel) => match never {},
             _ = stopped_for(&mut stopping, GOODBYE_TIMEOUT) => End::Stopping,
         };
         match end {
             End::PortClosed | End::Stopping => end,
-            End::Lost(_) if *stopping.borrow() => End::Stopping,
-            End::Lost(reason) => match self.port.command(RelayCommand::ControllerDown).await {
-                Ok(()) => End::Lost(reason),
-                Err(closed) => closed.into(),
-            },
+            End::Lost(_) | End::Refused(_) if *stopping.borrow() => End::Stopping,
+            End::Lost(_) | End::Refused(_) => {
+                match self.port.command_each(|| RelayCommand::ControllerDown).await {
+                    Ok(()) => end,
+                    Err(closed) => closed.into(),
+                }
+            }
         }
     }
 
-    /// Waits for the next attempt. What the core still had for the ended session is thrown away.
-    async fn between_sessions(&mut self) -> Result<(), PortClosed> {
-        // Once this look returns, the core has heard that the session is over, and whatever it said before is queued.
+    /// Tells the cores, the first worker's first: its hello is the relay's.
+    async fn controller_up(&self) -> Result<(), PortClosed> {
+        self.port.command(RelayCommand::ControllerUp).await?;
+        // Once this look returns, the hello is queued.
         self.port.inspect(|_, _| ()).await?;
+        for worker in 1..self.port.workers() {
+            self.port.command_worker(worker, RelayCommand::ControllerUp).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next attempt. What the core still had for the ended session is thrown away.
+    async fn between_sessions(&mut self, refused: bool) -> Result<(), PortClosed> {
+        // Once this look returns, the cores have heard that the session is over, and whatever they said before is queued.
+        self.port.inspect_each(|_, _| ()).await?;
         loop {
             tokio::select! {
                 biased;
@@ -202,8 +275,9 @@ impl Sessions {
             }
         }
         let mut stopping = self.stopping.clone();
+        let pause = if refused { REFUSED_PAUSE + self.refused.next() } else { self.backoff.next() };
         tokio::select! {
-            () = self.backoff.pause() => {}
+            () = tokio::time::sleep(pause) => {}
             () = discard(&mut self.events) => return Err(PortClosed),
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
@@ -212,8 +286,8 @@ impl Sessions {
 }
 
 /// Takes what the core says to a controller that is not there. Returns when the port is closed.
-async fn discard(events: &mut EventReceiver<RelayEvent>) {
-    while let Some(RelayEvent::ToController(_)) = events.recv().await {}
+async fn discard(events: &mut WorkerEvents<ToController>) {
+    while events.recv().await.is_some() {}
 }
 
 /// Resolves `after` the relay began to stop.
@@ -225,24 +299,26 @@ async fn stopped_for(stopping: &mut watch::Receiver<bool>, after: Duration) {
 
 /// From the core to the controller, hello first.
 async fn upwards(
-    events: &mut EventReceiver<RelayEvent>,
+    events: &mut WorkerEvents<ToController>,
     lost_before: u64,
     outgoing: mpsc::Sender<proto::ToController>,
-    bound: SocketAddr,
+    port: &Port<Relay>,
     stopping: watch::Receiver<bool>,
 ) -> End {
     let mut greeted = false;
-    while let Some(RelayEvent::ToController(mut message)) = events.recv().await {
+    let mut merger = Merger::new(port.workers());
+    while let Some((worker, message)) = events.recv().await {
         if events.lost() != lost_before {
             return End::Lost(
                 "reports came faster than the controller takes them; all will be told again".to_owned(),
             );
         }
+        let Some(mut message) = merger.merge(worker, message) else { continue };
         let is_goodbye = matches!(message, ToController::Goodbye);
         if let ToController::Hello(hello) = &mut message {
             greeted = true;
             if hello.addresses.is_empty() {
-                hello.addresses.push(bound);
+                hello.addresses.push(port.local_addr());
             }
         }
         if !greeted {
@@ -298,7 +374,7 @@ impl Downwards<'_> {
                 End::Lost(format!("the controller sent what is not understood: {error}"))
             }),
             Ok(None) => Err(End::Lost("the controller ended the session".to_owned())),
-            Err(status) => Err(End::Lost(status.message().to_owned())),
+            Err(status) => Err(End::from_status(&status)),
         }
     }
 
@@ -319,7 +395,7 @@ impl Downwards<'_> {
         }
         *self.term = welcome.term;
         let term = welcome.term;
-        self.port.command(RelayCommand::Controller(message)).await?;
+        self.port.command_each(|| RelayCommand::Controller(message.clone())).await?;
         self.overlay.controller_connected(true);
         info!(controller = self.controller, node = self.node.0, term, "controller connected");
         Ok(())
@@ -337,10 +413,11 @@ impl Downwards<'_> {
             | ToRelay::PublicationRefused { .. }
             | ToRelay::SubscriptionRefused { .. }
             | ToRelay::Stream(_)
-            | ToRelay::StreamGone { .. } => (None, None),
+            | ToRelay::StreamGone { .. }
+            | ToRelay::Namespaces(_) => (None, None),
         };
         log(&message);
-        self.port.command(RelayCommand::Controller(message)).await?;
+        self.port.command_each(|| RelayCommand::Controller(message.clone())).await?;
         if let Some(neighbours) = neighbours {
             self.overlay.replace_neighbours(neighbours);
         }
@@ -376,6 +453,7 @@ fn log(message: &ToRelay) {
             info!(subscription = subscription.0, reason, "subscription refused");
         }
         ToRelay::TokenKeys(keys) => debug!(keys = keys.len(), "token keys received"),
+        ToRelay::Namespaces(rates) => debug!(named = rates.named.len(), "rates of namespaces received"),
         ToRelay::Welcome(_) => {}
     }
 }

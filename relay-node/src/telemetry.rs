@@ -9,7 +9,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use relay_core::{LinkView, PeerView};
 use std::time::Duration;
-use wire_format::control::LinkState;
+use wire_format::control::{LinkState, NamespaceUsage};
 
 /// The text of one scrape.
 pub(crate) fn render(running: &Running, snapshot: &Snapshot) -> String {
@@ -19,6 +19,9 @@ pub(crate) fn render(running: &Running, snapshot: &Snapshot) -> String {
         relay(running, snapshot);
         core(snapshot);
         port(&snapshot.port);
+        for usage in &snapshot.namespaces {
+            namespace(usage);
+        }
         for link in &snapshot.links {
             match &link.peer {
                 PeerView::Relay { node } => {
@@ -39,6 +42,20 @@ fn describe() {
         "cascade_relay_controller_sessions_total",
         "Sessions with the controller since the start"
     );
+    describe_counter!(
+        "cascade_relay_controller_refusals_total",
+        "Times that the controller would not have this relay: its name is in use, or its certificate void"
+    );
+    describe_gauge!(
+        "cascade_relay_certificate_expires_unix_seconds",
+        Unit::Seconds,
+        "When this relay's certificate ends, seconds since 1970"
+    );
+    describe_counter!("cascade_relay_certificate_renewals_total", "Certificates that were renewed");
+    describe_counter!(
+        "cascade_relay_certificate_renewals_failed_total",
+        "Attempts to renew the certificate that failed"
+    );
     describe_gauge!("cascade_relay_stamp_epoch", "Epoch that new media frames carry");
     describe_gauge!("cascade_relay_streams", "Rows of the stream table");
     describe_gauge!("cascade_relay_client_links", "Links to SFUs and other clients");
@@ -58,8 +75,18 @@ fn describe() {
         "Interarrival jitter (RFC 3550), by direction"
     );
     describe_gauge!("cascade_link_loss_ratio", "Loss over about 10 s, by direction");
+    describe_counter!(
+        "cascade_namespace_packets_total",
+        "Packets of a namespace's publishers and to its subscribers"
+    );
+    describe_counter!("cascade_namespace_bytes_total", Unit::Bytes, "Bytes of RTP in them");
+    describe_counter!(
+        "cascade_namespace_over_rate_total",
+        "Packets dropped because the namespace sends too fast"
+    );
     describe_counter!("cascade_link_datagrams_total", "Sealed datagrams, by direction");
     describe_counter!("cascade_link_bytes_total", Unit::Bytes, "Bytes of sealed datagrams, by direction");
+    describe_gauge!("cascade_link_mtu_bytes", Unit::Bytes, "Largest datagram that is sent (UDP payload)");
 }
 
 fn relay(running: &Running, snapshot: &Snapshot) {
@@ -73,6 +100,10 @@ fn relay(running: &Running, snapshot: &Snapshot) {
     let contact = running.overlay.contact();
     gauge!("cascade_relay_controller_connected").set(f64::from(u8::from(contact.connected)));
     counter!("cascade_relay_controller_sessions_total").absolute(contact.sessions);
+    counter!("cascade_relay_controller_refusals_total").absolute(contact.refusals);
+    gauge!("cascade_relay_certificate_expires_unix_seconds").set(contact.certificate_expires_unix_s as f64);
+    counter!("cascade_relay_certificate_renewals_total").absolute(contact.renewals);
+    counter!("cascade_relay_certificate_renewals_failed_total").absolute(contact.renewals_failed);
     gauge!("cascade_relay_stamp_epoch").set(f64::from(snapshot.tables.stamp.0));
     gauge!("cascade_relay_streams").set(count(snapshot.streams.len()));
     let clients = snapshot.links.iter().filter(|link| matches!(link.peer, PeerView::Client { .. })).count();
@@ -86,6 +117,19 @@ fn core(snapshot: &Snapshot) {
             None => counter!("cascade_relay_core_total", "event" => name).absolute(value),
         }
     }
+}
+
+/// Namespaces are few: the core tells no more than a bound apart.
+fn namespace(usage: &NamespaceUsage) {
+    for (direction, packets, bytes) in
+        [("in", usage.packets_in, usage.bytes_in), ("out", usage.packets_out, usage.bytes_out)]
+    {
+        let labels = [("namespace", usage.namespace.clone()), ("direction", direction.to_owned())];
+        counter!("cascade_namespace_packets_total", &labels).absolute(packets);
+        counter!("cascade_namespace_bytes_total", &labels).absolute(bytes);
+    }
+    counter!("cascade_namespace_over_rate_total", "namespace" => usage.namespace.clone())
+        .absolute(usage.packets_over_rate);
 }
 
 fn neighbour(link: &LinkView, name: String) {
@@ -111,10 +155,11 @@ fn neighbour(link: &LinkView, name: String) {
     };
     direction("in", stats.jitter_in, stats.loss_in_ppm, stats.datagrams_in, stats.bytes_in);
     direction("out", stats.jitter_out, stats.loss_out_ppm, stats.datagrams_out, stats.bytes_out);
+    gauge!("cascade_link_mtu_bytes", "neighbour" => name).set(f64::from(stats.mtu_bytes));
 }
 
 fn port(stats: &PortStats) {
-    for (name, value) in port_counters(stats) {
+    for (name, value) in stats.entries() {
         match name.strip_prefix("drop_") {
             Some(reason) => counter!("cascade_relay_port_drops_total", "reason" => reason).absolute(value),
             None => counter!("cascade_relay_port_total", "event" => name).absolute(value),
@@ -122,66 +167,6 @@ fn port(stats: &PortStats) {
     }
 }
 
-fn port_counters(stats: &PortStats) -> impl Iterator<Item = (&'static str, u64)> {
-    macro_rules! each {
-        ($($name:ident),* $(,)?) => {
-            [$((stringify!($name), stats.$name)),*]
-        };
-    }
-    let counters = each![
-        wakeups,
-        datagrams_in,
-        bytes_in,
-        datagrams_out,
-        bytes_out,
-        trains_out,
-        quic_in,
-        quic_out,
-        deliveries,
-        links_up,
-        links_down,
-        drop_unknown_kind,
-        drop_rtp,
-        drop_stun,
-        drop_malformed,
-        drop_unknown_receiver,
-        drop_failed_open,
-        drop_replayed,
-        drop_quic_queue,
-        drop_quic_send,
-        drop_local_queue,
-        drop_local_oversize,
-        drop_sink,
-        drop_no_link,
-        drop_send_oversize,
-        drop_send_number,
-        drop_send_key,
-        drop_send_would_block,
-        drop_send_error,
-        refused_handshakes,
-        refused_links,
-        refused_diallers,
-        failed_handshakes,
-        closed_message_queue,
-        closed_bad_message,
-        key_generations,
-    ];
-    counters.into_iter()
-}
-
 fn count(items: usize) -> f64 {
     u32::try_from(items).map_or(f64::INFINITY, f64::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_counter_of_the_port_is_forgotten() {
-        let shown = format!("{:?}", PortStats::default());
-        let fields: Vec<_> = shown.split([' ', '{', ',']).filter_map(|word| word.strip_suffix(':')).collect();
-        let counted: Vec<_> = port_counters(&PortStats::default()).map(|(name, _)| name).collect();
-        assert_eq!(counted, fields);
-    }
 }

@@ -114,7 +114,10 @@ fn a_join_token_is_read_from_a_file_and_never_shown() {
     let damaged = format!("{MINIMAL}join_token = '{}'", &secret[..secret.len() - 9]);
     let reason = refusal(&damaged);
     assert!(reason.contains("join_token = \"(not shown)\"") && !reason.contains(&secret[20..40]), "{reason}");
-    // A token file that was thrown away after the join is no error; whether it is missed shows at the start.
+    // A token file that was thrown away after the join is no error; whether it is missed shows at the start. Systemd
+    // puts an empty one in its place.
+    std::fs::write(&file, "\n").expect("written");
+    assert!(check(&with_file("r1")).expect("legal").join_token.is_none());
     std::fs::remove_file(&file).expect("removed");
     assert!(check(&with_file("r1")).expect("legal").join_token.is_none());
 }
@@ -144,4 +147,15 @@ fn every_key_is_a_flag_and_flags_win() {
     assert_eq!(merged.listen[0].to_string(), "127.0.0.1:4700", "what no flag says stays");
     let error = config(&["--neighbour-address", "r2"]).err().expect("refused").to_string();
     assert!(error.contains("NAME=IP:PORT"), "{error}");
+}
+
+#[test]
+fn an_older_version_of_the_link_protocol_can_be_pinned() {
+    use wire_format::session::WIRE_VERSIONS;
+    assert_eq!(check(MINIMAL).expect("legal").wire_versions, WIRE_VERSIONS);
+    let pinned = check(&format!("{MINIMAL}wire_version_max = {}", WIRE_VERSIONS.0)).expect("legal");
+    assert_eq!(pinned.wire_versions, (WIRE_VERSIONS.0, WIRE_VERSIONS.0));
+    let reason = refusal(&format!("{MINIMAL}wire_version_max = {}", WIRE_VERSIONS.1 + 1));
+    assert!(reason.contains("wire_version_max") && reason.contains("this build speaks versions"), "{reason}");
+    assert!(refusal(&format!("{MINIMAL}wire_version_max = 0")).contains("this build speaks"));
 }

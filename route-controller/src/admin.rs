@@ -4,6 +4,7 @@
 //! so that a web page cannot reach it through a host name of its own. Beyond loopback it requires TLS and a token. Health
 //! checks never need a token.
 
+use crate::namespaces::NamespaceRow;
 use crate::operations::Operations;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
@@ -18,6 +19,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,14 +41,17 @@ pub(crate) struct Admin {
 pub(crate) fn router(admin: Admin) -> axum::Router {
     let guarded = axum::Router::new()
         .route("/v1/nodes", get(nodes))
+        .route("/v1/nodes/{name}/revoke", post(revoke_node))
         .route("/v1/links", get(links))
         .route("/v1/streams", get(streams))
+        .route("/v1/namespaces", get(namespaces))
         .route("/v1/routes", get(routes))
         .route("/v1/tokens", post(create_token))
         .route("/v1/join-tokens", post(create_join_token))
         .route("/v1/token-keys", get(token_keys).post(set_token_key))
         .route("/v1/token-keys/{id}", delete(remove_token_key))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(description))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(admin.clone(), guard));
@@ -81,12 +86,21 @@ async fn nodes(State(admin): State<Admin>) -> Result<Listing<NodeRow>, Refusal> 
     admin.operations.nodes().await.map(|rows| listing("nodes", rows))
 }
 
+async fn revoke_node(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+    admin.operations.revoke_node(name.clone()).await?;
+    Ok(Json(json!({ "name": name, "state": "revoked" })))
+}
+
 async fn links(State(admin): State<Admin>) -> Result<Listing<LinkRow>, Refusal> {
     admin.operations.links().await.map(|rows| listing("links", rows))
 }
 
 async fn streams(State(admin): State<Admin>) -> Result<Listing<StreamRow>, Refusal> {
     admin.operations.streams().await.map(|rows| listing("streams", rows))
+}
+
+async fn namespaces(State(admin): State<Admin>) -> Result<Listing<NamespaceRow>, Refusal> {
+    admin.operations.namespaces().await.map(|rows| listing("namespaces", rows))
 }
 
 async fn routes(
@@ -146,6 +160,11 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
+/// What this API is, for programs that read such descriptions.
+async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("../openapi.json")).into_response()
+}
+
 /// The event loop answers.
 async fn healthz(State(admin): State<Admin>) -> Response {
     match tokio::time::timeout(HEALTH_TIMEOUT, admin.operations.status()).await {
@@ -180,8 +199,8 @@ async fn unknown(uri: Uri) -> Refusal {
     Refusal::new(
         RefusalKind::NotFound,
         format!("there is no {}", uri.path()),
-        "there are /v1/nodes, /v1/links, /v1/streams, /v1/routes, /v1/tokens, /v1/join-tokens, /v1/token-keys, \
-         /metrics, /healthz and /readyz",
+        "there are /v1/nodes, /v1/nodes/NAME/revoke, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/tokens, /v1/join-tokens, \
+         /v1/token-keys, /metrics, /healthz, /readyz and /openapi.json, which describes them",
     )
 }
 

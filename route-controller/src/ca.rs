@@ -7,25 +7,20 @@
 
 use crate::clock;
 use anyhow::{Context as _, bail};
-use control_proto::{CONTROLLER_TLS_NAME, check_relay_name};
+use control_proto::{CERTIFICATE_BACKDATING, CONTROLLER_TLS_NAME, SERIAL_BYTES, check_relay_name};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use std::time::{Duration, SystemTime};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
 
 /// How long the root is valid.
 const CA_VALIDITY: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
-/// How long a relay's certificate is valid.
-pub(crate) const RELAY_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long the controller's own certificate is valid. It is replaced long before, without a restart.
 pub(crate) const SERVER_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Certificates begin this long before they are issued, for hosts whose clocks are behind.
-const BACKDATING: Duration = Duration::from_secs(3600);
-const SERIAL_BYTES: usize = 16;
 
 /// The root: certificate and key.
 pub(crate) struct Authority {
@@ -41,8 +36,19 @@ pub(crate) struct Issued {
     pub(crate) key_sha256: [u8; 32],
     /// Its serial number.
     pub(crate) serial: [u8; SERIAL_BYTES],
+}
+
+/// What a certificate of this CA says of a relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RelayCertificate {
+    /// Its name.
+    pub(crate) name: String,
+    /// Serial number.
+    pub(crate) serial: Vec<u8>,
+    /// When it was issued, seconds since 1970.
+    pub(crate) issued_unix_s: u64,
     /// When it ends.
-    pub(crate) not_after: SystemTime,
+    pub(crate) expires_unix_s: u64,
 }
 
 /// A certificate of the controller's own, with its key.
@@ -66,7 +72,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let now = clock::calendar();
-        params.not_before = (now - BACKDATING).into();
+        params.not_before = (now - CERTIFICATE_BACKDATING).into();
         params.not_after = (now + CA_VALIDITY).into();
         let certificate = params.self_signed(&key).context("cannot sign the CA's certificate")?;
         let pkcs8 = key.serialize_der();
@@ -105,31 +111,40 @@ impl Authority {
         pem
     }
 
-    /// Issues the certificate of the relay `name` for the key in `csr`.
-    pub(crate) fn issue_relay(&self, name: &str, csr: &[u8]) -> anyhow::Result<Issued> {
+    /// Issues the certificate of the relay `name` for the key in `csr`, as of `issued_unix_s`.
+    pub(crate) fn issue_relay(
+        &self,
+        name: &str,
+        csr: &[u8],
+        issued_unix_s: u64,
+        lifetime: Duration,
+    ) -> anyhow::Result<Issued> {
         check_relay_name(name)?;
         let mut request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
             .context("the certificate request cannot be read or its signature is wrong")?;
         let serial = serial()?;
-        let now = clock::calendar();
-        let not_after = now + RELAY_VALIDITY;
-        let mut params = leaf(name, &serial, now, not_after)?;
+        let issued = UNIX_EPOCH + Duration::from_secs(issued_unix_s);
+        let mut params = leaf(name, &serial, issued, issued + lifetime)?;
         params.subject_alt_names = vec![dns(name)?];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         request.params = params;
         let certificate = request.signed_by(&self.issuer).context("cannot sign the relay's certificate")?;
         let key_sha256 = sha256(request.public_key.der_bytes());
-        Ok(Issued { certificate: certificate.into(), key_sha256, serial, not_after })
+        Ok(Issued { certificate: certificate.into(), key_sha256, serial })
     }
 
     /// Issues a certificate for the controller itself; `hosts` are names and addresses that it is reached by, beside
     /// [`CONTROLLER_TLS_NAME`].
-    pub(crate) fn issue_server(&self, hosts: &[String]) -> anyhow::Result<ServerIdentity> {
+    pub(crate) fn issue_server(
+        &self,
+        hosts: &[String],
+        validity: Duration,
+    ) -> anyhow::Result<ServerIdentity> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make a key")?;
         let serial = serial()?;
         let now = clock::calendar();
-        let mut params = leaf(CONTROLLER_TLS_NAME, &serial, now, now + SERVER_VALIDITY)?;
+        let mut params = leaf(CONTROLLER_TLS_NAME, &serial, now, now + validity)?;
         params.subject_alt_names = vec![dns(CONTROLLER_TLS_NAME)?];
         for host in hosts {
             params.subject_alt_names.push(match host.parse() {
@@ -145,14 +160,20 @@ impl Authority {
     }
 }
 
-/// The relay's name in a certificate that is already known to be of this CA.
-pub(crate) fn relay_name(certificate: &[u8]) -> anyhow::Result<String> {
+/// What a certificate says that is already known to be of this CA.
+pub(crate) fn relay_certificate(certificate: &[u8]) -> anyhow::Result<RelayCertificate> {
     let (_, parsed) = X509Certificate::from_der(certificate).context("not a certificate")?;
     let names = parsed.subject_alternative_name().context("more than one list of names")?;
     let names = names.map_or(&[][..], |extension| extension.value.general_names.as_slice());
     let [GeneralName::DNSName(name)] = names else { bail!("it does not have one name alone") };
     check_relay_name(name)?;
-    Ok((*name).to_owned())
+    let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    Ok(RelayCertificate {
+        name: (*name).to_owned(),
+        serial: parsed.raw_serial().to_vec(),
+        issued_unix_s: seconds(parsed.validity().not_before) + CERTIFICATE_BACKDATING.as_secs(),
+        expires_unix_s: seconds(parsed.validity().not_after),
+    })
 }
 
 /// SHA-256 of anything.
@@ -173,7 +194,7 @@ fn leaf(
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
-    params.not_before = (now - BACKDATING).into();
+    params.not_before = (now - CERTIFICATE_BACKDATING).into();
     params.not_after = not_after.into();
     Ok(params)
 }
@@ -201,6 +222,8 @@ fn serial() -> anyhow::Result<[u8; SERIAL_BYTES]> {
 mod tests {
     use super::*;
 
+    const DAY: Duration = Duration::from_secs(86_400);
+
     fn request(names: &[&str]) -> anyhow::Result<Vec<u8>> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -210,8 +233,11 @@ mod tests {
     #[test]
     fn a_relay_gets_the_name_of_its_token_whatever_it_asks_for() -> anyhow::Result<()> {
         let (authority, _) = Authority::generate()?;
-        let issued = authority.issue_relay("fra-1", &request(&[CONTROLLER_TLS_NAME, "sin-1"])?)?;
-        assert_eq!(relay_name(&issued.certificate)?, "fra-1");
+        let csr = request(&[CONTROLLER_TLS_NAME, "sin-1"])?;
+        let issued = authority.issue_relay("fra-1", &csr, 1_700_000_000, DAY)?;
+        let read = relay_certificate(&issued.certificate)?;
+        assert_eq!((read.name.as_str(), read.serial.as_slice()), ("fra-1", issued.serial.as_slice()));
+        assert_eq!((read.issued_unix_s, read.expires_unix_s), (1_700_000_000, 1_700_086_400));
         let (_, parsed) = X509Certificate::from_der(&issued.certificate)?;
         assert!(!parsed.is_ca());
         let usage = parsed.extended_key_usage()?.expect("leaves tell their use").value;
@@ -223,8 +249,9 @@ mod tests {
     #[test]
     fn the_controllers_own_certificate_is_no_relays() -> anyhow::Result<()> {
         let (authority, _) = Authority::generate()?;
-        let server = authority.issue_server(&["127.0.0.1".to_owned(), "controller.example".to_owned()])?;
-        assert!(relay_name(&server.chain[0]).is_err());
+        let server =
+            authority.issue_server(&["127.0.0.1".to_owned(), "controller.example".to_owned()], DAY)?;
+        assert!(relay_certificate(&server.chain[0]).is_err());
         assert_eq!(&server.chain[1], authority.certificate());
         let (_, parsed) = X509Certificate::from_der(&server.chain[0])?;
         assert!(!parsed.extended_key_usage()?.expect("leaves tell their use").value.client_auth);
@@ -236,7 +263,7 @@ mod tests {
         let (authority, pkcs8) = Authority::generate()?;
         let loaded = Authority::load(authority.certificate(), &pkcs8)?;
         assert_eq!(loaded.sha256(), authority.sha256());
-        let issued = loaded.issue_relay("fra-1", &request(&[])?)?;
+        let issued = loaded.issue_relay("fra-1", &request(&[])?, clock::unix_s(), DAY)?;
         let (_, leaf) = X509Certificate::from_der(&issued.certificate)?;
         let (_, root) = X509Certificate::from_der(authority.certificate())?;
         leaf.verify_signature(Some(root.public_key()))?;
@@ -249,9 +276,9 @@ mod tests {
         let mut forged = request(&[])?;
         let last = forged.len() - 1;
         forged[last] ^= 1;
-        assert!(authority.issue_relay("fra-1", &forged).is_err());
-        assert!(authority.issue_relay("fra-1", b"nonsense").is_err());
-        assert!(authority.issue_relay("FRA", &request(&[])?).is_err());
+        assert!(authority.issue_relay("fra-1", &forged, 0, DAY).is_err());
+        assert!(authority.issue_relay("fra-1", b"nonsense", 0, DAY).is_err());
+        assert!(authority.issue_relay("FRA", &request(&[])?, 0, DAY).is_err());
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
 //! Settings, from a file and flags, and what they mean.
 
+use crate::namespaces::NamespaceSettings;
 use anyhow::Context as _;
-use control_proto::cli::{ConfigError, LogFormat};
+use control_proto::cli::{ConfigError, LogFormat, parse_duration};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Shortest bearer token accepted: 16 bytes in hexadecimal or base64 are far longer.
 const BEARER_BYTES_MIN: usize = 16;
@@ -13,6 +15,9 @@ const BEARER_BYTES_MIN: usize = 16;
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Most addresses advertised.
 const ADVERTISE_MAX: usize = control_proto::limits::CONTROLLERS;
+const LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+const LIFETIME_MIN: Duration = Duration::from_secs(600);
+const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const GRPC_PORT: u16 = 4710;
 const ADMIN_PORT: u16 = 4711;
 const STATE_DIR: &str = "/var/lib/cascade/route-controller";
@@ -43,6 +48,13 @@ pub struct Settings {
     /// [default: ca.key-encryption in `state_dir`].
     #[arg(long, value_name = "FILE")]
     pub key_encryption_file: Option<PathBuf>,
+    /// How long a relay's certificate is valid; it is renewed after two thirds of that [default: 24h].
+    #[arg(long, value_name = "DURATION")]
+    pub certificate_lifetime: Option<String>,
+    /// Limits of namespaces: `default:streams=100,bit_rate=50Mbit/s;demo:relays=3,subscriptions=1000`; in the file,
+    /// tables `[namespaces.default]`, `[namespaces.demo]` with these keys [default: no limits].
+    #[arg(long, value_name = "LIMITS")]
+    pub namespaces: Option<NamespaceSettings>,
     /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or by module [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -61,12 +73,24 @@ pub struct Config {
     pub(crate) admin_listen: SocketAddr,
     pub(crate) bearer: Option<String>,
     pub(crate) key_file: PathBuf,
+    pub(crate) certificate_lifetime: Duration,
+    pub(crate) limits: route_core::LimitsConfig,
     pub(crate) cost: route_core::CostConfig,
 }
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Config { state_dir, listen, advertise, admin_listen, bearer, key_file, cost } = self;
+        let Config {
+            state_dir,
+            listen,
+            advertise,
+            admin_listen,
+            bearer,
+            key_file,
+            certificate_lifetime,
+            limits,
+            cost,
+        } = self;
         f.debug_struct("Config")
             .field("state_dir", state_dir)
             .field("listen", listen)
@@ -74,6 +98,8 @@ impl std::fmt::Debug for Config {
             .field("admin_listen", admin_listen)
             .field("bearer", &bearer.as_ref().map(|_| ".."))
             .field("key_file", key_file)
+            .field("certificate_lifetime", certificate_lifetime)
+            .field("limits", limits)
             .field("cost", cost)
             .finish()
     }
@@ -92,6 +118,8 @@ impl Config {
             advertise: Vec::new(),
             admin_listen: any_port,
             bearer: None,
+            certificate_lifetime: LIFETIME_DEFAULT,
+            limits: route_core::LimitsConfig::default(),
             cost: route_core::CostConfig::default(),
         }
     }
@@ -100,6 +128,12 @@ impl Config {
     #[must_use]
     pub fn with_cost(self, cost: route_core::CostConfig) -> Config {
         Config { cost, ..self }
+    }
+
+    /// The same with certificates of another lifetime, to the second.
+    #[must_use]
+    pub fn with_certificate_lifetime(self, certificate_lifetime: Duration) -> Config {
+        Config { certificate_lifetime, ..self }
     }
 
     /// What the settings mean.
@@ -127,13 +161,17 @@ impl Config {
             )
             .into());
         }
+        let limits = settings.namespaces.unwrap_or_default().limits();
+        let limits = limits.map_err(|problem| ConfigError::value("namespaces", "", problem))?;
         Ok(Config {
+            limits,
             key_file: settings.key_encryption_file.unwrap_or_else(|| state_dir.join(KEY_FILE)),
             state_dir,
             listen: settings.listen,
             advertise: settings.advertise,
             admin_listen,
             bearer,
+            certificate_lifetime: lifetime(settings.certificate_lifetime.as_deref())?,
             cost: route_core::CostConfig::default(),
         })
     }
@@ -163,6 +201,21 @@ impl Config {
             ],
         }
     }
+}
+
+/// The lifetime of certificates, checked.
+fn lifetime(text: Option<&str>) -> Result<Duration, ConfigError> {
+    let Some(text) = text else { return Ok(LIFETIME_DEFAULT) };
+    let wrong = |problem: String| ConfigError::value("certificate_lifetime", text, problem);
+    let lifetime = parse_duration(text).map_err(wrong)?;
+    if (LIFETIME_MIN..=LIFETIME_MAX).contains(&lifetime) {
+        return Ok(lifetime);
+    }
+    Err(wrong(
+        "from 10m to 366d are allowed: shorter ones would expire in every short outage of the controller, and the \
+         longer they are, the longer a stolen one is worth something"
+            .to_owned(),
+    ))
 }
 
 /// The host of HOST:PORT.
@@ -243,6 +296,19 @@ mod tests {
             let text = refused(Settings { advertise, ..Settings::default() });
             assert!(text.contains(bad) && text.contains("HOST:PORT"), "{text}");
         }
+    }
+
+    #[test]
+    fn certificates_live_neither_too_short_nor_too_long() -> anyhow::Result<()> {
+        let settings =
+            |text: &str| Settings { certificate_lifetime: Some(text.to_owned()), ..Settings::default() };
+        assert_eq!(Config::from_settings(settings("12h"))?.certificate_lifetime, Duration::from_secs(43_200));
+        assert_eq!(Config::from_settings(Settings::default())?.certificate_lifetime, LIFETIME_DEFAULT);
+        for bad in ["9m", "367d", "24", "soon"] {
+            let text = refused(settings(bad));
+            assert!(text.contains("certificate_lifetime") && text.contains(bad), "{text}");
+        }
+        Ok(())
     }
 
     #[test]

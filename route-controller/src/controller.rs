@@ -197,6 +197,7 @@ impl State {
 
     fn engine(self, config: &Config) -> anyhow::Result<Engine> {
         let memory = self.store.begin_term()?;
+        let lines = self.store.lines()?;
         let mut seed = [0; 8];
         aws_lc_rs::rand::fill(&mut seed).context("the system gives no random numbers")?;
         let core = route_core::Controller::new(ControllerConfig {
@@ -204,10 +205,13 @@ impl State {
             nodes: memory.nodes,
             epoch_floor: memory.epoch_floor,
             room_floor: memory.room_floor,
+            certificates: lines.iter().map(|(name, line)| (name.clone(), line.rule())).collect(),
+            limits: config.limits.clone(),
             cost: config.cost.clone(),
             seed: u64::from_ne_bytes(seed),
         });
-        Ok(Engine::new(core, self.store, self.authority, self.issuer.public_key().clone()))
+        let key = self.issuer.public_key().clone();
+        Ok(Engine::new(core, self.store, self.authority, key, lines, config.certificate_lifetime))
     }
 }
 

@@ -5,19 +5,24 @@
 //! a bounded queue and waits while that is full; the loop itself never waits for anybody. A relay that does not take its
 //! messages fast enough loses its session rather than a message: it reports anew in the next one and is whole again.
 
+mod members;
+
+pub(crate) use members::{Caller, RenewalRequest};
+
 use crate::ca::Authority;
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::store::{CertificateRecord, JoinRecord, JoinState, Store};
+use crate::store::{JoinRecord, Store};
+use crate::trust::Lines;
 use anyhow::Context as _;
 use control_proto::limits;
-use route_core::{Controller, Input, Output, SessionId};
+use route_core::{Controller, Input, KickCause, Output, SessionId};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey, limits::TOKEN_KEYS};
 use wire_format::{NodeIndex, Timestamp};
@@ -30,7 +35,7 @@ pub(crate) const SESSION_MESSAGES_MAX: usize = 2 * limits::HELD_STREAMS;
 /// Something asked of the loop.
 pub(crate) enum Request {
     /// A relay opened a session and said hello.
-    Open { session: SessionId, name: String, hello: Box<RelayHello>, outbox: Outbox },
+    Open { session: SessionId, caller: Caller, hello: Box<RelayHello>, outbox: Outbox },
     /// It said something more.
     Said { session: SessionId, message: ToController },
     /// Its session ended.
@@ -42,6 +47,12 @@ pub(crate) enum Request {
         csr: Vec<u8>,
         answer: oneshot::Sender<Result<Joined, Refusal>>,
     },
+    /// A relay asks for its next certificate.
+    Renew { request: Box<RenewalRequest>, answer: oneshot::Sender<Result<Vec<u8>, Refusal>> },
+    /// An operator cuts a relay off.
+    Revoke { name: String, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator asks when certificates end, by relay.
+    Expiries { answer: oneshot::Sender<Result<BTreeMap<String, u64>, Refusal>> },
     /// An operator makes a join token.
     AddJoinToken { secret_hash: [u8; 32], record: JoinRecord, answer: oneshot::Sender<Result<(), Refusal>> },
     /// An operator lists the keys that tokens are checked with.
@@ -64,7 +75,23 @@ pub(crate) struct Outbox {
     /// Messages for it.
     pub(crate) messages: mpsc::Sender<ToRelay>,
     /// Ends its session at once and tells it why.
-    pub(crate) end: mpsc::Sender<&'static str>,
+    pub(crate) end: mpsc::Sender<SessionEnd>,
+}
+
+/// Why a session is ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SessionEnd {
+    /// For programs.
+    pub(crate) cause: KickCause,
+    /// For people.
+    pub(crate) reason: &'static str,
+}
+
+impl SessionEnd {
+    /// For a session that may be opened again at once.
+    pub(crate) fn passing(reason: &'static str) -> SessionEnd {
+        SessionEnd { cause: KickCause::Broken, reason }
+    }
 }
 
 /// What a relay gets for its join token.
@@ -79,7 +106,11 @@ pub(crate) struct Joined {
 pub(crate) struct Counts {
     pub(crate) joined: AtomicU64,
     pub(crate) joins_refused: AtomicU64,
+    pub(crate) renewed: AtomicU64,
+    pub(crate) renewals_refused: AtomicU64,
+    pub(crate) revoked: AtomicU64,
     pub(crate) sessions_refused: AtomicU64,
+    pub(crate) sessions_void: AtomicU64,
     pub(crate) sessions_overflowed: AtomicU64,
     pub(crate) messages_refused: AtomicU64,
 }
@@ -152,7 +183,13 @@ pub(crate) struct Engine {
     store: Store,
     authority: Arc<Authority>,
     own_token_key: TokenKey,
+    /// Which certificates of relays are good.
+    lines: Lines,
+    /// How long the next one is valid.
+    lifetime: Duration,
     sessions: BTreeMap<SessionId, Outbox>,
+    /// What each session was opened on.
+    connections: BTreeMap<SessionId, u64>,
     counts: Arc<Counts>,
 }
 
@@ -162,6 +199,8 @@ impl Engine {
         store: Store,
         authority: Arc<Authority>,
         own_token_key: TokenKey,
+        lines: Lines,
+        lifetime: Duration,
     ) -> Engine {
         Engine {
             clock: Clock::start(),
@@ -169,7 +208,10 @@ impl Engine {
             store,
             authority,
             own_token_key,
+            lines,
+            lifetime,
             sessions: BTreeMap::new(),
+            connections: BTreeMap::new(),
             counts: Arc::default(),
         }
     }
@@ -221,13 +263,12 @@ impl Engine {
 
     fn handle(&mut self, request: Request) -> anyhow::Result<ControlFlow<()>> {
         match request {
-            Request::Open { session, name, hello, outbox } => {
-                self.sessions.insert(session, outbox);
-                self.input(Input::RelayUp { session, name, hello: *hello })?;
+            Request::Open { session, caller, hello, outbox } => {
+                self.open(session, caller, *hello, outbox)?;
             }
             Request::Said { session, message } => self.input(Input::FromRelay { session, message })?,
             Request::Closed { session } => {
-                self.sessions.remove(&session);
+                self.forget(session);
                 self.input(Input::RelayDown { session })?;
             }
             Request::Join { name, secret_hash, csr, answer } => {
@@ -235,9 +276,21 @@ impl Engine {
                 count(if outcome.is_ok() { &self.counts.joined } else { &self.counts.joins_refused });
                 let _ = answer.send(outcome);
             }
+            Request::Renew { request, answer } => {
+                let outcome = self.renew(&request)?;
+                count(if outcome.is_ok() { &self.counts.renewed } else { &self.counts.renewals_refused });
+                let _ = answer.send(outcome);
+            }
+            Request::Revoke { name, answer } => {
+                let outcome = self.revoke(&name)?;
+                let _ = answer.send(outcome);
+            }
+            Request::Expiries { answer } => {
+                let _ = answer.send(Ok(self.expiries()));
+            }
             Request::AddJoinToken { secret_hash, record, answer } => {
-                let added = self.store.add_join_token(&secret_hash, &record, clock::unix_s())?;
-                let _ = answer.send(if added { Ok(()) } else { Err(too_many_join_tokens()) });
+                let outcome = self.add_join_token(&secret_hash, &record)?;
+                let _ = answer.send(outcome);
             }
             Request::TokenKeys { answer } => {
                 let _ = answer.send(Ok(self.token_keys()?));
@@ -253,7 +306,8 @@ impl Engine {
             Request::Ask(question) => question(&self.core, self.clock.now()),
             Request::Stop => {
                 for outbox in self.sessions.values() {
-                    let _ = outbox.end.try_send("the controller is stopping; keep forwarding and try again");
+                    let reason = "the controller is stopping; keep forwarding and try again";
+                    let _ = outbox.end.try_send(SessionEnd::passing(reason));
                 }
                 return Ok(ControlFlow::Break(()));
             }
@@ -290,14 +344,22 @@ impl Engine {
                             "a relay takes its messages too slowly; its session ends"
                         );
                         count(&self.counts.sessions_overflowed);
-                        self.end(session, "too slow: more messages wait than a session may have");
+                        let reason = "too slow: more messages wait than a session may have";
+                        self.end(session, SessionEnd::passing(reason));
                         overflowed.push(session);
                     }
                 }
-                Output::Kick { session, reason } => {
+                Output::Kick { session, cause, reason } => {
                     self.write(&mut unwritten)?;
-                    tracing::info!(session = session.0, reason, "a session is ended");
-                    self.end(session, reason);
+                    match cause {
+                        KickCause::NameInUse => {
+                            tracing::warn!(session = session.0, "a session is refused: {reason}")
+                        }
+                        KickCause::Broken | KickCause::Replaced | KickCause::ComeAgain | KickCause::Void => {
+                            tracing::info!(session = session.0, reason, "a session is ended");
+                        }
+                    }
+                    self.end(session, SessionEnd { cause, reason });
                 }
             }
         }
@@ -313,66 +375,16 @@ impl Engine {
         Ok(())
     }
 
-    fn end(&mut self, session: SessionId, reason: &'static str) {
-        if let Some(outbox) = self.sessions.remove(&session) {
+    fn end(&mut self, session: SessionId, why: SessionEnd) {
+        if let Some(outbox) = self.forget(session) {
             // Full means that it was told another reason a moment ago.
-            let _ = outbox.end.try_send(reason);
+            let _ = outbox.end.try_send(why);
         }
     }
 
-    /// Gives a relay index and certificate for its join token. The token is spent in the transaction that records the
-    /// certificate; the index is durable before. A relay whose answer got lost may ask again with the same key.
-    fn join(
-        &mut self,
-        name: &str,
-        secret_hash: &[u8; 32],
-        csr: &[u8],
-    ) -> anyhow::Result<Result<Joined, Refusal>> {
-        let (token, spender) = match self.store.join_token(secret_hash, clock::unix_s())? {
-            JoinState::Fresh(token) => (token, None),
-            JoinState::Spent(token, key_sha256) => (token, Some(key_sha256)),
-            JoinState::Void => return Ok(Err(spent())),
-        };
-        if token.name != name {
-            return Ok(Err(Refusal::invalid(
-                format!("this join token is for relay {:?}, not {name:?}", token.name),
-                "start the relay under the name that its token was made for, or create a token for this name",
-            )));
-        }
-        let issued = match self.authority.issue_relay(name, csr) {
-            Ok(issued) => issued,
-            Err(error) => {
-                return Ok(Err(Refusal::invalid(
-                    format!("{error:#}"),
-                    "this is a defect of the relay's software",
-                )));
-            }
-        };
-        if spender.is_some_and(|spender| spender != issued.key_sha256) {
-            return Ok(Err(spent()));
-        }
-        self.input(Input::Join { name: name.to_owned(), region: token.region.unwrap_or_default() })?;
-        let Some(node) = self.core.node_index(name) else {
-            return Ok(Err(Refusal::new(
-                RefusalKind::Unavailable,
-                "no node index is left",
-                "an overlay holds at most 65536 relays",
-            )));
-        };
-        let expires_unix_s = issued.not_after.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-        let certificate = CertificateRecord {
-            name: name.to_owned(),
-            node: node.0,
-            issued_unix_s: clock::unix_s(),
-            expires_unix_s,
-        };
-        self.store.spend_join_token(secret_hash, &issued.key_sha256, &issued.serial, &certificate)?;
-        tracing::info!(name, %node, "a relay joined the overlay");
-        Ok(Ok(Joined {
-            certificate: issued.certificate.to_vec(),
-            ca_certificate: self.authority.certificate().to_vec(),
-            node,
-        }))
+    fn forget(&mut self, session: SessionId) -> Option<Outbox> {
+        self.connections.remove(&session);
+        self.sessions.remove(&session)
     }
 
     fn set_token_key(&mut self, key: &TokenKey) -> anyhow::Result<Result<(), Refusal>> {
@@ -423,25 +435,11 @@ impl Engine {
     }
 }
 
-fn spent() -> Refusal {
-    Refusal::invalid(
-        "the join token is unknown, used or expired",
-        "a join token works once; create a new one with `relayctl join-token create`",
-    )
-}
-
-fn too_many_join_tokens() -> Refusal {
-    Refusal::new(
-        RefusalKind::Conflict,
-        "too many join tokens wait to be used",
-        "use them, or wait until some expire",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tokens::TokenIssuer;
+    use crate::trust::Certified;
     use route_core::{ControllerConfig, NodeState};
 
     fn engine(folder: &std::path::Path) -> anyhow::Result<Engine> {
@@ -449,13 +447,11 @@ mod tests {
         let issuer = TokenIssuer::new(&TokenIssuer::generate()?, &authority.sha256())?;
         let store = Store::open(&folder.join("store.redb"))?;
         let core = Controller::new(ControllerConfig::new(1, 7));
-        Ok(Engine::new(core, store, Arc::new(authority), issuer.public_key().clone()))
+        let (key, lifetime) = (issuer.public_key().clone(), Duration::from_secs(3600));
+        Ok(Engine::new(core, store, Arc::new(authority), key, Lines::new(), lifetime))
     }
 
-    fn open(
-        session: u64,
-        capacity: usize,
-    ) -> (Request, mpsc::Receiver<ToRelay>, mpsc::Receiver<&'static str>) {
+    fn open(session: u64, capacity: usize) -> (Request, mpsc::Receiver<ToRelay>, mpsc::Receiver<SessionEnd>) {
         let (messages, queue) = mpsc::channel(capacity);
         let (end, ended) = mpsc::channel(1);
         let name = "fra-1".to_owned();
@@ -472,7 +468,12 @@ mod tests {
             streams: Vec::new(),
         };
         let outbox = Outbox { messages, end };
-        (Request::Open { session: SessionId(session), name, hello: Box::new(hello), outbox }, queue, ended)
+        let caller = Caller {
+            name,
+            certificate: Certified { serial: Vec::new(), issued_unix_s: 0, expires_unix_s: u64::MAX },
+            connection: session,
+        };
+        (Request::Open { session: SessionId(session), caller, hello: Box::new(hello), outbox }, queue, ended)
     }
 
     #[test]
@@ -482,7 +483,7 @@ mod tests {
         engine.push_token_keys()?;
         let (request, mut queue, mut ended) = open(1, 1);
         assert!(engine.handle(request)?.is_continue());
-        assert!(ended.try_recv().is_ok_and(|reason| reason.contains("too slow")));
+        assert!(ended.try_recv().is_ok_and(|end| end.reason.contains("too slow")));
         assert!(queue.try_recv().is_ok() && queue.try_recv().is_err(), "one message fitted");
         assert_eq!(engine.counts.sessions_overflowed.load(Ordering::Relaxed), 1);
         assert!(engine.sessions.is_empty());

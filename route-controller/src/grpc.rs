@@ -5,12 +5,17 @@
 //! carries what it is told; either end of it ends the other.
 
 use crate::ca;
-use crate::engine::{EngineHandle, Outbox, Request, SESSION_MESSAGES_MAX, count};
+use crate::ca::RelayCertificate;
+use crate::clock;
+use crate::engine::{
+    Caller, EngineHandle, Outbox, RenewalRequest, Request, SESSION_MESSAGES_MAX, SessionEnd, count,
+};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tls::{Peer, TlsListener};
+use crate::trust::{Certified, Worthless};
 use control_proto::proto::route_control_server::{RouteControl, RouteControlServer};
 use control_proto::{limits, proto};
-use route_core::SessionId;
+use route_core::{KickCause, SessionId};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -78,21 +83,43 @@ impl RouteControl for Service {
         }))
     }
 
+    async fn renew(
+        &self,
+        request: tonic::Request<proto::RenewRequest>,
+    ) -> Result<tonic::Response<proto::RenewResponse>, Status> {
+        let peer = peer(&request)?;
+        let certificate = relay_certificate(&peer)?;
+        let proto::RenewRequest { csr_der, serial } = request.into_inner();
+        if csr_der.len() > limits::CERTIFICATE_BYTES || serial.len() > control_proto::SERIAL_BYTES {
+            return Err(Status::invalid_argument("the certificate request or the serial number is too long"));
+        }
+        let name = certificate.name.clone();
+        let caller = caller(certificate, &peer);
+        let request = Box::new(RenewalRequest { caller, newest: serial, csr: csr_der });
+        let renewed = self.engine.call(|answer| Request::Renew { request, answer }).await;
+        let certificate_der = renewed.map_err(|refusal| {
+            tracing::warn!(name, address = %peer.address, "a renewal is refused: {refusal}");
+            status(&refusal)
+        })?;
+        Ok(tonic::Response::new(proto::RenewResponse { certificate_der }))
+    }
+
     async fn session(
         &self,
         request: tonic::Request<Streaming<proto::ToController>>,
     ) -> Result<tonic::Response<SessionStream>, Status> {
         let peer = peer(&request)?;
-        let name = relay_name(&peer).inspect_err(|status| {
+        let certificate = relay_certificate(&peer).and_then(unexpired).inspect_err(|status| {
             count(&self.engine.counts.sessions_refused);
             tracing::warn!(address = %peer.address, "a session is refused: {}", status.message());
         })?;
+        let caller = caller(certificate, &peer);
         let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
         let (messages, queue) = mpsc::channel(SESSION_MESSAGES_MAX);
         let (end, ended) = mpsc::channel(1);
         let (alive, gone) = oneshot::channel();
         let outbox = Outbox { messages, end: end.clone() };
-        let reader = Reader { session, name, peer, engine: self.engine.clone(), end };
+        let reader = Reader { session, caller, peer, engine: self.engine.clone(), end };
         tokio::spawn(reader.run(request.into_inner(), outbox, gone));
         Ok(tonic::Response::new(SessionStream { messages: queue, ended, done: false, _alive: alive }))
     }
@@ -103,15 +130,32 @@ fn peer<T>(request: &tonic::Request<T>) -> Result<Peer, Status> {
     request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("the connection has no peer"))
 }
 
-/// The name in the caller's certificate.
-fn relay_name(peer: &Peer) -> Result<String, Status> {
+/// What the caller's certificate says.
+fn relay_certificate(peer: &Peer) -> Result<RelayCertificate, Status> {
     let Some(certificate) = &peer.certificate else {
         return Err(Status::unauthenticated(
-            "a session needs a relay's certificate of this overlay: join first, with a join token",
+            "this needs a relay's certificate of this overlay: join first, with a join token",
         ));
     };
-    ca::relay_name(certificate)
+    ca::relay_certificate(certificate)
         .map_err(|error| Status::permission_denied(format!("this is no relay's certificate: {error:#}")))
+}
+
+fn caller(certificate: RelayCertificate, peer: &Peer) -> Caller {
+    let RelayCertificate { name, serial, issued_unix_s, expires_unix_s } = certificate;
+    Caller {
+        name,
+        certificate: Certified { serial, issued_unix_s, expires_unix_s },
+        connection: peer.connection,
+    }
+}
+
+/// The handshake forgives that a certificate has expired, for renewals' sake alone.
+fn unexpired(certificate: RelayCertificate) -> Result<RelayCertificate, Status> {
+    if certificate.expires_unix_s < clock::unix_s() {
+        return Err(Status::failed_precondition(Worthless::Expired.reason()));
+    }
+    Ok(certificate)
 }
 
 fn status(refusal: &Refusal) -> Status {
@@ -128,10 +172,10 @@ fn status(refusal: &Refusal) -> Status {
 /// Reads one session.
 struct Reader {
     session: SessionId,
-    name: String,
+    caller: Caller,
     peer: Peer,
     engine: EngineHandle,
-    end: mpsc::Sender<&'static str>,
+    end: mpsc::Sender<SessionEnd>,
 }
 
 impl Reader {
@@ -147,13 +191,13 @@ impl Reader {
         };
         let Some(hello) = hello else {
             count(&self.engine.counts.sessions_refused);
-            let _ =
-                self.end.try_send("a session begins with the hello of the relay that the certificate names");
+            let reason = "a session begins with the hello of the relay that the certificate names";
+            let _ = self.end.try_send(SessionEnd::passing(reason));
             return;
         };
-        tracing::info!(name = self.name, session = self.session.0, address = %self.peer.address, "relay connected");
-        let open =
-            Request::Open { session: self.session, name: self.name.clone(), hello: Box::new(hello), outbox };
+        tracing::info!(name = self.caller.name, session = self.session.0, address = %self.peer.address, "relay connected");
+        let caller = self.caller.clone();
+        let open = Request::Open { session: self.session, caller, hello: Box::new(hello), outbox };
         if self.engine.send(open).await.is_err() {
             return;
         }
@@ -162,7 +206,7 @@ impl Reader {
                 return;
             }
         }
-        tracing::info!(name = self.name, session = self.session.0, "relay disconnected");
+        tracing::info!(name = self.caller.name, session = self.session.0, "relay disconnected");
         // Fails only when the loop has ended, and every session with it.
         let _ = self.engine.send(Request::Closed { session: self.session }).await;
     }
@@ -170,11 +214,11 @@ impl Reader {
     async fn hello(&self, inbound: &mut Streaming<proto::ToController>) -> Option<RelayHello> {
         let message = inbound.message().await.ok()??;
         match ToController::try_from(message) {
-            Ok(ToController::Hello(hello)) if hello.name == self.name => Some(hello),
+            Ok(ToController::Hello(hello)) if hello.name == self.caller.name => Some(hello),
             Ok(ToController::Hello(hello)) => {
                 tracing::warn!(
                     said = hello.name,
-                    certificate = self.name,
+                    certificate = self.caller.name,
                     "a relay says another name than its certificate"
                 );
                 None
@@ -201,7 +245,7 @@ impl Reader {
             Ok(message) => Some(message),
             Err(error) => {
                 self.complain(error);
-                let _ = self.end.try_send("a message was malformed");
+                let _ = self.end.try_send(SessionEnd::passing("a message was malformed"));
                 None
             }
         }
@@ -209,14 +253,14 @@ impl Reader {
 
     fn complain(&self, error: control_proto::ConvertError) {
         count(&self.engine.counts.messages_refused);
-        tracing::warn!(name = self.name, session = self.session.0, "a message is refused: {error}");
+        tracing::warn!(name = self.caller.name, session = self.session.0, "a message is refused: {error}");
     }
 }
 
 /// What one relay is told. Ends at once when the loop wants it to, without what still waits.
 pub(crate) struct SessionStream {
     messages: mpsc::Receiver<ToRelay>,
-    ended: mpsc::Receiver<&'static str>,
+    ended: mpsc::Receiver<SessionEnd>,
     done: bool,
     /// Dropped with the stream, which tells the reader.
     _alive: oneshot::Sender<()>,
@@ -229,10 +273,20 @@ impl tokio_stream::Stream for SessionStream {
         if self.done {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(Some(reason)) = self.ended.poll_recv(cx) {
+        if let Poll::Ready(Some(end)) = self.ended.poll_recv(cx) {
             self.done = true;
-            return Poll::Ready(Some(Err(Status::aborted(reason))));
+            return Poll::Ready(Some(Err(farewell(end))));
         }
         self.messages.poll_recv(cx).map(|message| message.map(|message| Ok(message.into())))
+    }
+}
+
+/// How a relay is told why its session ends: the code says whether it helps to come back soon.
+fn farewell(end: SessionEnd) -> Status {
+    match end.cause {
+        KickCause::Broken => Status::aborted(end.reason),
+        KickCause::ComeAgain => Status::unavailable(end.reason),
+        KickCause::NameInUse | KickCause::Replaced => Status::already_exists(end.reason),
+        KickCause::Void => Status::permission_denied(end.reason),
     }
 }

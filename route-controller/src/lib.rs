@@ -19,6 +19,7 @@ mod config;
 mod controller;
 mod engine;
 mod grpc;
+mod namespaces;
 mod operations;
 mod refusal;
 mod rows;
@@ -26,10 +27,12 @@ mod store;
 mod telemetry;
 mod tls;
 mod tokens;
+mod trust;
 mod vault;
 
 pub use config::{Config, Settings};
 pub use controller::Controller;
+pub use namespaces::{BitRate, LimitSettings, NamespaceRow, NamespaceSettings};
 pub use operations::Operations;
 pub use refusal::{Refusal, RefusalKind};
 pub use rows::{

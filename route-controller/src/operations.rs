@@ -45,7 +45,21 @@ impl Operations {
     /// If the controller stops.
     pub async fn nodes(&self) -> Result<Vec<NodeRow>, Refusal> {
         let views = self.engine.ask(|core, now| core.nodes(now)).await?;
-        Ok(views.into_iter().map(NodeRow::from).collect())
+        let mut expiries = self.engine.call(|answer| Request::Expiries { answer }).await?;
+        let rows = views.into_iter().map(NodeRow::from).map(|row| {
+            let certificate_expires_unix_s = expiries.remove(&row.name);
+            NodeRow { certificate_expires_unix_s, ..row }
+        });
+        Ok(rows.collect())
+    }
+
+    /// Cuts a relay off, until it joins anew with a new join token: its session ends, its neighbours cut their links to
+    /// it, its certificates and unused join tokens are void. It is durable when this returns.
+    ///
+    /// # Errors
+    /// If no relay has that name, or the controller stops.
+    pub async fn revoke_node(&self, name: String) -> Result<(), Refusal> {
+        self.engine.call(|answer| Request::Revoke { name, answer }).await
     }
 
     /// Every direction of every link reported.
@@ -108,7 +122,7 @@ impl Operations {
     /// # Errors
     /// If the request makes no sense, or nobody told the controller where relays find it.
     pub async fn create_join_token(&self, request: JoinTokenRequest) -> Result<JoinTokenAnswer, Refusal> {
-        let JoinTokenRequest { name, region, ttl_s } = request;
+        let JoinTokenRequest { name, region, ttl_s, replace } = request;
         check_relay_name(&name).map_err(|error| {
             Refusal::invalid(format!("{name:?} cannot be a relay's name"), error.to_string())
         })?;
@@ -134,8 +148,15 @@ impl Operations {
         aws_lc_rs::rand::fill(&mut secret.0)
             .map_err(|_| Refusal::broken("the system gives no random numbers", "check the host"))?;
         let secret_hash = ca::sha256(&secret.0);
-        let expires_unix_s = clock::unix_s() + ttl_s;
-        let record = JoinRecord { name: name.clone(), region: region.clone(), expires_unix_s };
+        let created_unix_s = clock::unix_s();
+        let expires_unix_s = created_unix_s + ttl_s;
+        let record = JoinRecord {
+            name: name.clone(),
+            region: region.clone(),
+            expires_unix_s,
+            created_unix_s,
+            replace,
+        };
         self.engine.call(|answer| Request::AddJoinToken { secret_hash, record, answer }).await?;
         tracing::info!(name, "a join token was made");
         let controllers = self.advertise.to_vec();

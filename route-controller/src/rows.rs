@@ -16,7 +16,8 @@ pub struct NodeRow {
     pub name: String,
     /// Its index.
     pub node: u16,
-    /// `connected`, `silent` (no session, but neighbours still reach it), `leaving` or `offline`.
+    /// `connected`, `silent` (no session, but neighbours still reach it), `leaving`, `offline` or
+    /// `revoked`.
     pub state: String,
     /// Time in that state.
     pub state_age_s: f64,
@@ -32,12 +33,18 @@ pub struct NodeRow {
     pub version: String,
     /// Newest epoch whose tables it acknowledged.
     pub epoch: Option<u32>,
+    /// Without it, relays that reach each other now would not: no plane goes around it.
+    #[serde(default)]
+    pub cut_vertex: bool,
     /// Neighbours with a usable link.
     pub links_usable: usize,
     /// Publications held there.
     pub publications: usize,
     /// Subscriptions held there.
     pub subscriptions: usize,
+    /// When its newest certificate ends, seconds since 1970; absent if it has none that is good.
+    #[serde(default)]
+    pub certificate_expires_unix_s: Option<u64>,
 }
 
 /// One direction of a link, in `GET /v1/links`.
@@ -51,6 +58,9 @@ pub struct LinkRow {
     pub state: Option<String>,
     /// Routes may use it.
     pub usable: bool,
+    /// Without it, relays that reach each other now would not: no plane goes around it.
+    #[serde(default)]
+    pub bridge: bool,
     /// Cost that routes are computed with; absent while not usable.
     pub cost_us: Option<u64>,
     /// Cost of the latest measurement, before smoothing and hysteresis.
@@ -115,6 +125,9 @@ pub struct RouteRow {
     pub path: Vec<String>,
     /// Cost of the path at the present costs of its links; if one has failed since, when the epoch was computed.
     pub cost_us: u64,
+    /// Of a primary route: the plane that frames are moved to when the next hop fails; absent if there is none.
+    #[serde(default)]
+    pub backup_plane: Option<u8>,
     /// The epoch of the table.
     pub epoch: u32,
     /// Time since this path was first computed.
@@ -139,7 +152,7 @@ pub struct TokenRequest {
     #[serde(default)]
     pub subject: Option<String>,
     /// How long it is valid; an hour if not told.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number")]
     pub ttl_s: Option<u64>,
 }
 
@@ -164,8 +177,11 @@ pub struct JoinTokenRequest {
     #[serde(default)]
     pub region: Option<String>,
     /// How long it can be used; a day if not told.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number")]
     pub ttl_s: Option<u64>,
+    /// It may take the place of a relay that is in session, whose certificate is then void.
+    #[serde(default)]
+    pub replace: bool,
 }
 
 /// What `POST /v1/join-tokens` answers. Tells what the token holds, so that an operator sees a wrong address at once.
@@ -244,6 +260,19 @@ pub struct ErrorAnswer {
     pub hint: String,
 }
 
+/// A number without a fraction: JSON has one kind of numbers, and some programs write 3600 as 3600.0.
+fn whole_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    /// From here on not every whole number is a floating point number.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = |number: f64| (0.0..EXACT_MAX).contains(&number) && number.fract() == 0.0;
+    let value =
+        number.as_u64().or_else(|| number.as_f64().filter(|float| whole(*float)).map(|float| float as u64));
+    value.map(Some).ok_or_else(|| {
+        serde::de::Error::custom(format!("{number} where a whole number from 0 on is expected"))
+    })
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -260,6 +289,7 @@ impl From<NodeView> for NodeRow {
             NodeState::Silent => "silent",
             NodeState::Leaving => "leaving",
             NodeState::Offline => "offline",
+            NodeState::Revoked => "revoked",
         };
         NodeRow {
             name: view.name,
@@ -272,9 +302,11 @@ impl From<NodeView> for NodeRow {
             addresses: view.addresses.iter().map(ToString::to_string).collect(),
             version: view.version,
             epoch: view.epoch.map(|epoch| epoch.0),
+            cut_vertex: view.cut_vertex,
             links_usable: view.links_usable,
             publications: view.publications,
             subscriptions: view.subscriptions,
+            certificate_expires_unix_s: None,
         }
     }
 }
@@ -291,6 +323,7 @@ impl From<LinkView> for LinkRow {
             to: view.to,
             state: state.map(str::to_owned),
             usable: view.usable,
+            bridge: view.bridge,
             cost_us: view.cost_us,
             cost_raw_us: view.cost_raw_us,
             rtt_us: view.rtt.map(micros),
@@ -332,6 +365,7 @@ impl From<RouteView> for RouteRow {
             next_hop: view.next_hop,
             path: view.path,
             cost_us: view.cost_us,
+            backup_plane: view.backup.map(|plane| plane.0),
             epoch: view.epoch.0,
             age_s: seconds(view.age),
         }

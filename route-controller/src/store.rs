@@ -2,7 +2,9 @@
 //!
 //! Besides what the core asks to remember (relays and their indices, floors of epochs and room ids), there are the term,
 //! the CA and the token signing key (private halves sealed by the [`Vault`](crate::vault::Vault)), join tokens by the
-//! hash of their secret, certificates issued, and public keys of other token services.
+//! hash of their secret, certificates issued and which of them are good, and public keys of other token services.
+
+mod trust;
 
 use anyhow::Context as _;
 use redb::{
@@ -31,6 +33,7 @@ const NODES: TableDefinition<'_, u16, &[u8]> = TableDefinition::new("nodes");
 const JOIN_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("join_tokens");
 const SPENT_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("spent_tokens");
 const CERTIFICATES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("certificates");
+const LINES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("certificate_lines");
 const TOKEN_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("token_keys");
 
 const SCHEMA_KEY: &str = "schema";
@@ -52,11 +55,16 @@ pub(crate) struct Memory {
 }
 
 /// A join token that waits to be used.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct JoinRecord {
     pub(crate) name: String,
     pub(crate) region: Option<String>,
     pub(crate) expires_unix_s: u64,
+    #[serde(default)]
+    pub(crate) created_unix_s: u64,
+    /// It may take the place of a relay that is in session.
+    #[serde(default)]
+    pub(crate) replace: bool,
 }
 
 /// What a join token's secret is worth.
@@ -119,6 +127,7 @@ impl Store {
             transaction.open_table(JOIN_TOKENS)?;
             transaction.open_table(SPENT_TOKENS)?;
             transaction.open_table(CERTIFICATES)?;
+            transaction.open_table(LINES)?;
             transaction.open_table(TOKEN_KEYS)?;
             let mut numbers = transaction.open_table(NUMBERS)?;
             let schema = numbers.get(SCHEMA_KEY)?.map_or(SCHEMA, |schema| schema.value());
@@ -242,33 +251,6 @@ impl Store {
         Ok(JoinState::Void)
     }
 
-    /// Spends a join token for the public key with this hash and remembers the certificate that was issued for it, both
-    /// or neither. Spending it again for the same key a moment later is the same.
-    pub(crate) fn spend_join_token(
-        &self,
-        hash: &[u8; 32],
-        key_sha256: &[u8; 32],
-        serial: &[u8],
-        certificate: &CertificateRecord,
-    ) -> anyhow::Result<()> {
-        let now_unix_s = certificate.issued_unix_s;
-        self.write(|transaction| {
-            let mut spent = transaction.open_table(SPENT_TOKENS)?;
-            spent.retain(|_, record| {
-                serde_json::from_slice::<SpentRecord>(record)
-                    .is_ok_and(|record| record.spent_unix_s + REPEAT_S > now_unix_s)
-            })?;
-            if let Some(token) = transaction.open_table(JOIN_TOKENS)?.remove(hash.as_slice())?
-                && let Ok(token) = serde_json::from_slice(token.value())
-            {
-                let record = SpentRecord { token, key_sha256: *key_sha256, spent_unix_s: now_unix_s };
-                spent.insert(hash.as_slice(), json(&record).as_slice())?;
-            }
-            transaction.open_table(CERTIFICATES)?.insert(serial, json(certificate).as_slice())?;
-            Ok(())
-        })
-    }
-
     /// Public keys of other token services.
     pub(crate) fn token_keys(&self) -> anyhow::Result<Vec<TokenKey>> {
         let transaction = self.database.begin_read().context("cannot read the store")?;
@@ -359,32 +341,10 @@ mod tests {
     }
 
     #[test]
-    fn a_join_token_is_spent_once() -> anyhow::Result<()> {
-        let folder = tempfile::tempdir()?;
-        let store = Store::open(&folder.path().join("store.redb"))?;
-        let token = JoinRecord { name: "fra-1".to_owned(), region: None, expires_unix_s: 100 };
-        let certificate =
-            CertificateRecord { name: "fra-1".to_owned(), node: 1, issued_unix_s: 5, expires_unix_s: 50 };
-        assert!(store.add_join_token(&[1; 32], &token, 10)?);
-        assert_eq!(store.join_token(&[1; 32], 99)?, JoinState::Fresh(token.clone()));
-        assert_eq!(store.join_token(&[1; 32], 100)?, JoinState::Void, "expired");
-        assert_eq!(store.join_token(&[2; 32], 10)?, JoinState::Void, "another secret");
-        store.spend_join_token(&[1; 32], &[7; 32], b"serial", &certificate)?;
-        assert_eq!(store.join_token(&[1; 32], 10)?, JoinState::Spent(token, [7; 32]));
-        store.spend_join_token(&[1; 32], &[8; 32], b"serial-2", &certificate)?;
-        assert!(
-            matches!(store.join_token(&[1; 32], 10)?, JoinState::Spent(_, [7, ..])),
-            "who spent it stays"
-        );
-        assert_eq!(store.join_token(&[1; 32], 5 + REPEAT_S)?, JoinState::Void, "it is too late to ask again");
-        Ok(())
-    }
-
-    #[test]
     fn expired_join_tokens_make_room() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let store = Store::open(&folder.path().join("store.redb"))?;
-        let token = JoinRecord { name: "fra-1".to_owned(), region: None, expires_unix_s: 100 };
+        let token = JoinRecord { name: "fra-1".to_owned(), expires_unix_s: 100, ..JoinRecord::default() };
         assert!(store.add_join_token(&[1; 32], &token, 10)?);
         assert!(store.add_join_token(&[2; 32], &JoinRecord { expires_unix_s: 300, ..token.clone() }, 200)?);
         assert_eq!(store.join_token(&[1; 32], 10)?, JoinState::Void, "expired at 200 and forgotten");

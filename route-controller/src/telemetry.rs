@@ -33,6 +33,7 @@ impl Telemetry {
             (NodeState::Silent, 0),
             (NodeState::Leaving, 0),
             (NodeState::Offline, 0),
+            (NodeState::Revoked, 0),
         ]);
         for node in &nodes {
             *states.entry(node.state).or_default() += 1;
@@ -50,7 +51,11 @@ impl Telemetry {
             for (name, count) in [
                 ("cascade_controller_joins_total", &counts.joined),
                 ("cascade_controller_joins_refused_total", &counts.joins_refused),
+                ("cascade_controller_renewals_total", &counts.renewed),
+                ("cascade_controller_renewals_refused_total", &counts.renewals_refused),
+                ("cascade_controller_revocations_total", &counts.revoked),
                 ("cascade_controller_sessions_refused_total", &counts.sessions_refused),
+                ("cascade_controller_sessions_void_total", &counts.sessions_void),
                 ("cascade_controller_sessions_overflowed_total", &counts.sessions_overflowed),
                 ("cascade_controller_messages_refused_total", &counts.messages_refused),
             ] {
@@ -70,10 +75,11 @@ fn record_status(status: &StatusView) {
     }
 }
 
-fn counters(counters: &Counters) -> [(&'static str, u64); 14] {
+fn counters(counters: &Counters) -> [(&'static str, u64); 16] {
     let Counters {
         sessions,
         kicked,
+        names_contested,
         strays,
         reports_refused,
         recomputes,
@@ -84,12 +90,14 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 14] {
         publications_granted,
         publications_refused,
         subscriptions_refused,
+        limits_reached,
         cost_changes,
         links_failed,
     } = *counters;
     [
         ("cascade_controller_sessions_total", sessions),
         ("cascade_controller_sessions_kicked_total", kicked),
+        ("cascade_controller_names_contested_total", names_contested),
         ("cascade_controller_strays_total", strays),
         ("cascade_controller_reports_refused_total", reports_refused),
         ("cascade_controller_recomputes_total", recomputes),
@@ -100,6 +108,7 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 14] {
         ("cascade_controller_publications_granted_total", publications_granted),
         ("cascade_controller_publications_refused_total", publications_refused),
         ("cascade_controller_subscriptions_refused_total", subscriptions_refused),
+        ("cascade_controller_limits_reached_total", limits_reached),
         ("cascade_controller_cost_changes_total", cost_changes),
         ("cascade_controller_links_failed_total", links_failed),
     ]
@@ -111,6 +120,7 @@ fn state_name(state: NodeState) -> &'static str {
         NodeState::Silent => "silent",
         NodeState::Leaving => "leaving",
         NodeState::Offline => "offline",
+        NodeState::Revoked => "revoked",
     }
 }
 
@@ -126,6 +136,13 @@ fn describe() {
     describe_gauge!("cascade_controller_recovering", "1 while waiting after a start for relays to report");
     describe_counter!("cascade_controller_joins_total", "Relays that joined with a token");
     describe_counter!("cascade_controller_joins_refused_total", "Joins refused");
+    describe_counter!("cascade_controller_renewals_total", "Certificates of relays renewed");
+    describe_counter!("cascade_controller_renewals_refused_total", "Renewals refused");
+    describe_counter!("cascade_controller_revocations_total", "Relays revoked");
+    describe_counter!(
+        "cascade_controller_sessions_void_total",
+        "Sessions refused because their certificate was revoked, superseded or expired"
+    );
     describe_counter!("cascade_controller_sessions_total", "Sessions of relays opened");
     describe_counter!(
         "cascade_controller_sessions_refused_total",
@@ -137,7 +154,14 @@ fn describe() {
         "Sessions ended because the relay took its messages too slowly"
     );
     describe_counter!("cascade_controller_messages_refused_total", "Messages of relays that broke a limit");
-    describe_counter!("cascade_controller_strays_total", "Messages of sessions no longer known");
+    describe_counter!(
+        "cascade_controller_names_contested_total",
+        "Sessions refused because another process was in session under the same relay's name"
+    );
+    describe_counter!(
+        "cascade_controller_strays_total",
+        "Messages of sessions that are not, or not yet, or no longer a relay's own"
+    );
     describe_counter!("cascade_controller_reports_refused_total", "Reports that named something unknown");
     describe_counter!("cascade_controller_recomputes_total", "Times the routes were computed");
     describe_counter!("cascade_controller_epochs_total", "Epochs prepared");
@@ -153,6 +177,10 @@ fn describe() {
     describe_counter!("cascade_controller_publications_granted_total", "Publications granted");
     describe_counter!("cascade_controller_publications_refused_total", "Publications refused");
     describe_counter!("cascade_controller_subscriptions_refused_total", "Subscriptions refused");
+    describe_counter!(
+        "cascade_controller_limits_reached_total",
+        "Of the refused ones, those whose namespace had reached a limit"
+    );
     describe_counter!("cascade_controller_cost_changes_total", "Published link costs that changed");
     describe_counter!("cascade_controller_links_failed_total", "Links that failed");
 }

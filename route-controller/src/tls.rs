@@ -4,12 +4,15 @@
 //! CA's certificate is sent along, so that who knows only its hash can check both. gRPC clients may show a certificate of
 //! the same CA; whether they must depends on the call.
 
-use crate::ca::{Authority, SERVER_VALIDITY};
+use crate::ca::{self, Authority, SERVER_VALIDITY};
 use crate::clock;
 use anyhow::Context as _;
+use control_proto::CERTIFICATE_GRACE;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::CertificateDer;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -49,6 +52,8 @@ pub(crate) struct Identity {
     authority: Arc<Authority>,
     hosts: Vec<String>,
     purpose: Purpose,
+    /// Of each certificate. The next is made after half of it.
+    validity: Duration,
     current: Mutex<Option<(Arc<ServerConfig>, SystemTime)>>,
 }
 
@@ -58,7 +63,16 @@ impl Identity {
         hosts: Vec<String>,
         purpose: Purpose,
     ) -> anyhow::Result<Identity> {
-        let identity = Identity { authority, hosts, purpose, current: Mutex::new(None) };
+        Identity::lasting(authority, hosts, purpose, SERVER_VALIDITY)
+    }
+
+    fn lasting(
+        authority: Arc<Authority>,
+        hosts: Vec<String>,
+        purpose: Purpose,
+        validity: Duration,
+    ) -> anyhow::Result<Identity> {
+        let identity = Identity { authority, hosts, purpose, validity, current: Mutex::new(None) };
         identity.config()?;
         Ok(identity)
     }
@@ -73,13 +87,13 @@ impl Identity {
             return Ok(Arc::clone(config));
         }
         let config = Arc::new(self.build()?);
-        *current = Some((Arc::clone(&config), now + SERVER_VALIDITY / 2));
+        *current = Some((Arc::clone(&config), now + self.validity / 2));
         Ok(config)
     }
 
     fn build(&self) -> anyhow::Result<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let identity = self.authority.issue_server(&self.hosts)?;
+        let identity = self.authority.issue_server(&self.hosts, self.validity)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .context("TLS 1.3 is not available")?;
@@ -91,7 +105,7 @@ impl Identity {
                     .allow_unauthenticated()
                     .build()
                     .context("client certificates cannot be checked")?;
-                (builder.with_client_cert_verifier(verifier), b"h2".as_slice())
+                (builder.with_client_cert_verifier(Arc::new(Lenient(verifier))), b"h2".as_slice())
             }
             Purpose::Admin => (builder.with_no_client_auth(), b"http/1.1".as_slice()),
         };
@@ -103,13 +117,72 @@ impl Identity {
     }
 }
 
+/// Believes a relay's certificate for a while after it expired, so that it can be renewed. Nothing else is done for it:
+/// the service looks at the time again.
+#[derive(Debug)]
+struct Lenient(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Lenient {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let expired = ca::relay_certificate(leaf).ok().map(|leaf| leaf.expires_unix_s);
+        let expired = expired.filter(|expires| {
+            *expires < now.as_secs() && now.as_secs() <= *expires + CERTIFICATE_GRACE.as_secs()
+        });
+        // Everything else about it is judged, as of its last moment.
+        let at = expired.map_or(now, |expires| UnixTime::since_unix_epoch(Duration::from_secs(expires)));
+        self.0.verify_client_cert(leaf, others, at)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
-    /// Its certificate, of this overlay's CA and valid when it connected.
+    /// Its certificate, of this overlay's CA. It may have expired, though not long ago: whoever serves more than a
+    /// renewal looks.
     pub(crate) certificate: Option<CertificateDer<'static>>,
+    /// Number of the connection, unique within this process.
+    pub(crate) connection: u64,
 }
 
 /// A connection whose handshake is done.
@@ -154,7 +227,7 @@ impl Drop for TlsListener {
 
 async fn accept(listener: TcpListener, identity: Arc<Identity>, ready: mpsc::Sender<Connection>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
+    for connection in 0_u64.. {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -176,18 +249,26 @@ async fn accept(listener: TcpListener, identity: Arc<Identity>, ready: mpsc::Sen
             Purpose::Admin => None,
         };
         let acceptor = TlsAcceptor::from(config);
-        tokio::spawn(shake_hands(stream, address, acceptor, anonymous_timeout, permit, ready.clone()));
+        let caller = Caller { address, connection, anonymous_timeout };
+        tokio::spawn(shake_hands(stream, caller, acceptor, permit, ready.clone()));
     }
+}
+
+/// A connection before its handshake.
+struct Caller {
+    address: SocketAddr,
+    connection: u64,
+    anonymous_timeout: Option<Duration>,
 }
 
 async fn shake_hands(
     stream: TcpStream,
-    address: SocketAddr,
+    caller: Caller,
     acceptor: TlsAcceptor,
-    anonymous_timeout: Option<Duration>,
     permit: OwnedSemaphorePermit,
     ready: mpsc::Sender<Connection>,
 ) {
+    let Caller { address, connection, anonymous_timeout } = caller;
     // Without it small messages would wait for acknowledgements; a failure only costs delay.
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -202,7 +283,8 @@ async fn shake_hands(
         }
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let peer = Peer { address, certificate: certificate.map(|certificate| certificate.clone().into_owned()) };
+    let certificate = certificate.map(|certificate| certificate.clone().into_owned());
+    let peer = Peer { address, certificate, connection };
     let end = anonymous_timeout.filter(|_| peer.certificate.is_none());
     let end = end.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
     // Fails only when the server stops.

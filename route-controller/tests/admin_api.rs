@@ -109,6 +109,19 @@ async fn refusals_have_error_and_hint() {
 }
 
 #[tokio::test]
+async fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+    let overlay = Overlay::start().await;
+    let request =
+        |ttl: &str| format!("{{\"namespace\":\"demo\",\"room\":\"*\",\"publish\":true,\"ttl_s\":{ttl}}}");
+    for (ttl, status) in
+        [("93268.0", 200), ("null", 200), ("1.5", 400), ("-1", 400), ("1e300", 400), ("\"1\"", 400)]
+    {
+        let (answered, body) = post(&overlay, "/v1/tokens", &request(ttl)).await;
+        assert_eq!(answered, status, "{ttl}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_web_page_reaches_nothing() {
     let overlay = Overlay::start().await;
     // Through a host name of its own that it points at loopback.

@@ -78,16 +78,39 @@ async fn a_relay_cannot_say_another_name() {
 }
 
 #[tokio::test]
-async fn a_second_session_replaces_the_first() {
+async fn a_second_process_of_the_same_name_is_refused_while_the_first_speaks() {
     let overlay = Overlay::start().await;
     let relay = overlay.relay("fra-1").await;
     let mut first = relay.session(&overlay).await;
     first.welcome().await.expect("welcome");
     let mut second = relay.session(&overlay).await;
-    second.welcome().await.expect("welcome");
-    assert_eq!(first.end().await.code(), Code::Aborted);
-    let nodes = overlay.controller.operations().nodes().await.expect("it runs");
-    assert_eq!(nodes[0].state, "connected");
+    second.say(ToController::Goodbye).await;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(200));
+    let refused = second.end();
+    tokio::pin!(refused);
+    let status = loop {
+        tokio::select! {
+            _ = pace.tick() => first.say(ToController::Links(Vec::new())).await,
+            status = &mut refused => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::AlreadyExists);
+    assert!(status.message().contains("stop one of the two"), "{}", status.message());
+    assert_eq!(overlay.state_of("fra-1").await, "connected", "and its goodbye was not heard");
+}
+
+#[tokio::test]
+async fn a_silent_session_gives_way_to_the_next() {
+    let overlay = Overlay::start().await;
+    let relay = overlay.relay("fra-1").await;
+    let mut first = relay.session(&overlay).await;
+    first.welcome().await.expect("welcome");
+    let status = relay.session(&overlay).await.end().await;
+    assert_eq!(status.code(), Code::Unavailable, "{}", status.message());
+    relay.session(&overlay).await.welcome().await.expect("the place is free now");
+    let status = first.end().await;
+    assert_eq!(status.code(), Code::AlreadyExists);
+    assert!(status.message().contains("silent"), "{}", status.message());
 }
 
 #[tokio::test]

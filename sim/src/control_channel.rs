@@ -4,11 +4,14 @@
 use control_proto::proto;
 use prost::Message;
 use route_core::SessionId;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use wire_format::control::{ToController, ToRelay};
+use wire_format::control::{LinkState, ToController, ToRelay};
 
 use crate::scenario::RelayId;
+
+/// A session whose network is cut is missed by both ends after this.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Which way a message goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) controller_open: bool,
     /// The controller has been told of it, with the relay's hello.
     pub(crate) introduced: bool,
+    /// What the relay said last of each link.
+    pub(crate) reported: BTreeMap<RelayId, LinkState>,
     to_controller: Lane,
     to_relay: Lane,
 }
@@ -53,6 +58,7 @@ impl Session {
             relay_open: true,
             controller_open: true,
             introduced: false,
+            reported: BTreeMap::new(),
             to_controller: Lane::default(),
             to_relay: Lane::default(),
         }

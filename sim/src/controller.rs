@@ -2,7 +2,7 @@
 
 use crate::connection::{BACKOFF_FIRST, next_backoff};
 use crate::control_channel::{
-    Session, Way, decode_to_controller, decode_to_relay, encode_to_controller, encode_to_relay,
+    KEEPALIVE, Session, Way, decode_to_controller, decode_to_relay, encode_to_controller, encode_to_relay,
 };
 use crate::drive::ControllerDriver;
 use crate::node::{Core, Stimulus};
@@ -18,8 +18,6 @@ use wire_format::control::{RelayHello, ToController, ToRelay};
 use wire_format::session::WIRE_VERSIONS;
 use wire_format::{Epoch, NodeIndex, RoomId, Timestamp};
 
-/// A session whose network is cut is missed by both ends after this.
-const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Between what is due and the process noticing it, at most.
 const LATENESS_US_MAX: u64 = 500;
 
@@ -44,6 +42,7 @@ pub(crate) struct ControllerProcess {
     rng: Xoshiro256,
     alarm: Option<Duration>,
     next_session: u64,
+    newest_pushed: Option<Epoch>,
     /// Faults that keep it dead now.
     pub(crate) held_down: u32,
 }
@@ -62,6 +61,7 @@ impl ControllerProcess {
             rng,
             alarm: None,
             next_session: 0,
+            newest_pushed: None,
             held_down: 0,
         }
     }
@@ -72,6 +72,20 @@ impl ControllerProcess {
 
     fn deadline(&self) -> Option<Duration> {
         Some(self.driver.as_ref()?.deadline()?.since(self.local(Duration::ZERO)))
+    }
+
+    /// Notes that tables of an epoch are pushed. `true` the first time.
+    pub(crate) fn begins_epoch(&mut self, epoch: Epoch) -> bool {
+        let begins = self.newest_pushed.is_none_or(|newest| newest < epoch);
+        if begins {
+            self.newest_pushed = Some(epoch);
+        }
+        begins
+    }
+
+    /// The living core, and what its clock shows.
+    pub(crate) fn core_at(&self, now: Duration) -> Option<(&Controller, Timestamp)> {
+        Some((self.driver.as_ref()?.core(), self.local(now)))
     }
 
     fn persist(&mut self, update: StoreUpdate) {
@@ -131,9 +145,12 @@ impl World<'_> {
             match output {
                 Output::ToRelay { session, message } => self.push_to_relay(session, message),
                 Output::Persist(update) => self.controller.persist(update),
-                Output::Kick { session, reason: _ } => {
-                    if let Some(session) = self.sessions.get_mut(&session) {
+                Output::Kick { session, cause: _, reason: _ } => {
+                    if let Some(relay) = self.sessions.get_mut(&session).map(|session| {
                         session.controller_open = false;
+                        session.relay
+                    }) {
+                        self.record(Event::Dismissed(relay));
                     }
                     let delay = self.scenario.controller_delay;
                     self.schedule(delay, Happening::ControlOver { session, way: Way::ToRelay });
@@ -264,7 +281,12 @@ impl World<'_> {
 
     // Messages.
 
-    pub(crate) fn relay_event(&mut self, host: Host, RelayEvent::ToController(message): RelayEvent) {
+    pub(crate) fn relay_event(&mut self, host: Host, event: RelayEvent) {
+        let message = match event {
+            RelayEvent::ToController(message) => message,
+            // Nobody watches.
+            RelayEvent::Notice(_) => return,
+        };
         let Host::Relay(relay) = host else { return };
         let Some(session) = self.node(host).relay.session else { return };
         let bytes = encode_to_controller(message.clone());
@@ -276,6 +298,7 @@ impl World<'_> {
         let Some(relay) = self.sessions.get(&session).filter(|s| s.controller_open).map(|s| s.relay) else {
             return;
         };
+        self.observe_push(relay, &message);
         let bytes = encode_to_relay(message.clone());
         self.check_survival(relay, decode_to_relay(&bytes), message);
         self.send_control(session, Way::ToRelay, bytes);
@@ -318,13 +341,16 @@ impl World<'_> {
 
     fn control_to_controller(&mut self, id: SessionId, bytes: &[u8]) {
         let session = self.sessions.get_mut(&id).expect("the caller found it");
-        let name = self.scenario.relays[usize::from(session.relay.0)].name.clone();
+        let relay = session.relay;
+        let name = self.scenario.relays[usize::from(relay.0)].name.clone();
         match decode_to_controller(bytes) {
             Ok(ToController::Hello(hello)) => {
                 session.introduced = true;
+                self.record(Event::Introduced(relay));
                 self.feed_controller(Input::RelayUp { session: id, name, hello });
             }
             Ok(message) if session.introduced => {
+                self.observe_report(id, relay, &message);
                 self.feed_controller(Input::FromRelay { session: id, message });
             }
             Ok(message) => self.violation(&name, format!("said {message:?} before its hello")),
@@ -338,33 +364,12 @@ impl World<'_> {
             Ok(message) => message,
             Err(what) => return self.violation("the controller", what),
         };
-        match &message {
-            ToRelay::Welcome(welcome) if self.node(host).relay.node != Some(welcome.node) => {
-                let what = format!(
-                    "{} has another index than its certificate: {welcome:?}",
-                    self.scenario.host_name(host)
-                );
-                self.violation("the controller", what);
-            }
-            ToRelay::Table(table) => {
-                let (epoch, rows) = (table.epoch.0, table.next_hops.len());
-                self.record(Event::Table { relay, epoch, rows });
-            }
-            ToRelay::Stamp { epoch } => self.record(Event::Stamp { relay, epoch: epoch.0 }),
-            ToRelay::Neighbours(neighbours) => {
-                let list =
-                    neighbours.iter().map(|neighbour| (neighbour.node, neighbour.name.clone())).collect();
-                self.node(host).relay.neighbours = list;
-            }
-            ToRelay::Welcome(_)
-            | ToRelay::PublicationGranted { .. }
-            | ToRelay::PublicationRefused { .. }
-            | ToRelay::SubscriptionRefused { .. }
-            | ToRelay::Stream(_)
-            | ToRelay::StreamGone { .. }
-            | ToRelay::TokenKeys(_) => {}
-        }
+        self.observe_arrival(relay, &message);
         let neighbours_changed = matches!(message, ToRelay::Neighbours(_));
+        if let ToRelay::Neighbours(neighbours) = &message {
+            let list = neighbours.iter().map(|neighbour| (neighbour.node, neighbour.name.clone()));
+            self.node(host).relay.neighbours = list.collect();
+        }
         self.feed(host, &[], Stimulus::Relay(RelayCommand::Controller(message)));
         if neighbours_changed {
             self.dial_neighbours(relay);
@@ -394,6 +399,7 @@ impl World<'_> {
         match way {
             Way::ToController => {
                 if std::mem::take(&mut session.controller_open) && session.introduced {
+                    self.record(Event::Dismissed(relay));
                     self.feed_controller(Input::RelayDown { session: id });
                 }
             }
@@ -421,6 +427,18 @@ impl World<'_> {
     }
 
     pub(crate) fn isolate(&mut self, relay: RelayId, begins: bool) {
+        self.separate(relay, begins);
+        if let Some(session) = self.node(Host::Relay(relay)).relay.session.filter(|_| begins) {
+            self.schedule(KEEPALIVE, Happening::ControlKeepalive { session });
+        }
+    }
+
+    /// As if isolated, but whoever answers keepalives still does.
+    pub(crate) fn mute(&mut self, relay: RelayId, begins: bool) {
+        self.separate(relay, begins);
+    }
+
+    fn separate(&mut self, relay: RelayId, begins: bool) {
         let faults = self.isolated.entry(relay).or_default();
         if begins {
             *faults += 1;
@@ -428,9 +446,7 @@ impl World<'_> {
             *faults -= 1;
         }
         let Some(session) = self.node(Host::Relay(relay)).relay.session else { return };
-        if begins {
-            self.schedule(KEEPALIVE, Happening::ControlKeepalive { session });
-        } else if !self.is_cut_off(relay) {
+        if !self.is_cut_off(relay) {
             let delay = self.scenario.controller_delay;
             for way in [Way::ToController, Way::ToRelay] {
                 let put_off = self.sessions.get_mut(&session).map_or(0, |session| session.take_put_off(way));
@@ -443,9 +459,10 @@ impl World<'_> {
 
     pub(crate) fn control_keepalive(&mut self, session: SessionId) {
         let Some(relay) = self.sessions.get(&session).map(|session| session.relay) else { return };
-        if self.is_cut_off(relay) {
+        if self.is_cut_off(relay) || self.node(Host::Relay(relay)).frozen > 0 {
             self.control_over(session, Way::ToController);
-            self.control_over(session, Way::ToRelay);
+            // A relay that does not run hears of it when it does.
+            self.schedule(Duration::ZERO, Happening::ControlOver { session, way: Way::ToRelay });
         }
     }
 }

@@ -101,11 +101,11 @@ impl<C: Endpoint> Driver<C> {
             }
         }
         while let Some(delivery) = self.core.poll_delivery() {
-            match arena.get(delivery.range.clone()) {
-                Some(bytes) => drained.deliveries.push((delivery, bytes.to_vec())),
-                None => {
-                    drained.violations.push(Violation(format!("delivery beyond the arena: {delivery:?}")))
-                }
+            if delivery.range.end > arena.len() + self.core.annex().len() {
+                drained.violations.push(Violation(format!("delivery beyond the arena: {delivery:?}")));
+            } else {
+                let bytes = relay_core::packet_bytes(arena, self.core.annex(), &delivery.range).to_vec();
+                drained.deliveries.push((delivery, bytes));
             }
             if count(drained) > OUTPUTS_MAX {
                 break;

@@ -17,10 +17,14 @@ mod check;
 mod connection;
 mod control_channel;
 mod controller;
+mod draw;
 mod drive;
+mod freeze;
+mod graph;
 mod media;
 mod network;
 mod node;
+mod observe;
 mod play;
 mod queue;
 mod report;
@@ -30,11 +34,12 @@ mod trace;
 mod world;
 
 pub use check::{Objection, judge};
+pub use draw::{drawn, drawn_text};
 pub use report::Outcome;
 pub use scenario::{
     ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, ScenarioError,
     StreamNumber, StreamSpec, SubscriptionSpec,
 };
-pub use swarm::{SeedOutcome, SwarmResult, drawn, drawn_text, run_seed, run_seeds};
-pub use trace::{Delivered, Digest, Event, Frame, Packet, Trace};
+pub use swarm::{SeedOutcome, SwarmResult, run_seed, run_seeds};
+pub use trace::{Beliefs, Delivered, Digest, Event, Frame, Packet, PushedTable, Row, Trace};
 pub use world::run;

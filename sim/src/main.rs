@@ -38,6 +38,9 @@ enum Command {
         /// Print what happened first, all but media.
         #[arg(long)]
         events: bool,
+        /// Print every packet's way, too.
+        #[arg(long)]
+        media: bool,
         /// End with one compact JSON object.
         #[arg(long)]
         json: bool,
@@ -71,14 +74,13 @@ fn main() -> ExitCode {
 /// Whether no judge objects.
 fn run(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run { scenario, seed, events, json } => {
+        Command::Run { scenario, seed, events, media, json } => {
             let scenario = load(&scenario)?;
             let outcome = Outcome::of(&scenario, seed.unwrap_or(scenario.seed));
             let mut out = std::io::stdout().lock();
-            if events {
-                for (at, event) in outcome.trace.events().iter().filter(|(_, event)| !event.is_media()) {
-                    writeln!(out, "{at:?} {event:?}")?;
-                }
+            let shown = |event: &sim::Event| if event.is_media() { media } else { events };
+            for (at, event) in outcome.trace.events().iter().filter(|(_, event)| shown(event)) {
+                writeln!(out, "{at:?} {event:?}")?;
             }
             writeln!(out, "{outcome}")?;
             if json {

@@ -3,6 +3,7 @@
 use crate::connection::{BACKOFF_FIRST, ConnectionId, End};
 use crate::drive::{Drained, Driver};
 use crate::scenario::{Host, StreamNumber};
+use crate::world::Happening;
 use link_model::{Seed, Xoshiro256};
 use relay_core::{
     Client, ClientCommand, ClientEvent, Input, LinkId, Outgoing, Output, Peer, Received, Relay, RelayCommand,
@@ -97,6 +98,8 @@ fn relabel<E>(drained: Drained<E>, label: impl Fn(E) -> NodeEvent) -> Drained<No
     let outputs = drained.outputs.into_iter().map(|output| match output {
         Output::Message { link, message } => Output::Message { link, message },
         Output::Close { link, reason } => Output::Close { link, reason },
+        Output::PathChallenged { link } => Output::PathChallenged { link },
+        Output::ClosePlain { port } => Output::ClosePlain { port },
         Output::Event(event) => Output::Event(label(event)),
     });
     Drained {
@@ -148,6 +151,10 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     /// Faults that keep it dead now.
     pub(crate) held_down: u32,
+    /// Faults that keep it from running now.
+    pub(crate) frozen: u32,
+    /// What would have happened to it meanwhile.
+    pub(crate) stalled: Vec<Happening>,
     pub(crate) core: Option<Core>,
     /// What its clock shows at the beginning of the run.
     origin: Duration,
@@ -173,6 +180,8 @@ impl Node {
             life: 0,
             alive: false,
             held_down: 0,
+            frozen: 0,
+            stalled: Vec::new(),
             core: None,
             origin,
             rng,
@@ -199,6 +208,8 @@ impl Node {
     pub(crate) fn stop(&mut self) {
         self.alive = false;
         self.core = None;
+        self.frozen = 0;
+        self.stalled.clear();
         self.inbox.clear();
         self.wake_is_due = false;
         self.alarm = None;

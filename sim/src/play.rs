@@ -136,6 +136,8 @@ impl World<'_> {
                 }
             }
             FaultKind::Isolate(relay) => self.isolate(*relay, begins),
+            FaultKind::Mute(relay) => self.mute(*relay, begins),
+            FaultKind::Freeze(relay) => self.freeze(*relay, begins),
             FaultKind::ControllerCrash if begins => {
                 self.controller.held_down += 1;
                 self.stop_controller();

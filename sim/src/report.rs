@@ -116,6 +116,14 @@ impl Counts {
                 | Event::SessionUp(_)
                 | Event::SessionDown(_)
                 | Event::Table { .. }
+                | Event::Introduced(_)
+                | Event::Dismissed(_)
+                | Event::Reported { .. }
+                | Event::Believed { .. }
+                | Event::Pushed(_)
+                | Event::Ordered { .. }
+                | Event::TableAcked { .. }
+                | Event::StampAcked { .. }
                 | Event::Published(_)
                 | Event::Announced { .. }
                 | Event::Ended { .. }

@@ -4,6 +4,7 @@ use crate::scenario::{ClientId, Host, RelayId, StreamNumber};
 use link_model::DropReason;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
+use wire_format::control::LinkState;
 
 /// A packet as its publisher numbered it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,6 +57,41 @@ pub struct Delivered {
     pub digest: u64,
 }
 
+/// A row of a route table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Row {
+    /// On which plane.
+    pub plane: u8,
+    /// Where to.
+    pub destination: RelayId,
+    /// The neighbour that comes next.
+    pub next_hop: RelayId,
+}
+
+/// A relay's tables as the controller pushed them.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PushedTable {
+    /// Whose.
+    pub relay: RelayId,
+    /// Their version.
+    pub epoch: u32,
+    /// Rows, by plane and destination.
+    pub rows: Vec<Row>,
+    /// By destination: the plane to turn to when the primary next hop fails.
+    pub backups: Vec<(RelayId, u8)>,
+}
+
+/// What the controller believed of the overlay when it pushed the first table of an epoch.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Beliefs {
+    /// Relays in session that have not said goodbye.
+    pub connected: Vec<RelayId>,
+    /// Relays that it knows otherwise, but for those that are offline.
+    pub others: Vec<RelayId>,
+    /// Directions that routes may use.
+    pub links: Vec<(RelayId, RelayId)>,
+}
+
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Event {
@@ -81,7 +117,7 @@ pub enum Event {
     SessionUp(RelayId),
     /// A relay's session is gone, as the relay sees it.
     SessionDown(RelayId),
-    /// A relay was pushed tables.
+    /// Tables arrive at a relay.
     Table {
         /// The relay.
         relay: RelayId,
@@ -90,8 +126,51 @@ pub enum Event {
         /// Rows.
         rows: usize,
     },
-    /// A relay was told what to stamp.
+    /// The order what to stamp arrives at a relay.
     Stamp {
+        /// The relay.
+        relay: RelayId,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// The controller was told that a relay's session stands.
+    Introduced(RelayId),
+    /// The controller was told, or decided, that a relay's session is over.
+    Dismissed(RelayId),
+    /// A relay reports another state of a link than the last time in this session; heard by the controller.
+    Reported {
+        /// Who reports.
+        relay: RelayId,
+        /// The other end.
+        neighbour: RelayId,
+        /// What it says.
+        state: LinkState,
+    },
+    /// What the controller believed when it began to push an epoch.
+    Believed {
+        /// The epoch.
+        epoch: u32,
+        /// What.
+        beliefs: Beliefs,
+    },
+    /// The controller pushes tables to a relay.
+    Pushed(PushedTable),
+    /// The controller orders a relay to stamp an epoch.
+    Ordered {
+        /// The relay.
+        relay: RelayId,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// The controller hears that a relay holds tables.
+    TableAcked {
+        /// The relay.
+        relay: RelayId,
+        /// Their epoch.
+        epoch: u32,
+    },
+    /// The controller hears that a relay stamps an epoch.
+    StampAcked {
         /// The relay.
         relay: RelayId,
         /// The epoch.

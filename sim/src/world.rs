@@ -9,7 +9,7 @@ use crate::queue::EventQueue;
 use crate::scenario::{Host, RelayId, Scenario, StreamNumber};
 use crate::trace::{Delivered, Event, Trace};
 use crate::{drive, media};
-use link_model::{LinkSpec, Seed};
+use link_model::{Fate, LinkSpec, Seed};
 use relay_core::{Output, Received};
 use route_core::SessionId;
 use std::collections::BTreeMap;
@@ -85,6 +85,8 @@ pub(crate) struct World<'a> {
     /// Faults that keep a relay and the controller apart.
     pub(crate) isolated: BTreeMap<RelayId, u32>,
     pub(crate) relay_of_node: BTreeMap<NodeIndex, RelayId>,
+    /// First halves of frames that relays cut, by connection, end and id, and what became of them.
+    pub(crate) first_halves: BTreeMap<(ConnectionId, End, u16), (Vec<u8>, Fate)>,
     /// Next packet of each stream, once it has begun.
     pub(crate) next_packet: BTreeMap<StreamNumber, u64>,
 }
@@ -133,6 +135,7 @@ impl<'a> World<'a> {
             sessions: BTreeMap::new(),
             isolated: BTreeMap::new(),
             relay_of_node: BTreeMap::new(),
+            first_halves: BTreeMap::new(),
             next_packet: BTreeMap::new(),
         }
     }
@@ -154,6 +157,7 @@ impl<'a> World<'a> {
     }
 
     fn happen(&mut self, happening: Happening) {
+        let Some(happening) = self.unless_frozen(happening) else { return };
         match happening {
             Happening::Start(host) => self.start(host),
             Happening::Exit { host, life } => self.exit(host, life),
@@ -224,6 +228,8 @@ impl<'a> World<'a> {
             match output {
                 Output::Message { link, message } => self.say(host, link, &message),
                 Output::Close { link, reason: _ } => self.close(host, link),
+                // Nobody registers plain RTP here.
+                Output::PathChallenged { link: _ } | Output::ClosePlain { port: _ } => {}
                 Output::Event(NodeEvent::Relay(event)) => self.relay_event(host, event),
                 Output::Event(NodeEvent::Client(event)) => self.client_event(host, event),
             }
@@ -232,7 +238,7 @@ impl<'a> World<'a> {
     }
 
     /// Sees to it that the host's deadline is looked at in time.
-    fn set_alarm(&mut self, host: Host) {
+    pub(crate) fn set_alarm(&mut self, host: Host) {
         let now = self.now;
         let node = self.node(host);
         let Some(deadline) = node.deadline() else {

@@ -1,6 +1,6 @@
 //! Each judge notices the bug it is there for: a trace that nobody objects to is changed as the bug would change it.
 
-use sim::{Delivered, Event, Frame, RelayId, Scenario, StreamNumber, Trace, judge};
+use sim::{Delivered, Event, Frame, PushedTable, RelayId, Row, Scenario, StreamNumber, Trace, judge};
 use std::time::Duration;
 
 fn scenario(name: &str) -> Scenario {
@@ -147,7 +147,7 @@ fn complete() {
         // Media finds the other way later than promised.
         lost(event).filter(|_| (4_000..5_800).contains(&at.as_millis()))
     });
-    assert_eq!(too_late, ["complete"]);
+    assert_eq!(too_late, ["complete", "reroute"]);
     let joined_late = objectors(&ring, |at, event| lost(event).filter(|_| at < Duration::from_millis(1_700)));
     assert_eq!(joined_late, ["complete"]);
     let never_sent = objectors(&ring, |at, event| {
@@ -190,4 +190,132 @@ fn routes() {
         }
     });
     assert!(detour.contains(&"routes"), "{detour:?}");
+}
+
+/// Frames that a relay on the way around the cut forwards: r2 lost r3 and sends by r1, r5 and r4.
+fn on_the_way_around(event: &Event) -> Option<&Frame> {
+    event.frame().filter(|frame| frame.plane != 0 && frame.from == RelayId(4))
+}
+
+#[test]
+fn planes() {
+    let reroute = sound("fast-reroute-link");
+    let changes: [fn(&mut Frame); 3] =
+        [|frame| frame.plane = 3 - frame.plane, |frame| frame.plane = 0, |frame| frame.marked = false];
+    for change in changes {
+        let changed = objectors_once(&reroute, |event| {
+            let mut frame = on_the_way_around(event)?.clone();
+            change(&mut frame);
+            Some(vec![Event::Frame(frame)])
+        });
+        assert!(changed.contains(&"planes"), "{changed:?}");
+    }
+}
+
+#[test]
+fn loops_and_copies_on_the_redundant_planes() {
+    let reroute = sound("fast-reroute-link");
+    let back = objectors_once(&reroute, |event| {
+        let frame = on_the_way_around(event)?;
+        Some(vec![Event::Frame(Frame { to: RelayId(0), ..frame.clone() })])
+    });
+    assert!(back.contains(&"loops"), "{back:?}");
+    let twice = objectors_once(&reroute, |event| {
+        let frame = on_the_way_around(event)?;
+        Some(vec![event.clone(), Event::Frame(frame.clone())])
+    });
+    assert_eq!(twice, ["loops"], "two failures: whose copy it is, counts");
+    let relay = sound("fast-reroute-relay");
+    let twice = objectors_once(&relay, |event| {
+        let frame = event.frame().filter(|frame| frame.plane != 0)?;
+        Some(vec![event.clone(), Event::Frame(frame.clone())])
+    });
+    assert!(twice.contains(&"copies"), "{twice:?}");
+}
+
+#[test]
+fn tables() {
+    let ring = sound("ring-cut");
+    let changes: [fn(&mut PushedTable); 6] = [
+        // Back to where it comes from.
+        |table| {
+            let rows = table.rows.iter_mut();
+            let own = rows.filter(|row| (row.plane, row.destination) == (0, RelayId(2)));
+            own.filter(|_| table.relay == RelayId(1)).for_each(|row| row.next_hop = RelayId(0));
+        },
+        // Nowhere.
+        |table| table.rows.retain(|row| table.relay != RelayId(1) || row.destination != RelayId(2)),
+        // Over a link that is not there.
+        |table| {
+            let rows = table.rows.iter_mut().filter(|row| row.destination == RelayId(3));
+            rows.filter(|_| table.relay == RelayId(0)).for_each(|row| row.next_hop = RelayId(3));
+        },
+        // Red and blue are one.
+        |table| {
+            table.rows.retain(|row| row.plane != 2);
+            let red: Vec<Row> = table.rows.iter().filter(|row| row.plane == 1).copied().collect();
+            table.rows.extend(red.into_iter().map(|row| Row { plane: 2, ..row }));
+        },
+        |table| table.backups.clear(),
+        |table| table.backups.iter_mut().for_each(|(_, plane)| *plane = 3 - *plane),
+    ];
+    for (place, change) in changes.into_iter().enumerate() {
+        let changed = objectors(&ring, |_, event| {
+            let Event::Pushed(table) = event else { return None };
+            let mut table = table.clone();
+            change(&mut table);
+            Some(vec![Event::Pushed(table)])
+        });
+        assert!(changed.contains(&"tables"), "change {place}: {changed:?}");
+    }
+}
+
+#[test]
+fn epochs() {
+    let ring = sound("ring-cut");
+    let unacknowledged =
+        objectors_once(&ring, |event| matches!(event, Event::TableAcked { .. }).then(Vec::new));
+    assert_eq!(unacknowledged, ["epochs"]);
+    let newest =
+        ring.1.events().iter().filter_map(|(_, event)| {
+            if let Event::Ordered { epoch, .. } = event { Some(*epoch) } else { None }
+        });
+    let newest = newest.max().expect("epochs pass");
+    let never_ordered = objectors(&ring, |_, event| {
+        matches!(event, Event::Ordered { epoch, .. } if *epoch == newest).then(Vec::new)
+    });
+    assert!(never_ordered.contains(&"epochs"), "{never_ordered:?}");
+    let late = ring.1.mutated(|at, event| {
+        let late = matches!(event, Event::Ordered { epoch, .. } if *epoch == newest);
+        vec![(if late { at + Duration::from_millis(700) } else { at }, event.clone())]
+    });
+    let late: Vec<_> = judge(&ring.0, &late).into_iter().map(|objection| objection.judge).collect();
+    assert!(late.contains(&"epochs"), "held up for longer than anybody is waited for: {late:?}");
+    let unmarked = objectors_once(&ring, |event| {
+        let frame = event.frame().filter(|frame| frame.from == RelayId(1))?;
+        Some(vec![Event::Frame(Frame { epoch: frame.epoch + 1_000, ..frame.clone() })])
+    });
+    assert!(unmarked.contains(&"epochs"), "a stranger is forwarded without a mark: {unmarked:?}");
+    let three = objectors(&ring, |at, event| {
+        let frame = event.frame().filter(|frame| frame.from == RelayId(1) && at > Duration::from_secs(22))?;
+        let epoch = frame.epoch - (frame.packet.number % 3) as u16;
+        Some(vec![Event::Frame(Frame { epoch, ..frame.clone() })])
+    });
+    assert!(three.contains(&"epochs"), "a relay forgets: {three:?}");
+}
+
+#[test]
+fn reroute() {
+    let link = sound("fast-reroute-link");
+    let lost = |event: &Event| event.delivered().map(|_| Vec::new());
+    let slow = objectors(&link, |at, event| lost(event).filter(|_| (7_000..7_400).contains(&at.as_millis())));
+    assert!(slow.contains(&"reroute"), "{slow:?}");
+    // A packet that was on the cable and should have been sent again.
+    let on_the_cable = |frame: &&Frame| frame.fate.is_err() && frame.to == RelayId(2);
+    let packet = link.1.events().iter().filter_map(|(_, event)| event.frame()).find(on_the_cable);
+    let packet = packet.expect("something was on it").packet;
+    let once = objectors(&link, |_, event| {
+        event.delivered().filter(|delivered| delivered.packet == Some(packet)).map(|_| Vec::new())
+    });
+    assert_eq!(once, ["reroute"]);
 }

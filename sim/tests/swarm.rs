@@ -1,7 +1,7 @@
 //! A fixed swarm: two hundred networks drawn from their seeds, no judge objects to any. In four parts, so that they run
 //! beside each other.
 
-use sim::run_seeds;
+use sim::{Outcome, Scenario, run_seeds};
 use std::ops::Range;
 
 fn nobody_objects(seeds: Range<u64>) {
@@ -44,12 +44,24 @@ fn seeds_150_to_200() {
     nobody_objects(150..200);
 }
 
-/// Loops through tables of two ages: a relay that the controller cannot reach, a controller that died between two phases,
-/// two urgent epochs in a row.
+/// Every scenario of the folder was drawn from a seed once, and an objection to it was right.
 #[test]
-fn seeds_that_once_looped() {
-    for seed in [2062, 2168, 2194, 2341, 2403, 2552, 2761] {
-        nobody_objects(seed..seed + 1);
+fn what_swarms_have_found_stays_mended() {
+    let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/seeds");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder of seeds")
+        .map(|entry| entry.expect("an entry of it").path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 7, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a scenario");
+        assert!(text.starts_with("# Once "), "{} says what was wrong", file.display());
+        let scenario = Scenario::parse(&text, &mut |_| unreachable!("drawn scenarios name no files"))
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let outcome = Outcome::of(&scenario, scenario.seed);
+        let file = file.display();
+        assert_eq!(outcome.objections, [], "replay: cargo run --release --bin sim -- run {file}");
     }
 }
 

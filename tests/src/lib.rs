@@ -1,1 +1,9 @@
-//! e2e.
+//! What tests of several processes share: the binaries and examples of this workspace, started and ended in good order, and
+//! questions to their APIs.
+
+pub mod encoders;
+mod http;
+mod process;
+
+pub use http::{get, post};
+pub use process::{Process, example, executable};

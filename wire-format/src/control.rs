@@ -20,6 +20,8 @@ pub mod limits {
     pub const NEIGHBOURS: usize = 1024;
     /// Destinations in one stream entry.
     pub const DESTINATIONS: usize = 16_384;
+    /// Namespaces that a relay counts and limits apart.
+    pub const NAMESPACES: usize = 1024;
     /// Token keys known at once.
     pub const TOKEN_KEYS: usize = 64;
 }
@@ -66,6 +68,8 @@ pub enum ToController {
     },
     /// The relay is about to stop: route around it now.
     Goodbye,
+    /// What namespaces sent and received at this relay since it started; absent ones are unchanged since the last report.
+    Usage(Vec<NamespaceUsage>),
 }
 
 /// Who a relay is, and what it still holds.
@@ -103,7 +107,7 @@ pub struct HeldStream {
 }
 
 /// Whether a link can carry media.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LinkState {
     /// Authenticated datagrams arrive.
     Up,
@@ -227,6 +231,35 @@ pub enum ToRelay {
     },
     /// Public keys of token issuers, whole.
     TokenKeys(Vec<TokenKey>),
+    /// How fast namespaces may publish, whole.
+    Namespaces(NamespaceRates),
+}
+
+/// How fast each namespace may publish at one relay, all of its streams together. What comes faster is dropped and
+/// counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NamespaceRates {
+    /// Bits per second of those that are not named; `None` for no limit.
+    pub default: Option<u64>,
+    /// Bits per second of those that are.
+    pub named: Vec<(String, Option<u64>)>,
+}
+
+/// What a namespace used at one relay since that relay started.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NamespaceUsage {
+    /// Which.
+    pub namespace: String,
+    /// Packets that its publishers sent and that somebody wanted.
+    pub packets_in: u64,
+    /// Bytes of RTP in them.
+    pub bytes_in: u64,
+    /// Packets handed to subscribers, one for each.
+    pub packets_out: u64,
+    /// Bytes of RTP in them.
+    pub bytes_out: u64,
+    /// Packets dropped because the namespace sent faster than it may.
+    pub packets_over_rate: u64,
 }
 
 /// The controller's answer to `Hello`.
@@ -247,6 +280,9 @@ pub struct Neighbour {
     pub name: String,
     /// Where to reach its relay port, in order of preference.
     pub addresses: Vec<SocketAddr>,
+    /// Certificates of that name issued before this are void, seconds since 1970: it joined anew since then. When it
+    /// grows, the link made with an older one ends.
+    pub certificates_from_unix_s: u64,
 }
 
 /// A row of a relay's stream table.

@@ -8,8 +8,8 @@
 //! A frame of a type unknown to the receiver is skipped by its length and counted. All numbers are big-endian.
 
 use crate::{
-    DestinationSet, Incarnation, NodeIndex, Plane, RoomId, SEAL_OVERHEAD_BYTES, Sequence, Slack,
-    StreamHandle, StreamId, StreamKey, UserId, WireTime, destinations::SET_BYTES_MAX,
+    DestinationSet, Incarnation, NodeIndex, Plane, RoomId, Sequence, Slack, StreamHandle, StreamId,
+    StreamKey, UserId, WireTime, destinations::SET_BYTES_MAX,
 };
 use std::ops::Range;
 
@@ -27,13 +27,9 @@ pub const MEDIA_HEADER_MAX: usize = MEDIA_FIXED_BYTES + 1 + SET_BYTES_MAX;
 pub const EDGE_HEADER_BYTES: usize = 9;
 /// Bytes left in every datagram for what parity adds to it.
 pub const PARITY_ROOM_BYTES: usize = 16;
-/// Largest RTP or RTCP packet carried whole over a 1,500-byte path whatever its destination set.
-pub const RTP_BYTES_MAX: usize = crate::DATAGRAM_BYTES_MAX
-    - SEAL_OVERHEAD_BYTES
-    - SEND_TIME_BYTES
-    - FRAME_HEADER_BYTES
-    - MEDIA_HEADER_MAX
-    - PARITY_ROOM_BYTES;
+/// Largest RTP or RTCP packet: what a frame holds whatever its destination set. A frame that does not fit a datagram is
+/// cut in two, and even on the narrowest path two halves hold the largest frame.
+pub const RTP_BYTES_MAX: usize = FRAME_BODY_MAX - MEDIA_HEADER_MAX;
 /// Hops after which a frame is dropped, whatever the tables say.
 pub const HOP_LIMIT: u8 = 24;
 
@@ -64,6 +60,12 @@ pub enum FrameKind {
     Edge,
     /// A keyframe wanted, between an SFU and its relay.
     EdgeKeyframeRequest,
+    /// Half of a frame that is larger than a datagram.
+    Fragment,
+    /// Whether the path takes datagrams of a size, and the answer.
+    MtuProbe,
+    /// Whether the peer is at an address, and the answer.
+    PathChallenge,
     /// Not known to this version.
     Unknown(u8),
 }
@@ -76,6 +78,9 @@ impl FrameKind {
             3 => FrameKind::KeyframeRequest,
             4 => FrameKind::Edge,
             5 => FrameKind::EdgeKeyframeRequest,
+            6 => FrameKind::Fragment,
+            7 => FrameKind::MtuProbe,
+            8 => FrameKind::PathChallenge,
             other => FrameKind::Unknown(other),
         }
     }
@@ -87,6 +92,9 @@ impl FrameKind {
             FrameKind::KeyframeRequest => 3,
             FrameKind::Edge => 4,
             FrameKind::EdgeKeyframeRequest => 5,
+            FrameKind::Fragment => 6,
+            FrameKind::MtuProbe => 7,
+            FrameKind::PathChallenge => 8,
             FrameKind::Unknown(other) => other,
         }
     }
@@ -128,6 +136,19 @@ pub fn send_time_bytes(time: WireTime) -> [u8; SEND_TIME_BYTES] {
 /// The frames of a plain datagram, in order. Ends after the first error.
 pub fn frames(plain: &[u8]) -> Frames<'_> {
     Frames { plain, at: SEND_TIME_BYTES }
+}
+
+/// The one frame that fills `bytes`, as both halves of a frame that was cut make it.
+///
+/// # Errors
+/// [`FrameError::Truncated`] if the frame's length is another.
+pub fn whole_frame(bytes: &[u8]) -> Result<RawFrame, FrameError> {
+    let (header, body) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>().ok_or(FrameError::Truncated)?;
+    let word = u16::from_be_bytes(*header);
+    if usize::from(word) & FRAME_BODY_MAX != body.len() {
+        return Err(FrameError::Truncated);
+    }
+    Ok(RawFrame { kind: FrameKind::of((word >> 11) as u8), body: FRAME_HEADER_BYTES..bytes.len() })
 }
 
 /// Iterator over the frames of a plain datagram.
@@ -292,72 +313,6 @@ fn encode_key(key: StreamKey, out: &mut [u8]) {
     out[0..4].copy_from_slice(&key.room.0.to_be_bytes());
     out[4..8].copy_from_slice(&key.user.0.to_be_bytes());
     out[8..10].copy_from_slice(&key.stream.0.to_be_bytes());
-}
-
-/// Feedback about the other direction, probe and sign of life in one.
-///
-/// ```text
-/// flags (8) , highest (32) , received (32) , echo time (24) , echo delay (24) , jitter (16)
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Heartbeat {
-    /// Flag 0x01: the sender needs this link watched closely (media or a route depends on it).
-    pub in_use: bool,
-    /// Low 32 bits of the highest packet number received.
-    pub highest: u32,
-    /// Datagrams received since the link came up, low 32 bits.
-    pub received: u32,
-    /// Send time of the newest datagram received and how long ago it came. Flag 0x02: present.
-    pub echo: Option<Echo>,
-    /// Interarrival jitter of what the sender of this heartbeat receives, units of 10 us.
-    pub jitter: u16,
-}
-
-/// What lets the receiver of a heartbeat compute a round trip.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Echo {
-    /// Send time of the datagram answered.
-    pub time: WireTime,
-    /// Time from its arrival to this heartbeat, units of 10 us, 24 bits.
-    pub delay: u32,
-}
-
-impl Heartbeat {
-    /// Length of the body.
-    pub const BYTES: usize = 17;
-
-    /// Reads a body. Bytes behind the known fields belong to later versions and are ignored.
-    ///
-    /// # Errors
-    /// [`FrameError::Truncated`] if the body is too short.
-    pub fn decode(body: &[u8]) -> Result<Heartbeat, FrameError> {
-        let (b, _) = body.split_first_chunk::<{ Heartbeat::BYTES }>().ok_or(FrameError::Truncated)?;
-        let echo = Echo {
-            time: WireTime::from_bits(u32::from_be_bytes([0, b[9], b[10], b[11]])),
-            delay: u32::from_be_bytes([0, b[12], b[13], b[14]]),
-        };
-        Ok(Heartbeat {
-            in_use: b[0] & 0x01 != 0,
-            highest: u32::from_be_bytes([b[1], b[2], b[3], b[4]]),
-            received: u32::from_be_bytes([b[5], b[6], b[7], b[8]]),
-            echo: (b[0] & 0x02 != 0).then_some(echo),
-            jitter: u16::from_be_bytes([b[15], b[16]]),
-        })
-    }
-
-    /// The body.
-    pub fn encode(&self) -> [u8; Heartbeat::BYTES] {
-        let mut b = [0; Heartbeat::BYTES];
-        b[0] = u8::from(self.in_use) | u8::from(self.echo.is_some()) << 1;
-        b[1..5].copy_from_slice(&self.highest.to_be_bytes());
-        b[5..9].copy_from_slice(&self.received.to_be_bytes());
-        if let Some(echo) = self.echo {
-            b[9..12].copy_from_slice(&send_time_bytes(echo.time));
-            b[12..15].copy_from_slice(&echo.delay.min(0x00FF_FFFF).to_be_bytes()[1..]);
-        }
-        b[15..17].copy_from_slice(&self.jitter.to_be_bytes());
-        b
-    }
 }
 
 /// A keyframe wanted from a publisher behind another relay. Travels by the newest table, hop by hop.

@@ -7,8 +7,11 @@ pub mod codec;
 pub mod control;
 mod destinations;
 mod frame;
+mod heartbeat;
 mod id;
+mod path;
 mod route;
+pub mod rtcp;
 pub mod rtp;
 mod sealed;
 pub mod session;
@@ -16,17 +19,20 @@ mod time;
 
 pub use destinations::{DestinationSet, SET_BYTES_MAX};
 pub use frame::{
-    EDGE_HEADER_BYTES, Echo, EdgeHeader, EdgeKeyframeRequest, FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameError,
-    FrameKind, Frames, HOP_LIMIT, Heartbeat, KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX,
-    MediaHeader, PARITY_ROOM_BYTES, Priority, RTP_BYTES_MAX, RawFrame, SEND_TIME_BYTES, frame_header, frames,
-    send_time, send_time_bytes,
+    EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest, FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameError,
+    FrameKind, Frames, HOP_LIMIT, KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader,
+    PARITY_ROOM_BYTES, Priority, RTP_BYTES_MAX, RawFrame, SEND_TIME_BYTES, frame_header, frames, send_time,
+    send_time_bytes, whole_frame,
 };
+pub use heartbeat::{Echo, Heartbeat, SizeCounts};
 pub use id::{
     Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, PublicationId, ReceiverIndex, RoomId,
     Sequence, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId,
 };
+pub use path::{FRAGMENT_HEADER_BYTES, FragmentHeader, MtuProbe, PathChallenge};
 pub use route::RouteTable;
 pub use sealed::{
-    DATAGRAM_BYTES_MAX, DatagramKind, SEAL_OVERHEAD_BYTES, SEALED_HEADER_BYTES, SealedHeader, TAG_BYTES,
+    DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_UNPROBED, DatagramKind, SEAL_OVERHEAD_BYTES,
+    SEALED_HEADER_BYTES, SealedHeader, TAG_BYTES,
 };
 pub use time::{Slack, Timestamp, WireTime};

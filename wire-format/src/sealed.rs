@@ -19,8 +19,12 @@ pub const SEALED_HEADER_BYTES: usize = 13;
 pub const TAG_BYTES: usize = 16;
 /// What sealing adds to a plain datagram.
 pub const SEAL_OVERHEAD_BYTES: usize = SEALED_HEADER_BYTES + TAG_BYTES;
-/// Largest UDP payload sent before a larger path MTU is known: a 1,500-byte path with IPv6 and UDP headers.
-pub const DATAGRAM_BYTES_MAX: usize = 1452;
+/// UDP payload that every path carries, as QUIC demands (RFC 9000 section 14).
+pub const DATAGRAM_BYTES_BASE: usize = 1200;
+/// Largest UDP payload sent to a peer that answers no probes: a 1,500-byte path with IPv6 and UDP headers.
+pub const DATAGRAM_BYTES_UNPROBED: usize = 1452;
+/// Largest UDP payload ever sent: a 1,500-byte path with IPv4 and UDP headers.
+pub const DATAGRAM_BYTES_MAX: usize = 1472;
 
 const TYPE: u8 = 0x08;
 const TYPE_MASK: u8 = 0xF8;

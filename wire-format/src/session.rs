@@ -8,7 +8,13 @@ use crate::{Incarnation, MediaKind, NodeIndex, StreamHandle};
 use serde::{Deserialize, Serialize};
 
 /// Lowest and highest version of the link protocol that this build speaks.
-pub const WIRE_VERSIONS: (u8, u8) = (1, 1);
+pub const WIRE_VERSIONS: (u8, u8) = (1, 2);
+
+/// From this version on relays say `Lanes` to each other.
+pub const LANES_SINCE_VERSION: u8 = 2;
+
+/// Lanes of a link, at most.
+pub const LANES_MAX: usize = 16;
 
 /// How sealed datagrams are sealed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -170,4 +176,10 @@ pub enum Message {
     },
     /// This side is about to stop; the link closes next.
     Goodbye,
+    /// Between relays, since version 2: the lanes of the link beyond the first. The accepting side says it behind
+    /// `Accept`, with as many as it has; the dialling side answers with as many of them as it uses too.
+    Lanes {
+        /// Name the sealed datagrams of lane 1, 2 ... to me so. At most 15.
+        receivers: Vec<u32>,
+    },
 }

@@ -6,9 +6,10 @@ mod hex;
 use hex::{Expected, Vector, bytes_of, read};
 use wire_format::codec::{self, CodecError, PREFIX_BYTES};
 use wire_format::{
-    DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest, FrameError, FrameKind,
-    Heartbeat, KeyframeRequest, MEDIA_HEADER_MAX, MediaHeader, RawFrame, SET_BYTES_MAX, SealedHeader,
-    WireTime, frame_header, frames, send_time, send_time_bytes,
+    DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest, FRAGMENT_HEADER_BYTES,
+    FragmentHeader, FrameError, FrameKind, Heartbeat, KeyframeRequest, MEDIA_HEADER_MAX, MediaHeader,
+    MtuProbe, PathChallenge, RawFrame, SET_BYTES_MAX, SealedHeader, WireTime, frame_header, frames,
+    send_time, send_time_bytes,
 };
 
 /// What a vector says its bytes are, and the bytes that this value encodes to.
@@ -131,6 +132,11 @@ fn heartbeat(bytes: &[u8]) -> Decoded {
     let echo = heartbeat.echo.map_or("-".to_owned(), |echo| {
         format!("{}+{}", wire_us(echo.time), u64::from(echo.delay) * WireTime::UNIT_US)
     });
+    let sizes = heartbeat.sizes.map_or("-".to_owned(), |sizes| {
+        list([sizes.probes_sent, sizes.probes_received, sizes.large_received].iter())
+    });
+    let mut out = [0xEE; Heartbeat::BYTES_MAX];
+    let used = heartbeat.encode(&mut out);
     Ok((
         vec![
             ("in-use", flag(heartbeat.in_use)),
@@ -138,8 +144,9 @@ fn heartbeat(bytes: &[u8]) -> Decoded {
             ("received", heartbeat.received.to_string()),
             ("echo", echo),
             ("jitter-us", (u64::from(heartbeat.jitter) * WireTime::UNIT_US).to_string()),
+            ("sizes", sizes),
         ],
-        heartbeat.encode().to_vec(),
+        out[..used].to_vec(),
     ))
 }
 
@@ -176,6 +183,35 @@ fn edge_keyframe_request(bytes: &[u8]) -> Decoded {
     Ok((vec![("handle", request.handle.to_string())], request.encode().to_vec()))
 }
 
+fn fragment(bytes: &[u8]) -> Decoded {
+    let header = FragmentHeader::decode(bytes).map_err(error)?;
+    let share = &bytes[FRAGMENT_HEADER_BYTES..];
+    Ok((
+        vec![("id", header.id.to_string()), ("second", flag(header.second)), ("share", text(share))],
+        [&header.encode(), share].concat(),
+    ))
+}
+
+fn mtu_probe(bytes: &[u8]) -> Decoded {
+    let probe = MtuProbe::decode(bytes).map_err(error)?;
+    Ok((
+        vec![
+            ("answer", flag(probe.answer)),
+            ("bytes", probe.bytes.to_string()),
+            ("count", probe.count.to_string()),
+        ],
+        probe.encode().to_vec(),
+    ))
+}
+
+fn path_challenge(bytes: &[u8]) -> Decoded {
+    let challenge = PathChallenge::decode(bytes).map_err(error)?;
+    Ok((
+        vec![("answer", flag(challenge.answer)), ("token", text(&challenge.token))],
+        challenge.encode().to_vec(),
+    ))
+}
+
 #[test]
 fn frame_bodies() {
     check("media", media);
@@ -183,6 +219,9 @@ fn frame_bodies() {
     check("keyframe-request", keyframe_request);
     check("edge", edge);
     check("edge-keyframe-request", edge_keyframe_request);
+    check("fragment", fragment);
+    check("mtu-probe", mtu_probe);
+    check("path-challenge", path_challenge);
 }
 
 #[test]
@@ -196,6 +235,9 @@ fn what_is_ignored_is_written_as_zero() {
             "keyframe-request" => keyframe_request,
             "edge" => edge,
             "edge-keyframe-request" => edge_keyframe_request,
+            "fragment" => fragment,
+            "mtu-probe" => mtu_probe,
+            "path-challenge" => path_challenge,
             other => panic!("ignored: {name}: no kind {other}"),
         };
         let (fields, again) = decode(&bytes).unwrap_or_else(|error| panic!("ignored: {name}: {error}"));
@@ -246,6 +288,9 @@ fn every_frame_kind_has_a_vector() {
         (FrameKind::KeyframeRequest, "keyframe-request"),
         (FrameKind::Edge, "edge"),
         (FrameKind::EdgeKeyframeRequest, "edge-keyframe-request"),
+        (FrameKind::Fragment, "fragment"),
+        (FrameKind::MtuProbe, "mtu-probe"),
+        (FrameKind::PathChallenge, "path-challenge"),
     ];
     // A type is known if the receiver does not call it unknown; each known one is in the list above.
     for number in 1..32u16 {

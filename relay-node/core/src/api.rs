@@ -1,5 +1,6 @@
 //! What the processes around the cores ask of them and hear from them.
 
+use crate::notice::Notice;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay};
 use wire_format::session::RefusalCode;
@@ -32,6 +33,8 @@ pub enum RelayCommand {
 pub enum RelayEvent {
     /// Send this to the controller. Dropped by the process while no session stands.
     ToController(ToController),
+    /// For whoever watches the relay.
+    Notice(Notice),
 }
 
 /// What a client core is made from.

@@ -1,15 +1,19 @@
 //! The client core: an SFU's end of its link. Publications and subscriptions belong to the client, not to a link: on
 //! every new link they are asked for again.
 
+use crate::history::HistoryMemory;
 use crate::link::{Link, LinkChange};
-use crate::queue::OrderLane;
+use crate::queue::{OrderLane, Pushed, Refused};
 use crate::timers::Timers;
+use crate::waiting::Waiting;
 use crate::{
     ClientCommand, ClientConfig, ClientEvent, Counters, Delivery, Endpoint, Input, LinkId, LinkStats,
     Outgoing, Output, Peer, Received, Train,
 };
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
+use wire_format::control::LinkState;
 use wire_format::session::Message;
 use wire_format::{
     EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest, FrameKind, Heartbeat, Incarnation, MediaKind,
@@ -27,6 +31,7 @@ const BUDGET_DEFAULT: Duration = Duration::from_millis(200);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Timer {
     Link,
+    Waiting,
 }
 
 #[derive(Debug)]
@@ -47,7 +52,16 @@ pub struct Client {
     subscriptions: BTreeMap<u32, Message>,
     announced: BTreeMap<StreamHandle, Incarnation>,
     counters: Counters,
+    history_memory: HistoryMemory,
+    /// Media whose announcement is still under way.
+    waiting: Waiting<StreamHandle, EdgeHeader>,
+    /// Packets of the present input that did not come with it; see `annex`.
+    annex: Vec<u8>,
+    /// Length of the driver's arena in the present input.
+    arena_bytes: usize,
     timers: Timers<Timer>,
+    /// A frame that has just been rejoined.
+    whole: Vec<u8>,
     deliveries: VecDeque<Delivery>,
     outputs: VecDeque<Output<ClientEvent>>,
 }
@@ -62,7 +76,12 @@ impl Client {
             subscriptions: BTreeMap::new(),
             announced: BTreeMap::new(),
             counters: Counters::default(),
+            history_memory: HistoryMemory::default(),
+            waiting: Waiting::new(),
+            annex: Vec::new(),
+            arena_bytes: 0,
             timers: Timers::new(),
+            whole: Vec::new(),
             deliveries: VecDeque::new(),
             outputs: VecDeque::new(),
         }
@@ -127,6 +146,8 @@ impl Client {
         self.link = None;
         self.link_ready = false;
         self.timers.clear(Timer::Link);
+        self.timers.clear(Timer::Waiting);
+        self.counters.drop_unknown_handle += self.waiting.clear();
         for publication in self.publications.values_mut() {
             publication.handle = None;
         }
@@ -138,16 +159,27 @@ impl Client {
     fn tick(&mut self, now: Timestamp) {
         let Some(link) = self.link.as_mut() else { return };
         let change = link.tick(now);
-        self.link_ready |= !link.queue.is_empty();
+        self.link_ready |= link.has_output();
         let (id, next) = (link.id, link.next_tick(now));
+        // With another relay to go to, nothing is gained by waiting as long as relays do for each other.
+        let lost = change.state && link.stats().state == LinkState::Down;
         self.timers.set(Timer::Link, next);
-        if change.hopeless {
+        self.count(change);
+        if change.hopeless || lost {
             self.link_down();
             self.output(Output::Close { link: id, reason: "silent for too long" });
         }
     }
 
+    fn count(&mut self, change: LinkChange) {
+        self.counters.drop_half += change.halves_lost;
+        self.counters.mtu_fallbacks += u64::from(change.narrower);
+        self.counters.mtu_probes_sent += change.probes as u64;
+    }
+
     fn changed(&mut self, now: Timestamp, change: LinkChange) {
+        self.count(change);
+        self.link_ready |= change.probes > 0;
         if change.sooner {
             self.rearm(now);
         }
@@ -181,6 +213,9 @@ impl Client {
                 FrameKind::Edge => self.edge(now, body, at),
                 FrameKind::Heartbeat => self.heartbeat(now, body),
                 FrameKind::EdgeKeyframeRequest => self.keyframe_request(body),
+                FrameKind::Fragment => self.half(now, arena.len(), body),
+                FrameKind::MtuProbe => self.mtu_probe(body, plain.len()),
+                FrameKind::PathChallenge => self.path_challenge(body),
                 FrameKind::Media | FrameKind::KeyframeRequest => self.counters.drop_forbidden += 1,
                 FrameKind::Unknown(_) => self.counters.skip_unknown_kind += 1,
             }
@@ -198,6 +233,44 @@ impl Client {
         }
     }
 
+    /// Half of a frame; with the other it is handled like one that came whole.
+    fn half(&mut self, now: Timestamp, arena_bytes: usize, body: &[u8]) {
+        let mut whole = std::mem::take(&mut self.whole);
+        match self.link.as_mut().map(|link| link.half_in(now, body, &mut whole)) {
+            Some(Ok(Some(RawFrame { kind: FrameKind::Edge, body }))) => {
+                self.counters.frames_rejoined += 1;
+                let at = arena_bytes + self.annex.len() + body.start;
+                self.annex.extend_from_slice(&whole);
+                self.edge(now, &whole[body], at);
+            }
+            Some(Ok(Some(_))) => self.counters.drop_forbidden += 1,
+            Some(Err(_)) => self.counters.drop_malformed += 1,
+            Some(Ok(None)) | None => {}
+        }
+        self.whole = whole;
+    }
+
+    fn path_challenge(&mut self, body: &[u8]) {
+        let Some(link) = self.link.as_mut() else { return };
+        let id = link.id;
+        match link.challenge_in(body) {
+            Ok(true) => {
+                self.link_ready = true;
+                self.output(Output::PathChallenged { link: id });
+            }
+            Ok(false) => {}
+            Err(_) => self.counters.drop_malformed += 1,
+        }
+    }
+
+    fn mtu_probe(&mut self, body: &[u8], plain_bytes: usize) {
+        let Some(link) = self.link.as_mut() else { return };
+        if link.probe_in(body, plain_bytes).is_err() {
+            self.counters.drop_malformed += 1;
+        }
+        self.link_ready |= link.has_output();
+    }
+
     fn edge(&mut self, now: Timestamp, body: &[u8], at: usize) {
         let Ok(header) = EdgeHeader::decode(body) else {
             self.counters.drop_malformed += 1;
@@ -209,14 +282,47 @@ impl Client {
             self.rearm(now);
         }
         let Some(incarnation) = self.announced.get(&header.handle).copied() else {
-            self.counters.drop_unknown_handle += 1;
+            self.wait_for_announcement(now, header, &body[EDGE_HEADER_BYTES..]);
             return;
         };
+        self.deliver(incarnation, header, at + EDGE_HEADER_BYTES..at + body.len());
+    }
+
+    fn wait_for_announcement(&mut self, now: Timestamp, header: EdgeHeader, packet: &[u8]) {
+        let Some(link) = self.link.as_ref().map(|link| link.id) else { return };
+        if self.waiting.hold(now, link, header.handle, header, packet) {
+            self.counters.media_waited += 1;
+        } else {
+            self.counters.drop_unknown_handle += 1;
+        }
+        self.arm_waiting();
+    }
+
+    /// A stream has been announced: delivers what waited for it, and asks for a keyframe if some of it could not.
+    fn deliver_waiting(&mut self, handle: StreamHandle, incarnation: Incarnation, kind: MediaKind) {
+        let (held, missed) = self.waiting.take(handle);
+        for held in held {
+            let start = self.arena_bytes + self.annex.len();
+            self.annex.extend_from_slice(&held.packet);
+            self.deliver(incarnation, held.header, start..start + held.packet.len());
+            self.waiting.reuse(held);
+        }
+        if missed && kind == MediaKind::Video {
+            self.request_keyframe(handle);
+        }
+    }
+
+    fn arm_waiting(&mut self) {
+        if let Some(due) = self.waiting.next_due() {
+            self.timers.set(Timer::Waiting, due);
+        }
+    }
+
+    fn deliver(&mut self, incarnation: Incarnation, header: EdgeHeader, range: Range<usize>) {
         if self.deliveries.len() >= DELIVERIES_MAX {
             self.counters.drop_queue_full += 1;
             return;
         }
-        let range = at + EDGE_HEADER_BYTES..at + body.len();
         self.counters.media_delivered += 1;
         self.counters.media_delivered_bytes += range.len() as u64;
         let EdgeHeader { handle, sequence, slack: _, priority: _, rtcp } = header;
@@ -258,19 +364,23 @@ impl Client {
             MediaKind::Video => Priority::VIDEO,
         };
         let header = EdgeHeader { handle, sequence, slack: publication.slack, priority, rtcp: outgoing.rtcp };
-        if EDGE_HEADER_BYTES + outgoing.range.len() + 5 > link.plain_max() {
-            self.counters.drop_oversize += 1;
-            return;
-        }
         let lane = OrderLane::of(outgoing.publication);
         let pushed = link.push_packet(FrameKind::Edge, lane, outgoing.range.clone(), |head| {
             let bytes = header.encode();
             head[..bytes.len()].copy_from_slice(&bytes);
             bytes.len()
         });
-        if !pushed {
-            self.counters.drop_queue_full += 1;
-            return;
+        match pushed {
+            Ok(Pushed::Whole) => {}
+            Ok(Pushed::Cut) => self.counters.frames_cut += 1,
+            Err(Refused::Full) => {
+                self.counters.drop_queue_full += 1;
+                return;
+            }
+            Err(Refused::TooLarge) => {
+                self.counters.drop_oversize += 1;
+                return;
+            }
         }
         self.link_ready = true;
         self.counters.media_published += 1;
@@ -315,6 +425,7 @@ impl Client {
                     kind,
                     incarnation,
                 });
+                self.deliver_waiting(handle, incarnation, kind);
             }
             Message::Ended { handle } => {
                 if self.announced.remove(&handle).is_some() {
@@ -328,7 +439,8 @@ impl Client {
             | Message::Publish { .. }
             | Message::Unpublish { .. }
             | Message::Subscribe { .. }
-            | Message::Unsubscribe { .. } => self.counters.messages_refused += 1,
+            | Message::Unsubscribe { .. }
+            | Message::Lanes { .. } => self.counters.messages_refused += 1,
         }
     }
 
@@ -360,29 +472,39 @@ impl Client {
                 }
             }
             ClientCommand::RequestKeyframe { handle } => {
-                if !self.announced.contains_key(&handle) {
-                    return;
-                }
-                if let Some(link) = self.link.as_mut() {
-                    let body = EdgeKeyframeRequest { handle }.encode();
-                    if link.push_small(FrameKind::EdgeKeyframeRequest, &body) {
-                        self.link_ready = true;
-                        self.counters.keyframe_requests_sent += 1;
-                    } else {
-                        self.counters.drop_queue_full += 1;
-                    }
+                if self.announced.contains_key(&handle) {
+                    self.request_keyframe(handle);
                 }
             }
             ClientCommand::Shutdown => self.say(Message::Goodbye),
         }
     }
 
+    fn request_keyframe(&mut self, handle: StreamHandle) {
+        let Some(link) = self.link.as_mut() else { return };
+        let body = EdgeKeyframeRequest { handle }.encode();
+        if link.push_small(FrameKind::EdgeKeyframeRequest, &body).is_ok() {
+            self.link_ready = true;
+            self.counters.keyframe_requests_sent += 1;
+        } else {
+            self.counters.drop_queue_full += 1;
+        }
+    }
+
     fn timeout(&mut self, now: Timestamp) {
-        while let Some(Timer::Link) = self.timers.pop_due(now) {
-            if let Some(link) = self.link.as_mut() {
-                link.read_rates(now);
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Link => {
+                    if let Some(link) = self.link.as_mut() {
+                        link.read_rates(now);
+                    }
+                    self.tick(now);
+                }
+                Timer::Waiting => {
+                    self.counters.drop_unknown_handle += self.waiting.expire(now);
+                    self.arm_waiting();
+                }
             }
-            self.tick(now);
         }
     }
 }
@@ -392,6 +514,8 @@ impl Endpoint for Client {
     type Event = ClientEvent;
 
     fn handle_input(&mut self, now: Timestamp, arena: &[u8], input: Input<'_, ClientCommand>) {
+        self.annex.clear();
+        self.arena_bytes = arena.len();
         match input {
             Input::LinkUp { link, peer, max_datagram } => self.link_up(now, link, &peer, max_datagram),
             Input::LinkDown { link } => {
@@ -409,6 +533,15 @@ impl Endpoint for Client {
                     self.send(now, outgoing);
                 }
             }
+            // An SFU has one worker.
+            Input::Challenge { link, token } => {
+                if let Some(own) = self.link.as_mut().filter(|own| own.id == link) {
+                    own.challenge(token);
+                    self.link_ready = true;
+                }
+            }
+            Input::HandedOver(_) => {}
+            Input::Plain(batch) => self.counters.drop_plain_stranger += batch.len() as u64,
             Input::Message { link, message } => self.message(link, message),
             Input::Command(command) => self.command(command),
             Input::Timeout => self.timeout(now),
@@ -421,8 +554,12 @@ impl Endpoint for Client {
         }
         let link = self.link.as_mut()?;
         train.clear();
-        self.link_ready = !link.pack(now, arena, train);
+        self.link_ready = !link.pack(now, (arena, &self.annex), &mut self.history_memory, train);
         (!train.is_empty()).then_some(link.id)
+    }
+
+    fn annex(&self) -> &[u8] {
+        &self.annex
     }
 
     fn poll_delivery(&mut self) -> Option<Delivery> {

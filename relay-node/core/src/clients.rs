@@ -1,8 +1,9 @@
 //! SFUs at their relay: what they may do, publish and want.
 
+use crate::notice::EndReason;
 use crate::relay::{Relay, Side};
 use crate::streams::LocalSubscriber;
-use crate::{ClientRights, LinkId, PeerView};
+use crate::{ClientRights, LinkId, PeerView, PlainId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{PublicationReport, StreamName, SubscriptionReport, ToController, limits};
@@ -16,24 +17,33 @@ const PUBLICATIONS_MAX: usize = 1024;
 /// Subscriptions on one link.
 const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Delay budget of a publication that names none.
-const BUDGET_DEFAULT: Duration = Duration::from_millis(200);
+pub(crate) const BUDGET_DEFAULT: Duration = Duration::from_millis(200);
+
+/// Whose a publication or subscription is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    /// An SFU's that is linked, under the number of its request.
+    Link { link: LinkId, request: u32 },
+    /// A plain RTP registration's; `plain` keeps the rest.
+    Plain,
+}
 
 /// A stream that an SFU publishes here.
 #[derive(Clone, Debug)]
 pub(crate) struct Publication {
-    pub(crate) link: LinkId,
-    pub(crate) request: u32,
+    pub(crate) owner: Owner,
     pub(crate) name: StreamName,
     pub(crate) kind: MediaKind,
-    slack: Slack,
+    pub(crate) slack: Slack,
     pub(crate) granted: Option<Granted>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Granted {
     pub(crate) key: StreamKey,
     pub(crate) incarnation: Incarnation,
-    pub(crate) handle: StreamHandle,
+    /// Its name on the link; plain RTP has none.
+    pub(crate) handle: Option<StreamHandle>,
 }
 
 impl Publication {
@@ -50,12 +60,11 @@ impl Publication {
 /// What an SFU wants here.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscription {
-    pub(crate) link: LinkId,
-    pub(crate) request: u32,
-    namespace: String,
-    room: String,
-    user: Option<String>,
-    stream: Option<String>,
+    pub(crate) owner: Owner,
+    pub(crate) namespace: String,
+    pub(crate) room: String,
+    pub(crate) user: Option<String>,
+    pub(crate) stream: Option<String>,
 }
 
 impl Subscription {
@@ -189,7 +198,7 @@ impl Relay {
             }
             Message::Unpublish { request } if is_client => self.unpublish(link, request),
             Message::Unsubscribe { request } if is_client => self.unsubscribe(link, request),
-            Message::Goodbye => self.peer_leaves(link),
+            Message::Goodbye => self.peer_leaves(now, link),
             Message::Hello { .. }
             | Message::Accept { .. }
             | Message::Refuse { .. }
@@ -200,7 +209,8 @@ impl Relay {
             | Message::Subscribed { .. }
             | Message::Unsubscribe { .. }
             | Message::Announce { .. }
-            | Message::Ended { .. } => self.counters.messages_refused += 1,
+            | Message::Ended { .. }
+            | Message::Lanes { .. } => self.counters.messages_refused += 1,
         }
     }
 
@@ -216,9 +226,9 @@ impl Relay {
         }
     }
 
-    fn next_registration(&mut self) -> u32 {
+    pub(crate) fn next_registration(&mut self) -> u32 {
         self.next_registration = self.next_registration.wrapping_add(1);
-        self.next_registration
+        self.worker.registration(self.next_registration)
     }
 
     fn publish(
@@ -246,7 +256,8 @@ impl Relay {
         }
         client.publications.insert(request, publication);
         let name = StreamName { namespace: client.rights.namespace.clone(), room, user, stream };
-        let publication_state = Publication { link, request, name, kind, slack, granted: None };
+        let owner = Owner::Link { link, request };
+        let publication_state = Publication { owner, name, kind, slack, granted: None };
         let report = publication_state.report(publication);
         self.publications.insert(publication, publication_state);
         self.report(ToController::Published(report));
@@ -279,15 +290,26 @@ impl Relay {
         }
         client.subscriptions.insert(request, subscription);
         let namespace = client.rights.namespace.clone();
-        let wanted = Subscription { link, request, namespace, room, user, stream };
-        let report = wanted.report(subscription);
+        let owner = Owner::Link { link, request };
+        let wanted = Subscription { owner, namespace, room, user, stream };
         self.say(link, Message::Subscribed { request });
+        self.begin_subscription(now, subscription, wanted);
+        Ok(())
+    }
+
+    /// Puts a subscription in force.
+    pub(crate) fn begin_subscription(
+        &mut self,
+        now: Timestamp,
+        subscription: SubscriptionId,
+        wanted: Subscription,
+    ) {
+        let report = wanted.report(subscription);
         if !self.controller_up {
             self.join_streams_held_here(now, subscription, &wanted);
         }
         self.subscriptions.insert(subscription, wanted);
         self.report(ToController::Subscribed(report));
-        Ok(())
     }
 
     /// Without a controller, a subscription still gets what this relay already receives or where it is published.
@@ -302,6 +324,7 @@ impl Relay {
             self.streams.iter().filter(|s| wanted.matches(&s.entry.name)).map(|s| s.entry.clone()).collect();
         for mut entry in matching {
             entry.subscriptions.push(subscription);
+            self.hand_over_wanted(entry.key, entry.ingress);
             self.apply_entry(now, entry);
         }
     }
@@ -311,11 +334,11 @@ impl Relay {
         else {
             return;
         };
-        let removed = self.publications.remove(&publication);
+        let removed = self.remove_publication(publication);
         if let Some(granted) = removed.and_then(|publication| publication.granted)
-            && let Some(client) = self.client(link)
+            && let (Some(handle), Some(client)) = (granted.handle, self.client(link))
         {
-            client.inbound.remove(&granted.handle);
+            client.inbound.remove(&handle);
         }
         self.report(ToController::Unpublished { publication });
     }
@@ -325,40 +348,38 @@ impl Relay {
         else {
             return;
         };
+        self.end_subscription(subscription);
+    }
+
+    /// Takes a subscription out of force.
+    pub(crate) fn end_subscription(&mut self, subscription: SubscriptionId) {
         self.subscriptions.remove(&subscription);
         self.report(ToController::Unsubscribed { subscription });
-        let affected: Vec<_> = self
-            .streams
-            .iter()
-            .filter(|stream| stream.entry.subscriptions.contains(&subscription))
-            .map(|stream| stream.entry.key)
-            .collect();
-        for key in affected {
-            if let Some(stream) = self.streams.find(key) {
-                stream.entry.subscriptions.retain(|other| *other != subscription);
-            }
+        for key in self.streams.forget_subscription(subscription) {
             self.refresh_local(key);
         }
     }
 
-    /// The other end is about to stop. The controller is to route around it at once; until it has, and the link closes,
-    /// frames keep going the old way.
-    fn peer_leaves(&mut self, link: LinkId) {
+    /// The other end is about to stop. The controller is to route around it at once; until it has, destinations beyond it
+    /// move to their backups, and those that have none keep the old way until the link closes.
+    fn peer_leaves(&mut self, now: Timestamp, link: LinkId) {
         let Some(entry) = self.link_mut(link) else { return };
         entry.leaving = true;
         if let Some(report) = entry.report() {
             self.report(ToController::Links(vec![report]));
+            self.reroute(now);
         }
     }
 
     /// The link of an SFU is gone: so is all that it published and wanted.
     pub(crate) fn forget_client(&mut self, _now: Timestamp, link: LinkId, client: ClientSide) {
         for publication in client.publications.into_values() {
-            self.publications.remove(&publication);
+            self.remove_publication(publication);
             self.report(ToController::Unpublished { publication });
         }
         for subscription in client.subscriptions.into_values() {
             self.subscriptions.remove(&subscription);
+            self.streams.forget_subscription(subscription);
             self.report(ToController::Unsubscribed { subscription });
         }
         let gone: Vec<_> = client.outbound.into_values().collect();
@@ -366,10 +387,6 @@ impl Relay {
             if let Some(stream) = self.streams.find(key) {
                 stream.local.retain(|subscriber| subscriber.link != link);
             }
-        }
-        let subscriptions = &self.subscriptions;
-        for stream in self.streams.iter_mut() {
-            stream.entry.subscriptions.retain(|subscription| subscriptions.contains_key(subscription));
         }
     }
 
@@ -381,10 +398,21 @@ impl Relay {
         incarnation: Incarnation,
     ) {
         let Some(publication) = self.publications.get_mut(&id) else { return };
-        let (link, request) = (publication.link, publication.request);
+        let Owner::Link { link, request } = publication.owner else {
+            let granted = Granted { key, incarnation, handle: None };
+            if let Some(before) = publication.granted.replace(granted) {
+                self.publishers.remove(&(before.key, id));
+            }
+            self.publishers.insert((key, id));
+            self.plain_granted(id, granted);
+            return;
+        };
         let inbound = Inbound { key, incarnation, slack: publication.slack };
         let before = publication.granted.take();
-        let handle = before.as_ref().map(|granted| granted.handle);
+        if let Some(before) = &before {
+            self.publishers.remove(&(before.key, id));
+        }
+        let handle = before.as_ref().and_then(|granted| granted.handle);
         let Some(client) = self.client(link) else { return };
         let handle = match handle {
             Some(handle) => {
@@ -394,43 +422,61 @@ impl Relay {
             None => client.new_inbound(inbound),
         };
         if let Some(publication) = self.publications.get_mut(&id) {
-            publication.granted = Some(Granted { key, incarnation, handle });
+            publication.granted = Some(Granted { key, incarnation, handle: Some(handle) });
+            self.publishers.insert((key, id));
         }
         if before.is_none() {
             self.say(link, Message::Published { request, handle });
         }
     }
 
+    pub(crate) fn remove_publication(&mut self, id: PublicationId) -> Option<Publication> {
+        let removed = self.publications.remove(&id)?;
+        if let Some(granted) = &removed.granted {
+            self.publishers.remove(&(granted.key, id));
+        }
+        Some(removed)
+    }
+
     /// The controller refuses a publication.
     pub(crate) fn publication_refused(&mut self, id: PublicationId, reason: String) {
-        let Some(publication) = self.publications.remove(&id) else { return };
-        if let Some(client) = self.client(publication.link) {
-            client.publications.remove(&publication.request);
-            if let Some(granted) = publication.granted {
-                client.inbound.remove(&granted.handle);
+        let Some(publication) = self.remove_publication(id) else { return };
+        let Owner::Link { link, request } = publication.owner else {
+            self.end_plain_for(PlainId::Publication(id), EndReason::Refused(reason));
+            return;
+        };
+        if let Some(client) = self.client(link) {
+            client.publications.remove(&request);
+            if let Some(handle) = publication.granted.and_then(|granted| granted.handle) {
+                client.inbound.remove(&handle);
             }
         }
-        self.refuse(publication.link, publication.request, RefusalCode::Unavailable, reason);
+        self.refuse(link, request, RefusalCode::Unavailable, reason);
     }
 
     /// The controller refuses a subscription.
     pub(crate) fn subscription_refused(&mut self, id: SubscriptionId, reason: String) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
-        if let Some(client) = self.client(subscription.link) {
-            client.subscriptions.remove(&subscription.request);
+        let Owner::Link { link, request } = subscription.owner else {
+            self.end_plain_for(PlainId::Subscription(id), EndReason::Refused(reason));
+            return;
+        };
+        if let Some(client) = self.client(link) {
+            client.subscriptions.remove(&request);
         }
-        self.refuse(subscription.link, subscription.request, RefusalCode::Limit, reason);
+        self.refuse(link, request, RefusalCode::Limit, reason);
     }
 
-    /// Brings the links that get a stream in line with the subscriptions of its entry. `true` if a link was added.
+    /// Brings whoever gets a stream here in line with the subscriptions of its entry. `true` if someone was added.
     pub(crate) fn refresh_local(&mut self, key: StreamKey) -> bool {
         let Some(stream) = self.streams.find(key) else { return false };
         let entry = stream.entry.clone();
         let before = std::mem::take(&mut stream.local);
         let mut wanted: BTreeMap<LinkId, Vec<u32>> = BTreeMap::new();
         for subscription in &entry.subscriptions {
-            if let Some(subscription) = self.subscriptions.get(subscription) {
-                wanted.entry(subscription.link).or_default().push(subscription.request);
+            let owner = self.subscriptions.get(subscription).map(|subscription| subscription.owner);
+            if let Some(Owner::Link { link, request }) = owner {
+                wanted.entry(link).or_default().push(request);
             }
         }
         let mut local = Vec::with_capacity(wanted.len());
@@ -441,7 +487,7 @@ impl Relay {
                 self.end_local(subscriber);
             }
         }
-        let added = !wanted.is_empty();
+        let added = self.refresh_plain(key) | !wanted.is_empty();
         for (link, subscriptions) in wanted {
             let Some(client) = self.client(link) else { continue };
             let handle = client.new_outbound(key);
@@ -468,7 +514,9 @@ impl Relay {
     }
 }
 
-fn check_names<'a>(names: impl IntoIterator<Item = &'a String>) -> Result<(), (RefusalCode, String)> {
+pub(crate) fn check_names<'a>(
+    names: impl IntoIterator<Item = &'a String>,
+) -> Result<(), (RefusalCode, String)> {
     for name in names {
         if name.is_empty() || name.len() > limits::NAME_BYTES {
             let reason = format!("a name has {} bytes; 1 to {} are allowed", name.len(), limits::NAME_BYTES);

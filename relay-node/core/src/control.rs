@@ -1,9 +1,17 @@
 //! A relay and its controller.
 
+use crate::notice::Notice;
 use crate::relay::{Relay, Timer};
-use std::collections::BTreeSet;
+use crate::streams::STREAMS_MAX;
+use std::collections::BTreeMap;
 use wire_format::control::{HeldStream, Neighbour, StreamEntry, ToController, ToRelay, Welcome};
-use wire_format::{HOP_LIMIT, MediaKind, RouteTable, StreamKey, Timestamp};
+use wire_format::{HOP_LIMIT, MediaKind, NodeIndex, RouteTable, StreamKey, SubscriptionId, Timestamp};
+
+/// Bytes of held streams in a hello; the whole message may have 16 MiB.
+const HELD_BYTES_MAX: usize = 12 << 20;
+/// What a held stream takes on the wire at most, and what each of its destinations adds.
+const HELD_STREAM_BYTES: usize = 32;
+const HELD_DESTINATION_BYTES: usize = 3;
 
 impl Relay {
     /// A session stands: everything held is said again.
@@ -13,14 +21,7 @@ impl Relay {
         let mut hello = self.config.hello.clone();
         hello.node = self.node;
         hello.epoch = self.tables.newest_epoch();
-        hello.streams = self
-            .streams
-            .iter()
-            .map(|stream| HeldStream {
-                key: stream.entry.key,
-                destinations: stream.entry.destinations.clone(),
-            })
-            .collect();
+        hello.streams = self.held_streams();
         self.report(ToController::Hello(hello));
         let publications: Vec<_> = self.publications.iter().map(|(id, held)| held.report(*id)).collect();
         for report in publications {
@@ -33,7 +34,26 @@ impl Relay {
         let links = self.link_reports();
         self.report(ToController::Links(links));
         self.report(ToController::ReportsComplete);
+        self.tenants.report_all_again();
         self.timers.set(Timer::Report, now + std::time::Duration::from_secs(1));
+    }
+
+    /// What is stamped here, as far as one message holds it. The controller learns the rest from publications and
+    /// subscriptions, a moment later.
+    fn held_streams(&mut self) -> Vec<HeldStream> {
+        let mut held = Vec::new();
+        let (mut bytes, mut left_out) = (0, 0);
+        for stream in self.streams.iter() {
+            let destinations = &stream.entry.destinations;
+            bytes += HELD_STREAM_BYTES + HELD_DESTINATION_BYTES * destinations.len();
+            if bytes > HELD_BYTES_MAX {
+                left_out += 1;
+            } else {
+                held.push(HeldStream { key: stream.entry.key, destinations: destinations.clone() });
+            }
+        }
+        self.counters.hello_streams_left_out += left_out;
+        held
     }
 
     /// A message of the controller.
@@ -72,23 +92,41 @@ impl Relay {
             }
             ToRelay::Stream(entry) => {
                 let (key, revision) = (entry.key, entry.revision);
+                let subscriptions = entry.subscriptions.clone();
                 if self.apply_entry(now, entry) {
                     self.report(ToController::StreamAck { key, revision });
+                } else {
+                    self.refuse_for_want_of_room(&subscriptions);
                 }
             }
             ToRelay::StreamGone { key } => self.remove_entry(key),
+            ToRelay::Namespaces(rates) => self.tenants.set_rates(rates),
             // The process around the core checks tokens.
             ToRelay::TokenKeys(_) => {}
         }
     }
 
+    /// Tells the controller what namespaces used since it was last told.
+    pub(crate) fn report_usage(&mut self) {
+        let usage = self.tenants.report();
+        if !usage.is_empty() {
+            self.report(ToController::Usage(usage));
+        }
+    }
+
     fn set_neighbours(&mut self, now: Timestamp, neighbours: &[Neighbour]) {
-        let known: BTreeSet<_> = neighbours.iter().map(|neighbour| neighbour.node).collect();
+        let known: BTreeMap<_, _> =
+            neighbours.iter().map(|neighbour| (neighbour.node, neighbour.certificates_from_unix_s)).collect();
+        let before = self.neighbours.take().unwrap_or_default();
+        // One that joined anew is another one: the link was made with a certificate that is void now.
+        let stays = |node: NodeIndex| {
+            known.get(&node).is_some_and(|from| before.get(&node).is_none_or(|before| from <= before))
+        };
         let strangers: Vec<_> = self
             .link_of_node
             .iter()
             .enumerate()
-            .filter(|(node, _)| !known.iter().any(|known| usize::from(known.0) == *node))
+            .filter(|(node, _)| !u16::try_from(*node).is_ok_and(|node| stays(NodeIndex(node))))
             .filter_map(|(_, link)| *link)
             .collect();
         self.neighbours = Some(known);
@@ -104,6 +142,7 @@ impl Relay {
             self.counters.stale_pushes += 1;
             return;
         }
+        self.reroute(now);
         let hops = self.tables.hops();
         let links: Vec<_> =
             self.link_of_node.iter().enumerate().filter_map(|(node, link)| Some((node, (*link)?))).collect();
@@ -127,25 +166,53 @@ impl Relay {
         let (incarnation, destinations) = before.unwrap_or((entry.incarnation, Vec::new()));
         let grew = entry.destinations.iter().any(|node| !destinations.contains(node));
         let restarted = incarnation != entry.incarnation;
+        let tenant = self.tenants.number(&entry.name.namespace);
+        let elsewhere = self.worker.others_of(entry.subscriptions.iter().map(|subscription| subscription.0));
         let Some(stream) = self.streams.upsert(entry) else {
-            self.counters.drop_output_full += 1;
+            self.counters.drop_stream_table_full += 1;
             return false;
         };
+        stream.elsewhere = elsewhere;
+        stream.tenant = tenant;
+        let name = is_new.then(|| stream.entry.name.clone());
+        let incarnation = stream.entry.incarnation;
         if restarted {
             let over = std::mem::take(&mut stream.local);
             for subscriber in over {
                 self.end_local(subscriber);
             }
         }
+        if let Some(name) = name {
+            self.notice(Notice::StreamUp { name, kind, incarnation });
+        }
         let joined = self.refresh_local(key);
         // Whoever joins needs a keyframe. A relay that joins leaves asking to the ingress, which alone knows when frames
         // for it begin to flow.
         let here = self.node == Some(ingress);
-        let wanted = if here { grew || joined } else { joined && !is_new };
+        // All workers see the relays that joined; one of them asks.
+        let grew = grew && self.worker.is_first();
+        let missed = self.deliver_waiting(now, key);
+        let wanted = missed || if here { grew || joined } else { joined && !is_new };
         if kind == MediaKind::Video && wanted {
             self.want_keyframe(now, key, ingress, HOP_LIMIT);
         }
         true
+    }
+
+    /// No room for a stream: whoever wanted it hears so, and so does the controller, which would wait in vain for the
+    /// entry to be acknowledged.
+    fn refuse_for_want_of_room(&mut self, subscriptions: &[SubscriptionId]) {
+        for subscription in subscriptions {
+            if self.subscriptions.contains_key(subscription) {
+                for key in self.streams.forget_subscription(*subscription) {
+                    self.refresh_local(key);
+                }
+                let reason =
+                    format!("this relay holds {STREAMS_MAX} streams, its limit; subscribe at another");
+                self.subscription_refused(*subscription, reason);
+                self.report(ToController::Unsubscribed { subscription: *subscription });
+            }
+        }
     }
 
     fn remove_entry(&mut self, key: StreamKey) {
@@ -153,5 +220,7 @@ impl Relay {
         for subscriber in stream.local {
             self.end_local(subscriber);
         }
+        self.end_plain_row(key, stream.plain);
+        self.notice(Notice::StreamDown { name: stream.entry.name });
     }
 }

@@ -13,6 +13,11 @@ macro_rules! counters {
             pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
+
+            /// Adds those of another worker of the same relay.
+            pub fn add(&mut self, other: &Counters) {
+                $(self.$name += other.$name;)*
+            }
         }
     };
 }
@@ -30,30 +35,85 @@ counters! {
     media_delivered_bytes,
     /// Frames forwarded by the newest tables because theirs are unknown.
     media_epoch_unknown,
+    /// Media frames that waited for the entry or announcement of their stream.
+    media_waited,
+    /// Frames moved to a redundant plane here because their primary next hop is silent or gone. One per copy.
+    media_rerouted,
+    /// Of those, frames that a failed link may have swallowed and that went again.
+    media_resent,
+    /// Frames that were not kept for sending again because memory for it is used up.
+    history_refused,
+    /// Video delivered here that began to come by another link.
+    streams_switched,
+    /// Destinations moved to their backup because a link failed, counted when the link does, not per frame.
+    destinations_moved,
+    /// Destinations moved back to their primary next hop after the hold-down of its link.
+    destinations_returned,
     /// Frames split into several because their destinations do not fit one set.
     media_fanout_splits,
+    /// Frames that left in two halves, larger than a datagram of their link.
+    frames_cut,
+    /// Frames that came in two halves.
+    frames_rejoined,
+    /// MTU probes sent.
+    mtu_probes_sent,
+    /// Paths found to have become narrower.
+    mtu_fallbacks,
     /// Keyframe requests sent towards publishers.
     keyframe_requests_sent,
     /// Keyframe requests merged into one already sent.
     keyframe_requests_merged,
+    /// Dropped: a frame for another worker of this relay while too many waited.
+    drop_hand_over,
+    /// Packets handed to plain RTP subscribers, one per copy.
+    plain_delivered,
+    /// Receiver reports sent to plain RTP publishers.
+    plain_reports_sent,
+    /// Receiver reports of plain RTP subscribers.
+    plain_reports_received,
+    /// Keyframes asked for by plain RTP subscribers.
+    plain_keyframe_requests,
+    /// Packets asked for again by plain RTP subscribers.
+    plain_nacks_received,
+    /// Packets sent again to them.
+    plain_nacks_answered,
+    /// Packets that came after they had been asked for.
+    plain_nacks_awaited,
+    /// RTCP of plain SFUs that means nothing here.
+    plain_rtcp_ignored,
+    /// Plain RTP registrations that nobody renewed.
+    plain_leases_over,
     /// Dropped: destinations that no table reaches, or whose next hop has no link. One per destination.
     drop_no_route,
+    /// Dropped: destinations of a frame on a redundant plane whose next hop has no link. One per destination.
+    drop_plane_cut,
     /// Dropped: destinations whose next hop is where a frame without tables of its stamp comes from. One per destination.
+    /// And keyframe requests whose way to the publisher is back where they come from.
     drop_way_back,
+    /// Dropped: keyframe requests beyond what one link may bring, or for too many streams at once.
+    drop_keyframe_request,
     /// Dropped: hop limit used up.
     drop_hop_limit,
+    /// Dropped: waited for another way until no slack was left.
+    drop_slack,
+    /// Dropped: of too many failed links at once, not sent again.
+    drop_resend,
     /// Dropped at a destination: seen before.
     drop_duplicate,
     /// Dropped at a destination: older than the duplicate window.
     drop_too_old,
-    /// Dropped at a destination: nobody here asked for the stream.
+    /// Dropped at a destination: nobody here has asked for the stream, nor did within 200 ms.
     drop_unknown_stream,
     /// Dropped from a publisher: the stream has no subscriber anywhere.
     drop_no_subscriber,
-    /// Dropped from a publisher: the handle was never granted, or is no longer.
+    /// Dropped from a publisher: its namespace sends faster than it may.
+    drop_over_rate,
+    /// Dropped: the handle was never granted, or is no longer; at an SFU, nor was announced within 200 ms.
     drop_unknown_handle,
-    /// Dropped: a packet larger than the overlay carries whole.
+    /// Dropped: a packet larger than the overlay carries.
     drop_oversize,
+    /// Dropped: halves of frames whose other half did not come in time, or that too many others followed.
+    drop_half,
     /// Dropped: the frame does not decode.
     drop_malformed,
     /// Dropped: a frame of a kind that this kind of peer may not send.
@@ -64,8 +124,24 @@ counters! {
     drop_queue_full,
     /// Dropped: datagrams of a link that the core no longer has.
     drop_unknown_link,
+    /// Dropped: entries of streams beyond what the stream table holds; their subscribers were told.
+    drop_stream_table_full,
+    /// Streams held that a hello to the controller had no room for.
+    hello_streams_left_out,
     /// Dropped: outputs beyond the bound of the output queue.
     drop_output_full,
+    /// Dropped: plain RTP or RTCP from an address that is not registered.
+    drop_plain_stranger,
+    /// Dropped: plain datagrams that are neither RTP nor RTCP.
+    drop_plain_malformed,
+    /// Dropped: packets of a plain publication that the controller has not granted yet.
+    drop_plain_not_granted,
+    /// Dropped: a stream for a plain subscriber that already gets another with its SSRC.
+    drop_plain_collision,
+    /// Dropped: packets that a plain subscriber asks for too often, or too many.
+    drop_plain_resend_rate,
+    /// Dropped: plain datagrams beyond the bound of their queue.
+    drop_plain_queue_full,
     /// Messages that make no sense from this peer.
     messages_refused,
     /// Tables or entries of the controller that were older than what is held.

@@ -66,6 +66,25 @@ impl DuplicateWindow {
         Verdict::New
     }
 
+    /// The newest sequence of the present publication.
+    pub(crate) fn newest(&self) -> Option<Sequence> {
+        self.newest.map(Sequence)
+    }
+
+    /// Whether a frame between `first` and the newest has not come. `true` if that is too long ago to say.
+    pub(crate) fn is_missing_since(&self, first: Sequence) -> bool {
+        let Some(newest) = self.newest else { return false };
+        let span = newest.wrapping_sub(first.0);
+        if span > u32::MAX / 2 {
+            return false;
+        }
+        span >= WINDOW
+            || (0..span).any(|step| {
+                let (word, bit) = place(first.0.wrapping_add(step));
+                self.seen[word] & bit == 0
+            })
+    }
+
     fn mark(&mut self, sequence: u32) {
         let (word, bit) = place(sequence);
         self.seen[word] |= bit;
@@ -94,6 +113,20 @@ mod tests {
         assert_eq!(window.admit(Incarnation(255), Sequence(5)), Verdict::New);
         assert_eq!(window.admit(Incarnation(0), Sequence(5)), Verdict::New);
         assert_eq!(window.admit(Incarnation(255), Sequence(6)), Verdict::TooOld);
+    }
+
+    #[test]
+    fn a_gap_shows_until_it_is_filled() {
+        let mut window = DuplicateWindow::new(Incarnation(0));
+        let mut admit = |sequence: u32| window.admit(Incarnation(0), Sequence(sequence));
+        (u32::MAX - 5..=u32::MAX).chain([1, 2]).for_each(|sequence| {
+            admit(sequence);
+        });
+        assert!(window.is_missing_since(Sequence(u32::MAX - 1)));
+        assert!(!window.is_missing_since(Sequence(1)) && !window.is_missing_since(Sequence(9)));
+        window.admit(Incarnation(0), Sequence(0));
+        assert!(!window.is_missing_since(Sequence(u32::MAX - 1)));
+        assert!(window.is_missing_since(Sequence(u32::MAX - 2000)), "too long ago to say");
     }
 
     proptest! {

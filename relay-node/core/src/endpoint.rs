@@ -1,10 +1,12 @@
 //! How a driver (the worker thread of a port, or the simulator) runs a core: the contract.
 //!
-//! A port has one core: [`crate::Relay`] in a relay, [`crate::Client`] in an SFU. Both are driven the same way:
+//! Each worker of a port has one core (most ports have one worker): [`crate::Relay`] in a relay, [`crate::Client`] in an
+//! SFU. Both are driven the same way:
 //!
 //! ```text
 //! handle_input(now, arena, input)
-//! then until each answers None:  poll_transmit(now, arena, train)   poll_delivery()   poll_output()
+//! then until each answers None:  poll_transmit(now, arena, train)   poll_output()   poll_delivery()   poll_hand_over()
+//!                                 poll_plain(arena)
 //! then                           poll_timeout()
 //! ```
 //!
@@ -12,15 +14,19 @@
 //!
 //! 1. `now` never goes back.
 //! 2. One input, then drain, then the next. A batch of datagrams is one input. `arena` is the same slice for an input
-//!    and its drain; ranges that a core hands out point into it.
+//!    and its drain; ranges that a core hands out point into it or, from its end on, into the core's `annex`
+//!    ([`crate::packet_bytes`] reads both).
 //! 3. After [`Input::Timeout`] and a drain the next deadline is later than `now`.
 //! 4. Nothing waits that the deadline does not announce.
 //! 5. The driver re-reads the deadline after each drain.
 //! 6. Outputs and queues are bounded; an overflow is a counted drop.
 //! 7. The same configuration, seed and inputs give the same outputs.
 //! 8. No bytes from the wire can panic.
+//!
+//! What needs an answer, as registrations of plain RTP do, is a method of its core that changes it. A call counts as an
+//! input: a drain follows.
 
-use crate::Train;
+use crate::{HandOver, PlainPort, PlainReceived, PlainTransmit, Train};
 use std::ops::Range;
 use wire_format::session::Message;
 use wire_format::{Incarnation, NodeIndex, PacketNumber, Sequence, StreamHandle, Timestamp};
@@ -80,7 +86,7 @@ pub struct Outgoing {
     pub rtcp: bool,
 }
 
-/// An RTP or RTCP packet for this process; its bytes are `arena[range]`.
+/// An RTP or RTCP packet for this process; [`crate::packet_bytes`] gives its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Delivery {
     /// The announced stream.
@@ -89,7 +95,7 @@ pub struct Delivery {
     pub incarnation: Incarnation,
     /// The publisher's sequence.
     pub sequence: Sequence,
-    /// Where the packet is in the arena.
+    /// Where the packet is in the arena or, from its end on, in the annex.
     pub range: Range<usize>,
     /// It is RTCP.
     pub rtcp: bool,
@@ -116,6 +122,17 @@ pub enum Input<'a, C> {
     Datagrams(&'a [Received]),
     /// RTP of this process, gathered in one wake-up.
     Local(&'a [Outgoing]),
+    /// What other workers of this port handed over: places in the arena, each with the bytes of one [`HandOver`].
+    HandedOver(&'a [Range<usize>]),
+    /// Plain RTP and RTCP of one wake-up, from whoever sent it.
+    Plain(&'a [PlainReceived]),
+    /// Datagrams of a link came from another address: ask there, by a datagram of its own, whether the peer receives.
+    Challenge {
+        /// The link.
+        link: LinkId,
+        /// Random, for the driver to know its question and the answer by.
+        token: [u8; 8],
+    },
     /// A message came on the reliable stream of a link.
     Message {
         /// The link.
@@ -139,12 +156,22 @@ pub enum Output<E> {
         /// The message.
         message: Message,
     },
+    /// The peer sees this end of a link at another address, and was told that it is received there.
+    PathChallenged {
+        /// The link.
+        link: LinkId,
+    },
     /// Close a link; `LinkDown` follows.
     Close {
         /// The link.
         link: LinkId,
         /// Why, for the log and the peer.
         reason: &'static str,
+    },
+    /// Close a socket for plain RTP: its registration is over.
+    ClosePlain {
+        /// The socket.
+        port: PlainPort,
     },
     /// For the process around the core.
     Event(E),
@@ -165,9 +192,34 @@ pub trait Endpoint: Send + 'static {
     #[must_use]
     fn poll_transmit(&mut self, now: Timestamp, arena: &[u8], train: &mut Train) -> Option<LinkId>;
 
+    /// Bytes of the core's own that ranges may point into behind the arena's end, until the next input: packets that did
+    /// not arrive in one piece, or not now.
+    fn annex(&self) -> &[u8] {
+        &[]
+    }
+
     /// The next packet for this process. Changed by `Input::Datagrams`.
     #[must_use]
     fn poll_delivery(&mut self) -> Option<Delivery>;
+
+    /// The next frame for other workers of this port; a core that is alone has none. Changed by every input.
+    #[must_use]
+    fn poll_hand_over(&mut self) -> Option<HandOver> {
+        None
+    }
+
+    /// The next plain datagram. Changed by every input. An empty one stands for one that came to nothing.
+    #[must_use]
+    fn poll_plain<'a>(&'a mut self, arena: &'a [u8]) -> Option<PlainTransmit<'a>> {
+        let _ = arena;
+        None
+    }
+
+    /// Whether plain datagrams at the relay port mean anything to this core. Changed by commands and registrations.
+    #[must_use]
+    fn takes_plain(&self) -> bool {
+        false
+    }
 
     /// The next message or event. Changed by every input.
     #[must_use]

@@ -1,14 +1,27 @@
 //! A packet's way through a relay.
 
 use crate::duplicates::Verdict;
-use crate::queue::OrderLane;
+use crate::plain::Arrived;
+use crate::queue::{OrderLane, Pushed, Refused};
 use crate::relay::{Relay, Side, Timer};
+use crate::table::Way;
 use crate::{LinkId, Received};
 use std::ops::Range;
 use wire_format::{
-    DestinationSet, EdgeHeader, EdgeKeyframeRequest, FrameKind, HOP_LIMIT, Heartbeat, KeyframeRequest,
-    MediaHeader, NodeIndex, Plane, RawFrame, StreamHandle, StreamKey, Timestamp, frames, send_time,
+    DestinationSet, EdgeHeader, FrameKind, HOP_LIMIT, Heartbeat, Incarnation, MediaHeader, NodeIndex, Plane,
+    Priority, RawFrame, Sequence, Slack, StreamKey, Timestamp, frames, send_time,
 };
+
+/// A packet of a publisher here, before it is stamped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entering {
+    pub(crate) key: StreamKey,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) sequence: Sequence,
+    pub(crate) slack: Slack,
+    pub(crate) priority: Priority,
+    pub(crate) rtcp: bool,
+}
 
 impl Relay {
     /// An opened datagram: its frames, one by one.
@@ -38,7 +51,15 @@ impl Relay {
                 (FrameKind::Media, true) => self.media(now, received.link, body, at),
                 (FrameKind::Edge, false) => self.edge(now, received.link, body, at),
                 (FrameKind::Heartbeat, _) => self.heartbeat(now, received.link, body),
-                (FrameKind::KeyframeRequest, true) => self.keyframe_request(now, body),
+                (FrameKind::KeyframeRequest | FrameKind::EdgeKeyframeRequest, _)
+                    if !self.may_ask_for_keyframe(now, received.link) =>
+                {
+                    self.counters.drop_keyframe_request += 1;
+                }
+                (FrameKind::Fragment, _) => self.half(now, received.link, arena.len(), body),
+                (FrameKind::MtuProbe, _) => self.mtu_probe(received.link, body, plain.len()),
+                (FrameKind::PathChallenge, _) => self.path_challenge(received.link, body),
+                (FrameKind::KeyframeRequest, true) => self.keyframe_request(now, received.link, body),
                 (FrameKind::EdgeKeyframeRequest, false) => {
                     self.edge_keyframe_request(now, received.link, body)
                 }
@@ -63,7 +84,7 @@ impl Relay {
     }
 
     /// Media from a relay: transit, egress or both.
-    fn media(&mut self, now: Timestamp, from: LinkId, body: &[u8], at: usize) {
+    pub(crate) fn media(&mut self, now: Timestamp, from: LinkId, body: &[u8], at: usize) {
         let Ok((header, header_bytes)) = MediaHeader::decode(body) else {
             self.counters.drop_malformed += 1;
             return;
@@ -72,10 +93,47 @@ impl Relay {
         self.media_passes(now, from);
         let packet = at + header_bytes..at + body.len();
         self.forward(now, header, packet, Some(from));
+        if std::mem::take(&mut self.stranger) {
+            self.wait_for_entry(now, from, header, &body[header_bytes..]);
+        }
+    }
+
+    /// Media for this relay whose stream no entry has named yet.
+    fn wait_for_entry(&mut self, now: Timestamp, from: LinkId, header: MediaHeader, packet: &[u8]) {
+        if self.waiting.hold(now, from, header.key, header, packet) {
+            self.counters.media_waited += 1;
+        } else {
+            self.counters.drop_unknown_stream += 1;
+        }
+        self.arm_waiting();
+    }
+
+    /// A stream has become known: delivers what waited for it. `true` if some of it could not wait so long.
+    pub(crate) fn deliver_waiting(&mut self, now: Timestamp, key: StreamKey) -> bool {
+        let (held, missed) = self.waiting.take(key);
+        for held in held {
+            let start = self.arena_bytes + self.annex.len();
+            self.annex.extend_from_slice(&held.packet);
+            self.deliver(now, None, &held.header, start..start + held.packet.len());
+            self.waiting.reuse(held);
+        }
+        missed
+    }
+
+    /// What waited in vain is dropped.
+    pub(crate) fn waiting_due(&mut self, now: Timestamp) {
+        self.counters.drop_unknown_stream += self.waiting.expire(now);
+        self.arm_waiting();
+    }
+
+    fn arm_waiting(&mut self) {
+        if let Some(due) = self.waiting.next_due() {
+            self.timers.set(Timer::Waiting, due);
+        }
     }
 
     /// Media from an SFU: this relay is its ingress.
-    fn edge(&mut self, now: Timestamp, from: LinkId, body: &[u8], at: usize) {
+    pub(crate) fn edge(&mut self, now: Timestamp, from: LinkId, body: &[u8], at: usize) {
         let Ok(edge) = EdgeHeader::decode(body) else {
             self.counters.drop_malformed += 1;
             return;
@@ -90,41 +148,58 @@ impl Relay {
             return;
         };
         let packet = at + wire_format::EDGE_HEADER_BYTES..at + body.len();
+        let entering = Entering {
+            key: inbound.key,
+            incarnation: inbound.incarnation,
+            sequence: edge.sequence,
+            slack: edge.slack.min(inbound.slack),
+            priority: edge.priority,
+            rtcp: edge.rtcp,
+        };
+        self.enter(now, &entering, packet);
+    }
+
+    /// A packet enters the overlay here: to whoever gets it at this relay, then stamped and on its way.
+    pub(crate) fn enter(&mut self, now: Timestamp, entering: &Entering, packet: Range<usize>) {
+        let Entering { key, incarnation, sequence, slack, priority, rtcp } = *entering;
         if packet.len() > wire_format::RTP_BYTES_MAX {
             self.counters.drop_oversize += 1;
             return;
         }
         self.counters.media_published += 1;
         let epoch = self.tables.stamp().tag();
-        let Some(stream) = self.streams.find(inbound.key) else {
+        let Some(stream) = self.streams.find(key) else {
             self.counters.drop_no_subscriber += 1;
             return;
         };
-        if stream.local.is_empty() && stream.destinations.is_empty() {
+        if stream.is_unwanted() {
             self.counters.drop_no_subscriber += 1;
             return;
         }
-        let copies = stream.destinations.len();
+        let (tenant, copies) = (stream.tenant, stream.destinations.len());
+        if !self.tenants.admit(now, tenant, packet.len()) {
+            self.counters.drop_over_rate += 1;
+            return;
+        }
         let mut header = MediaHeader {
-            key: inbound.key,
-            incarnation: inbound.incarnation,
-            sequence: edge.sequence,
-            slack: edge.slack.min(inbound.slack),
-            priority: edge.priority,
+            key,
+            incarnation,
+            sequence,
+            slack,
+            priority,
             hop_limit: HOP_LIMIT,
             epoch,
             plane: Plane::PRIMARY,
             marked: false,
-            rtcp: edge.rtcp,
+            rtcp,
             destinations: DestinationSet::single(NodeIndex(0)),
         };
-        if !self.deliver(&header, packet.clone()) {
+        if !self.deliver(now, None, &header, packet.clone()) {
             return;
         }
         self.counters.media_fanout_splits += copies.saturating_sub(1) as u64;
         for copy in 0..copies {
-            let Some(set) = self.streams.find(inbound.key).and_then(|stream| stream.destinations.get(copy))
-            else {
+            let Some(set) = self.streams.find(key).and_then(|stream| stream.destinations.get(copy)) else {
                 return;
             };
             header.destinations = *set;
@@ -132,12 +207,19 @@ impl Relay {
         }
     }
 
-    /// Hands a frame to the subscribers of this port. `false` if it has been here before.
-    fn deliver(&mut self, header: &MediaHeader, packet: Range<usize>) -> bool {
+    /// Hands a frame to the subscribers of this port. `false` if it has been here before, or its stream is not known.
+    fn deliver(
+        &mut self,
+        now: Timestamp,
+        from: Option<LinkId>,
+        header: &MediaHeader,
+        packet: Range<usize>,
+    ) -> bool {
         let Some(stream) = self.streams.find(header.key) else {
-            self.counters.drop_unknown_stream += 1;
+            self.stranger = true;
             return false;
         };
+        let before = stream.seen.newest();
         match stream.seen.admit(header.incarnation, header.sequence) {
             Verdict::New => {}
             Verdict::Duplicate => {
@@ -150,7 +232,38 @@ impl Relay {
             }
         }
         stream.count(packet.len());
-        let subscribers = stream.local.len();
+        let elsewhere = stream.elsewhere;
+        if stream.arrival != from {
+            self.arrives_by(now, header.key, from, before);
+        }
+        if !elsewhere.is_empty() {
+            self.hand_over_delivery(elsewhere, header, packet.clone());
+        }
+        self.deliver_here(header, packet);
+        true
+    }
+
+    /// The same for a frame that another worker received, judged and counted.
+    pub(crate) fn deliver_handed_over(&mut self, header: &MediaHeader, packet: Range<usize>) {
+        let Some(stream) = self.streams.find(header.key) else { return };
+        if stream.local.is_empty() && stream.plain.is_empty() {
+            return;
+        }
+        match stream.seen.admit(header.incarnation, header.sequence) {
+            Verdict::New => self.deliver_here(header, packet),
+            Verdict::Duplicate => self.counters.drop_duplicate += 1,
+            Verdict::TooOld => self.counters.drop_too_old += 1,
+        }
+    }
+
+    fn deliver_here(&mut self, header: &MediaHeader, packet: Range<usize>) {
+        let Some(stream) = self.streams.find(header.key) else { return };
+        if !stream.plain.is_empty() {
+            let packet = packet.clone();
+            self.plain.arrived.push(Arrived { key: header.key, packet, rtcp: header.rtcp });
+        }
+        let (tenant, subscribers) = (stream.tenant, stream.local.len());
+        let mut handed = stream.plain.subscribers();
         for i in 0..subscribers {
             let Some(to) = self.streams.find(header.key).and_then(|stream| stream.local.get(i).copied())
             else {
@@ -170,17 +283,20 @@ impl Relay {
             }) {
                 self.counters.media_delivered += 1;
                 self.counters.media_delivered_bytes += packet.len() as u64;
+                handed += 1;
             }
         }
-        true
+        self.tenants.delivered(tenant, handed, packet.len());
     }
 
     /// Splits the destinations by next hop and queues one copy for each; delivers here if this relay is one of them.
+    /// Destinations that move to a redundant plane go in copies of their own: one copy for each link and plane.
     /// `from`: the link it came by, none if it starts its way here.
     ///
     /// A frame that left the tables of its stamp somewhere is never sent back to where it comes from: tables of two ages
-    /// may each point at the other's relay.
-    fn forward(
+    /// may each point at the other's relay. Only the relay that moves it to another plane may: where it came from, that
+    /// plane leads elsewhere.
+    pub(crate) fn forward(
         &mut self,
         now: Timestamp,
         mut header: MediaHeader,
@@ -197,18 +313,21 @@ impl Relay {
             // By far the most frequent case: one destination left.
             if Some(destination) == me {
                 if from.is_some() {
-                    self.deliver(&header, packet);
+                    self.deliver(now, from, &header, packet);
                 }
                 return;
             }
-            let hop = table.and_then(|(table, _)| table.next_hop(header.plane, destination));
-            match hop.and_then(|hop| self.link_to(hop)) {
-                None => self.counters.drop_no_route += 1,
-                Some(link) if header.marked && from == Some(link) => self.counters.drop_way_back += 1,
+            let stamped = header.plane;
+            match table.and_then(|(table, _)| table.way(stamped, destination)) {
+                None if self.hand_over_forward(&header, packet.clone(), from) => {}
+                None => self.drop_without_way(stamped),
+                Some(Way { link, plane }) if header.marked && plane == stamped && from == Some(link) => {
+                    self.counters.drop_way_back += 1;
+                }
                 Some(_) if header.hop_limit == 0 => self.counters.drop_hop_limit += 1,
-                Some(link) => {
+                Some(Way { link, plane }) => {
                     header.hop_limit -= 1;
-                    self.send_media(now, link, &header, packet);
+                    self.send_media(now, link, plane, &header, packet);
                 }
             }
             return;
@@ -216,68 +335,101 @@ impl Relay {
         let mut hops = std::mem::take(&mut self.scratch);
         hops.clear();
         let mut here = false;
-        let (mut unreachable, mut back) = (0, 0);
+        let mut unreachable = std::mem::take(&mut self.scratch_nodes);
+        unreachable.clear();
+        let mut back = 0;
         for destination in header.destinations.iter() {
             if Some(destination) == me {
                 here = true;
                 continue;
             }
-            let hop = table.and_then(|(table, _)| table.next_hop(header.plane, destination));
-            match hop.and_then(|hop| self.link_of_node.get(usize::from(hop.0)).copied().flatten()) {
-                Some(link) if header.marked && from == Some(link) => back += 1,
-                Some(link) => hops.push((link, destination)),
-                None => unreachable += 1,
+            match table.and_then(|(table, _)| table.way(header.plane, destination)) {
+                Some(Way { link, plane }) if header.marked && plane == header.plane && from == Some(link) => {
+                    back += 1;
+                }
+                Some(Way { link, plane }) => hops.push((link, plane, destination)),
+                None => unreachable.push(destination),
             }
         }
-        self.counters.drop_no_route += unreachable;
+        let all_reachable = unreachable.is_empty();
+        for destination in &unreachable {
+            let alone = MediaHeader { destinations: DestinationSet::single(*destination), ..header };
+            if !self.hand_over_forward(&alone, packet.clone(), from) {
+                self.drop_without_way(header.plane);
+            }
+        }
+        self.scratch_nodes = unreachable;
         self.counters.drop_way_back += back;
         if !hops.is_empty() {
             if header.hop_limit == 0 {
                 self.counters.drop_hop_limit += 1;
             } else {
                 header.hop_limit -= 1;
-                let whole = unreachable == 0 && back == 0 && !here;
+                let whole = all_reachable && back == 0 && !here;
                 self.copies(now, &header, packet.clone(), &mut hops, whole);
             }
         }
         self.scratch = hops;
         // Frames that start here were delivered before they were stamped.
         if here && from.is_some() {
-            self.deliver(&header, packet);
+            self.deliver(now, from, &header, packet);
         }
     }
 
-    /// One copy for each link in `hops`. `whole`: they are all of the frame's destinations.
-    fn copies(
+    /// Nothing leads to a destination of a frame.
+    fn drop_without_way(&mut self, plane: Plane) {
+        if plane == Plane::PRIMARY {
+            self.counters.drop_no_route += 1;
+        } else {
+            self.counters.drop_plane_cut += 1;
+        }
+    }
+
+    /// One copy for each link and plane in `hops`. `whole`: they are all of the frame's destinations.
+    pub(crate) fn copies(
         &mut self,
         now: Timestamp,
         header: &MediaHeader,
         packet: Range<usize>,
-        hops: &mut [(LinkId, NodeIndex)],
+        hops: &mut [(LinkId, Plane, NodeIndex)],
         whole: bool,
     ) {
-        let first = hops[0].0;
-        if whole && hops.iter().all(|(link, _)| *link == first) {
-            self.send_media(now, first, header, packet);
+        let (first, plane, _) = hops[0];
+        if whole && hops.iter().all(|hop| (hop.0, hop.1) == (first, plane)) {
+            self.send_media(now, first, plane, header, packet);
             return;
         }
         hops.sort_unstable();
         let mut nodes = std::mem::take(&mut self.scratch_nodes);
-        for run in hops.chunk_by(|a, b| a.0 == b.0) {
+        for run in hops.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (link, plane, _) = run[0];
             nodes.clear();
-            nodes.extend(run.iter().map(|(_, node)| *node));
+            nodes.extend(run.iter().map(|(_, _, node)| *node));
             let mut rest = &nodes[..];
             while !rest.is_empty() {
                 let (destinations, taken) = DestinationSet::take(rest);
                 rest = &rest[taken..];
                 self.counters.media_fanout_splits += u64::from(!rest.is_empty());
-                self.send_media(now, run[0].0, &MediaHeader { destinations, ..*header }, packet.clone());
+                let header = MediaHeader { destinations, ..*header };
+                self.send_media(now, link, plane, &header, packet.clone());
             }
         }
         self.scratch_nodes = nodes;
     }
 
-    fn send_media(&mut self, now: Timestamp, link: LinkId, header: &MediaHeader, packet: Range<usize>) {
+    /// Queues one copy, on a plane that may be another than the one it came by.
+    fn send_media(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        plane: Plane,
+        header: &MediaHeader,
+        packet: Range<usize>,
+    ) {
+        let moved = MediaHeader { plane, marked: true, ..*header };
+        let moves = plane != header.plane;
+        let header = if moves { &moved } else { header };
+        self.counters.media_rerouted += u64::from(moves);
         if self.push_media(link, FrameKind::Media, header.key, packet, |head| header.encode(head)) {
             self.counters.media_forwarded += 1;
             self.media_passes(now, link);
@@ -297,15 +449,17 @@ impl Relay {
             self.counters.drop_unknown_link += 1;
             return false;
         };
-        let longest =
-            wire_format::SEND_TIME_BYTES + wire_format::FRAME_HEADER_BYTES + wire_format::MEDIA_HEADER_MAX;
-        if longest + packet.len() > entry.link.plain_max() {
-            self.counters.drop_oversize += 1;
-            return false;
-        }
-        if !entry.link.push_packet(kind, lane, packet, write_head) {
-            self.counters.drop_queue_full += 1;
-            return false;
+        match entry.link.push_packet(kind, lane, packet, write_head) {
+            Ok(Pushed::Whole) => {}
+            Ok(Pushed::Cut) => self.counters.frames_cut += 1,
+            Err(Refused::Full) => {
+                self.counters.drop_queue_full += 1;
+                return false;
+            }
+            Err(Refused::TooLarge) => {
+                self.counters.drop_oversize += 1;
+                return false;
+            }
         }
         self.mark_ready(id);
         true
@@ -319,94 +473,9 @@ impl Relay {
         }
     }
 
-    /// A keyframe is wanted from a publisher here or further on.
-    fn keyframe_request(&mut self, now: Timestamp, body: &[u8]) {
-        let Ok(request) = KeyframeRequest::decode(body) else {
-            self.counters.drop_malformed += 1;
-            return;
-        };
-        if request.hop_limit == 0 {
-            self.counters.drop_hop_limit += 1;
-            return;
-        }
-        self.want_keyframe(now, request.key, request.ingress, request.hop_limit - 1);
-    }
-
-    /// A subscriber here wants a keyframe.
-    fn edge_keyframe_request(&mut self, now: Timestamp, from: LinkId, body: &[u8]) {
-        let Ok(EdgeKeyframeRequest { handle }) = EdgeKeyframeRequest::decode(body) else {
-            self.counters.drop_malformed += 1;
-            return;
-        };
-        let key = self.link_mut(from).and_then(|entry| match &entry.side {
-            Side::Client(client) => client.announced(handle),
-            Side::Relay { node: _ } => None,
-        });
-        let ingress = key.and_then(|key| self.streams.find(key)).map(|stream| stream.entry.ingress);
-        match (key, ingress) {
-            (Some(key), Some(ingress)) => self.want_keyframe(now, key, ingress, HOP_LIMIT),
-            (Some(_), None) | (None, _) => self.counters.drop_unknown_handle += 1,
-        }
-    }
-
-    /// Passes a request on towards the publisher, merged with others for the same stream.
-    pub(crate) fn want_keyframe(
-        &mut self,
-        now: Timestamp,
-        key: StreamKey,
-        ingress: NodeIndex,
-        hop_limit: u8,
-    ) {
-        if self.keyframes.admit(now, key, ingress, hop_limit) {
-            self.send_keyframe_request(key, ingress, hop_limit);
-        } else {
-            self.counters.keyframe_requests_merged += 1;
-            if let Some(due) = self.keyframes.next_due() {
-                self.timers.set(Timer::Keyframes, due);
-            }
-        }
-    }
-
-    /// Requests that waited for their second to pass.
-    pub(crate) fn keyframes_due(&mut self, now: Timestamp) {
-        while let Some((key, ingress, hop_limit)) = self.keyframes.pop_due(now) {
-            self.send_keyframe_request(key, ingress, hop_limit);
-        }
-        if let Some(due) = self.keyframes.next_due() {
-            self.timers.set(Timer::Keyframes, due);
-        }
-    }
-
-    fn send_keyframe_request(&mut self, key: StreamKey, ingress: NodeIndex, hop_limit: u8) {
-        let sent = if let Some((link, handle)) = self.publisher_of(key) {
-            self.push_small(link, FrameKind::EdgeKeyframeRequest, &EdgeKeyframeRequest { handle }.encode())
-        } else if self.node == Some(ingress) {
-            // The publisher has just left.
-            false
-        } else {
-            let request = KeyframeRequest { ingress, key, hop_limit };
-            let link = self.tables.next_hop(ingress).and_then(|hop| self.link_to(hop));
-            match link {
-                Some(link) => self.push_small(link, FrameKind::KeyframeRequest, &request.encode()),
-                None => {
-                    self.counters.drop_no_route += 1;
-                    false
-                }
-            }
-        };
-        self.counters.keyframe_requests_sent += u64::from(sent);
-    }
-
-    fn publisher_of(&self, key: StreamKey) -> Option<(LinkId, StreamHandle)> {
-        self.publications.values().find_map(|publication| {
-            let granted = publication.granted.as_ref().filter(|granted| granted.key == key)?;
-            Some((publication.link, granted.handle))
-        })
-    }
-
-    fn push_small(&mut self, id: LinkId, kind: FrameKind, body: &[u8]) -> bool {
+    pub(crate) fn push_small(&mut self, id: LinkId, kind: FrameKind, body: &[u8]) -> bool {
         let Some(entry) = self.link_mut(id) else { return false };
-        let pushed = entry.link.push_small(kind, body);
+        let pushed = entry.link.push_small(kind, body).is_ok();
         if pushed {
             self.mark_ready(id);
         } else {

@@ -18,10 +18,12 @@
 //! - A link is judged by authenticated datagrams alone. Silence makes it suspect, then down; whoever dials starts anew.
 //! - What the controller pushes is state: it replaces what was there. Without a controller the last state stays, and a
 //!   subscription at a relay that already has the stream is served.
+//! - The path of every link and direction is probed, and a frame too large for it crosses in two halves.
 //! - Every queue and table has a bound, and every drop has a counter.
 //!
 //! [`Endpoint`] states the contract, once, as numbered laws.
 
+mod annex;
 mod api;
 mod client;
 mod clients;
@@ -30,24 +32,42 @@ mod counters;
 mod duplicates;
 mod endpoint;
 mod forward;
+mod history;
 mod keyframes;
 mod link;
 mod liveness;
 mod measure;
+mod notice;
+mod path_mtu;
+mod plain;
 mod queue;
+mod rejoin;
 mod relay;
+mod resend;
+mod sizes;
 mod stream_index;
 mod streams;
+mod switches;
 mod table;
+mod tenants;
 mod timers;
 mod train;
 mod views;
+mod waiting;
+mod workers;
 
+pub use annex::packet_bytes;
 pub use api::{ClientCommand, ClientConfig, ClientEvent, RelayCommand, RelayConfig, RelayEvent};
 pub use client::Client;
 pub use counters::Counters;
 pub use endpoint::{ClientRights, Delivery, Endpoint, Input, LinkId, Outgoing, Output, Peer, Received};
 pub use link::LinkStats;
+pub use notice::{EndReason, Notice};
+pub use plain::{
+    PlainId, PlainLocal, PlainPort, PlainPublicationView, PlainPublish, PlainReceived, PlainRefusal,
+    PlainSource, PlainStreamView, PlainSubscribe, PlainSubscriptionView, PlainTransmit, ReceptionView,
+};
 pub use relay::Relay;
 pub use train::{Train, TrainSlot};
 pub use views::{LinkView, PeerView, StreamView, TablesView};
+pub use workers::{HandOver, Worker, WorkerSet};

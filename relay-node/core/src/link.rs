@@ -1,16 +1,20 @@
 //! One end of a link: packet numbers, what waits to be sent, heartbeats, measurement and liveness. Who is at the other
 //! end and what the frames mean is its owner's business.
 
-use crate::liveness::{HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness};
+use crate::history::{History, HistoryMemory};
+use crate::liveness::{HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness, Trust};
 use crate::measure::{Feedback, Rate, Reception};
-use crate::queue::{OrderLane, SendQueue};
+use crate::path_mtu::PathMtu;
+use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
+use crate::rejoin::Rejoin;
 use crate::{LinkId, Train};
 use std::ops::Range;
 use std::time::Duration;
 use wire_format::control::LinkState;
 use wire_format::{
-    DATAGRAM_BYTES_MAX, FrameKind, Heartbeat, PARITY_ROOM_BYTES, PacketNumber, SEAL_OVERHEAD_BYTES,
-    Timestamp, WireTime,
+    DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FRAME_HEADER_BYTES, FrameError, FrameKind, Heartbeat, MtuProbe,
+    PacketNumber, PathChallenge, RawFrame, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp, WireTime,
+    frame_header, send_time_bytes,
 };
 
 /// A link counts as used for so long after its last media frame.
@@ -22,9 +26,13 @@ const YOUNG_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: LinkId,
-    plain_max: usize,
+    mtu: PathMtu,
     next_number: u64,
-    pub(crate) queue: SendQueue,
+    queue: SendQueue,
+    rejoin: Rejoin,
+    history: History,
+    /// To be asked at the address that the peer may have moved to.
+    challenge: Option<[u8; 8]>,
     made_at: Timestamp,
     reception: Reception,
     feedback: Feedback,
@@ -39,6 +47,8 @@ pub(crate) struct Link {
     rate_out: Rate,
     rate_in: Rate,
     next_heartbeat: Timestamp,
+    /// The oldest heartbeat that the other end has not reported: the first number that it may have, and when it left.
+    unreported: Option<(PacketNumber, Timestamp)>,
 }
 
 /// What handling a heartbeat or the clock changed.
@@ -46,12 +56,20 @@ pub(crate) struct Link {
 pub(crate) struct LinkChange {
     /// The state is another.
     pub(crate) state: bool,
+    /// Routes may expect more or less of it than before.
+    pub(crate) trust: bool,
     /// The first round trip is known.
     pub(crate) measured: bool,
     /// Silent for too long: close it.
     pub(crate) hopeless: bool,
     /// The next tick is earlier than it was.
     pub(crate) sooner: bool,
+    /// MTU probes that leave now.
+    pub(crate) probes: usize,
+    /// The path has become narrower.
+    pub(crate) narrower: bool,
+    /// Halves of frames given up.
+    pub(crate) halves_lost: u64,
 }
 
 /// What an owner or an operator may know about a link.
@@ -87,16 +105,27 @@ pub struct LinkStats {
     pub samples: u64,
     /// Media or a route depends on it, here or at the other end.
     pub in_use: bool,
+    /// Memory of what it sent of late, for the case that it has to go again.
+    pub history_bytes: usize,
+    /// Largest datagram that is sent (UDP payload); what is larger travels in halves.
+    pub mtu_bytes: u16,
+    /// MTU probes sent.
+    pub mtu_probes: u32,
+    /// How often large datagrams were found to vanish.
+    pub mtu_fallbacks: u64,
 }
 
 impl Link {
     pub(crate) fn new(now: Timestamp, id: LinkId, max_datagram: u16) -> Link {
-        let datagram = usize::from(max_datagram).min(DATAGRAM_BYTES_MAX);
+        let mtu = PathMtu::new(max_datagram.min(DATAGRAM_BYTES_MAX as u16));
         Link {
             id,
-            plain_max: datagram.saturating_sub(SEAL_OVERHEAD_BYTES + PARITY_ROOM_BYTES),
             next_number: 0,
-            queue: SendQueue::new(),
+            queue: SendQueue::new(mtu.plain_max()),
+            mtu,
+            rejoin: Rejoin::default(),
+            history: History::default(),
+            challenge: None,
             made_at: now,
             reception: Reception::new(),
             feedback: Feedback::new(now),
@@ -110,12 +139,18 @@ impl Link {
             rate_out: Rate::new(now),
             rate_in: Rate::new(now),
             next_heartbeat: now,
+            unreported: None,
         }
     }
 
-    /// Largest plain datagram.
-    pub(crate) fn plain_max(&self) -> usize {
-        self.plain_max
+    /// Something waits to be packed.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.queue.is_empty() || self.mtu.next_probe().is_some() || self.challenge.is_some()
+    }
+
+    /// What routes may expect of it.
+    pub(crate) fn trust(&self) -> Trust {
+        self.liveness.trust()
     }
 
     /// Whether the other end has been heard at all.
@@ -132,19 +167,104 @@ impl Link {
         plain_bytes: usize,
     ) -> LinkChange {
         self.reception.datagram(now, number, sent);
-        self.bytes_in += (plain_bytes + SEAL_OVERHEAD_BYTES) as u64;
-        LinkChange { state: self.liveness.heard(now), ..LinkChange::default() }
+        let bytes = plain_bytes + SEAL_OVERHEAD_BYTES;
+        self.bytes_in += bytes as u64;
+        if bytes > DATAGRAM_BYTES_BASE {
+            self.reception.large();
+        }
+        let state = self.liveness.heard(now);
+        LinkChange { state, trust: state, sooner: state, ..LinkChange::default() }
     }
 
     /// A heartbeat came.
     pub(crate) fn heartbeat_in(&mut self, now: Timestamp, heartbeat: &Heartbeat) -> LinkChange {
         let needed = heartbeat.in_use && !self.peer_in_use;
         self.peer_in_use = heartbeat.in_use;
-        LinkChange {
-            measured: self.feedback.heartbeat(now, heartbeat),
+        let probes = self.mtu.probes_until(heartbeat.highest);
+        let measured = self.feedback.heartbeat(now, heartbeat, probes);
+        let trusted = self.liveness.trust();
+        self.judge_hearing(now);
+        let mut change = LinkChange {
+            measured,
+            trust: self.liveness.trust() != trusted,
             sooner: needed && self.hurry(now),
             ..LinkChange::default()
+        };
+        if let Some(sizes) = heartbeat.sizes {
+            self.reception.probes_told(sizes.probes_sent);
+            let fallbacks = self.mtu.fallbacks();
+            change.probes = self.mtu.heartbeat(now, heartbeat.highest, sizes);
+            change.narrower = self.mtu.fallbacks() > fallbacks;
+            change.sooner |= change.probes > 0;
+            self.limit_queue();
         }
+        change
+    }
+
+    /// An MTU probe or its answer came, in a datagram of so many plain bytes.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense. What was not answered for want of room is asked again.
+    pub(crate) fn probe_in(&mut self, body: &[u8], plain_bytes: usize) -> Result<(), FrameError> {
+        let probe = MtuProbe::decode(body)?;
+        if probe.answer {
+            if self.mtu.answered(probe.bytes) {
+                self.limit_queue();
+            }
+            return Ok(());
+        }
+        if usize::from(probe.bytes) != plain_bytes + SEAL_OVERHEAD_BYTES
+            || usize::from(probe.bytes) <= DATAGRAM_BYTES_BASE
+        {
+            return Err(FrameError::Field);
+        }
+        self.reception.probe(probe.count);
+        let answer = MtuProbe { answer: true, ..probe };
+        let _ = self.push_small(FrameKind::MtuProbe, &answer.encode());
+        Ok(())
+    }
+
+    /// Asks whether the peer receives where the driver sends the next datagram.
+    pub(crate) fn challenge(&mut self, token: [u8; 8]) {
+        self.challenge = Some(token);
+    }
+
+    /// A path challenge or its answer came. `true` if it was a question; the driver knows answers by their token.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense.
+    pub(crate) fn challenge_in(&mut self, body: &[u8]) -> Result<bool, FrameError> {
+        let challenge = PathChallenge::decode(body)?;
+        if challenge.answer {
+            return Ok(false);
+        }
+        let answer = PathChallenge { answer: true, ..challenge };
+        // With no room for it the question is repeated.
+        let _ = self.push_small(FrameKind::PathChallenge, &answer.encode());
+        Ok(true)
+    }
+
+    /// Half of a frame came. If it was the missing one, the frame is in `whole`.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense, or the frame does not.
+    pub(crate) fn half_in(
+        &mut self,
+        now: Timestamp,
+        body: &[u8],
+        whole: &mut Vec<u8>,
+    ) -> Result<Option<RawFrame>, FrameError> {
+        self.rejoin.half(now, body, whole)
+    }
+
+    /// The other end has said what it received: is that what was sent?
+    fn judge_hearing(&mut self, now: Timestamp) {
+        let (Some((number, left)), Some(rtt)) = (self.unreported, self.feedback.rtt()) else { return };
+        let reached = self.feedback.acknowledged(self.next_number).is_some_and(|highest| highest >= number);
+        if reached {
+            self.unreported = None;
+        }
+        self.liveness.reported(now, reached, now.since(left).saturating_sub(rtt));
     }
 
     /// Media passes over the link, in either direction. `true` if that brings the next tick forward.
@@ -161,31 +281,46 @@ impl Link {
     }
 
     /// Queues a frame without packet.
-    pub(crate) fn push_small(&mut self, kind: FrameKind, body: &[u8]) -> bool {
+    pub(crate) fn push_small(&mut self, kind: FrameKind, body: &[u8]) -> Result<Pushed, Refused> {
         self.queue.push(kind, OrderLane::NONE, 0..0, |head| {
             head[..body.len()].copy_from_slice(body);
             body.len()
         })
     }
 
-    /// Queues a frame with a packet of the arena.
+    /// Queues a frame with a packet of the arena or the annex.
     pub(crate) fn push_packet(
         &mut self,
         kind: FrameKind,
         lane: OrderLane,
         packet: Range<usize>,
         write_head: impl FnOnce(&mut [u8]) -> usize,
-    ) -> bool {
+    ) -> Result<Pushed, Refused> {
         self.queue.push(kind, lane, packet, write_head)
+    }
+
+    /// Media is among what it has sent of late.
+    pub(crate) fn owes(&self) -> bool {
+        !self.history.sent().is_empty()
+    }
+
+    /// Takes the media that the other end has not said to have got past.
+    pub(crate) fn take_unacknowledged(&mut self) -> History {
+        let mut history = std::mem::take(&mut self.history);
+        if let Some(number) = self.feedback.acknowledged(self.next_number) {
+            history.forget_through(number);
+        }
+        history
     }
 
     /// When [`Link::tick`] is due. Later than the `now` of the last tick; changed by ticks only, so that a packet never
     /// touches a timer.
     pub(crate) fn next_tick(&self, now: Timestamp) -> Timestamp {
-        self.next_heartbeat.min(self.liveness.next_check(now))
+        let next = self.next_heartbeat.min(self.liveness.next_check(now));
+        self.mtu.next_tick().map_or(next, |at| next.min(at))
     }
 
-    /// Sends a heartbeat if one is due, and judges silence.
+    /// Sends a heartbeat and MTU probes if they are due, and judges silence.
     pub(crate) fn tick(&mut self, now: Timestamp) -> LinkChange {
         let own_use = self.routed
             || self.media_at.is_some_and(|at| now.since(at) < USED_FOR)
@@ -193,24 +328,91 @@ impl Link {
         let close = own_use || self.peer_in_use;
         self.liveness.watch_closely(now, close);
         if now >= self.next_heartbeat {
-            let body = self.reception.heartbeat(now, own_use).encode();
+            let mut body = [0; Heartbeat::BYTES_MAX];
+            let used = self.reception.heartbeat(now, own_use, self.mtu.probes_sent()).encode(&mut body);
             // A full queue already proves that this end is alive.
-            let _ = self.push_small(FrameKind::Heartbeat, &body);
+            let _ = self.push_small(FrameKind::Heartbeat, &body[..used]);
+            self.unreported.get_or_insert((PacketNumber(self.next_number), now));
             self.next_heartbeat = now + if close { HEARTBEAT_CLOSE } else { HEARTBEAT_IDLE };
         }
+        let trusted = self.liveness.trust();
+        let probes = self.mtu.tick(now);
+        self.limit_queue();
         LinkChange {
             state: self.liveness.check(now),
+            trust: self.liveness.trust() != trusted,
             hopeless: self.liveness.is_hopeless(now),
+            probes,
+            halves_lost: self.rejoin.take_lost(now),
             ..LinkChange::default()
         }
     }
 
-    /// Packs what waits into `train`. `true` when nothing is left.
-    pub(crate) fn pack(&mut self, now: Timestamp, arena: &[u8], train: &mut Train) -> bool {
-        let done = self.queue.pack(arena, now.wire(), self.plain_max, &mut self.next_number, train);
+    /// Packs what waits into `train`; `bytes` are arena and annex. `true` when nothing is left.
+    pub(crate) fn pack(
+        &mut self,
+        now: Timestamp,
+        bytes: (&[u8], &[u8]),
+        memory: &mut HistoryMemory,
+        train: &mut Train,
+    ) -> bool {
+        if let Some(token) = self.challenge.take() {
+            let body = PathChallenge { answer: false, token }.encode();
+            self.pack_alone(now, FrameKind::PathChallenge, &body, 0, train);
+        } else if self.queue.is_empty() {
+            self.pack_probe(now, train);
+        } else {
+            let kept = (&mut self.history, memory);
+            if self.queue.pack(now, bytes, &mut self.next_number, kept, train) {
+                self.limit_queue();
+            }
+            self.count_large(train);
+        }
         self.datagrams_out += train.slots().len() as u64;
         self.bytes_out += train.bytes().len() as u64;
-        done
+        !self.has_output()
+    }
+
+    /// An MTU probe: a datagram of the size that it asks for.
+    fn pack_probe(&mut self, now: Timestamp, train: &mut Train) {
+        let Some(probe) = self.mtu.probe_leaves(self.next_number) else { return };
+        let plain_bytes = usize::from(probe.bytes) - SEAL_OVERHEAD_BYTES;
+        self.pack_alone(now, FrameKind::MtuProbe, &probe.encode(), plain_bytes, train);
+    }
+
+    /// A datagram of one frame, padded to a length at least.
+    fn pack_alone(
+        &mut self,
+        now: Timestamp,
+        kind: FrameKind,
+        body: &[u8],
+        plain_bytes: usize,
+        train: &mut Train,
+    ) {
+        let end = SEND_TIME_BYTES + FRAME_HEADER_BYTES + body.len();
+        let plain = train.append(PacketNumber(self.next_number), plain_bytes.max(end));
+        self.next_number += 1;
+        plain[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(now.wire()));
+        plain[SEND_TIME_BYTES..][..FRAME_HEADER_BYTES].copy_from_slice(&frame_header(kind, body.len()));
+        plain[SEND_TIME_BYTES + FRAME_HEADER_BYTES..end].copy_from_slice(body);
+        plain[end..].fill(0);
+    }
+
+    /// Notes datagrams that not every path carries. All of a train but the last are of one length.
+    fn count_large(&mut self, train: &Train) {
+        if train.segment_bytes() > DATAGRAM_BYTES_BASE
+            && let Some((last, others)) = train.slots().split_last()
+        {
+            let count = others.len() + usize::from(last.sealed.len() > DATAGRAM_BYTES_BASE);
+            self.mtu.large_leave(count as u32, last.number.0);
+        }
+    }
+
+    /// What waits keeps the limits that it was pushed under; the next frame is measured by the present ones.
+    fn limit_queue(&mut self) {
+        if self.queue.is_empty() {
+            self.queue.set_limits(self.mtu.plain_max(), self.mtu.peer_rejoins());
+        }
     }
 
     /// Reads the rates; to be called about once a second.
@@ -236,6 +438,10 @@ impl Link {
             bytes_in: self.bytes_in,
             samples: self.feedback.samples(),
             in_use: self.routed || self.media_at.is_some() || self.peer_in_use,
+            history_bytes: self.history.memory(),
+            mtu_bytes: self.mtu.datagram_max(),
+            mtu_probes: self.mtu.probes_sent(),
+            mtu_fallbacks: self.mtu.fallbacks(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::time::Duration;
-use wire_format::{Echo, Heartbeat, PacketNumber, Timestamp, WireTime};
+use wire_format::{Echo, Heartbeat, PacketNumber, SizeCounts, Timestamp, WireTime};
 
 /// Loss is judged over this long.
 const LOSS_WINDOW: Duration = Duration::from_secs(10);
@@ -22,11 +22,39 @@ pub(crate) struct Reception {
     /// Sixteenths of a microsecond (RFC 3550 appendix A.8).
     jitter_16ths: u64,
     loss: LossWindow,
+    probes: ProbesIn,
+    /// Datagrams of more than what every path carries, probes not counted.
+    large: u16,
+}
+
+/// MTU probes of the other end. Most are meant to get lost, so they are kept out of the measure of loss.
+#[derive(Debug, Default)]
+struct ProbesIn {
+    sent: u32,
+    received: u32,
+}
+
+impl ProbesIn {
+    /// The other end says how many it had sent, low 16 bits.
+    fn told(&mut self, sent: u16) {
+        let more = sent.wrapping_sub(self.sent as u16);
+        if more < u16::MAX / 2 {
+            self.sent = self.sent.wrapping_add(u32::from(more));
+        }
+    }
 }
 
 impl Reception {
     pub(crate) fn new() -> Reception {
-        Reception { highest: None, received: 0, newest: None, jitter_16ths: 0, loss: LossWindow::new() }
+        Reception {
+            highest: None,
+            received: 0,
+            newest: None,
+            jitter_16ths: 0,
+            loss: LossWindow::new(),
+            probes: ProbesIn::default(),
+            large: 0,
+        }
     }
 
     /// A datagram came.
@@ -45,11 +73,29 @@ impl Reception {
             self.jitter_16ths = self.jitter_16ths + change - (self.jitter_16ths + 8) / 16;
         }
         self.newest = Some((sent, now));
-        self.loss.sample(now, self.expected() as u32, self.received as u32);
+        let (expected, received) = self.without_probes();
+        self.loss.sample(now, expected, received);
+    }
+
+    /// The datagram was larger than what every path carries.
+    pub(crate) fn large(&mut self) {
+        self.large = self.large.wrapping_add(1);
+    }
+
+    /// The datagram was an MTU probe, the so-manieth, and counted by [`Reception::large`] before.
+    pub(crate) fn probe(&mut self, count: u16) {
+        self.large = self.large.wrapping_sub(1);
+        self.probes.told(count);
+        self.probes.received = self.probes.received.wrapping_add(1);
+    }
+
+    /// What the other end says about its probes.
+    pub(crate) fn probes_told(&mut self, sent: u16) {
+        self.probes.told(sent);
     }
 
     /// What the other side is to know.
-    pub(crate) fn heartbeat(&self, now: Timestamp, in_use: bool) -> Heartbeat {
+    pub(crate) fn heartbeat(&self, now: Timestamp, in_use: bool, probes_sent: u32) -> Heartbeat {
         let echo = self.newest.map(|(time, came)| Echo {
             time,
             delay: u32::try_from(now.since(came).as_micros() as u64 / WireTime::UNIT_US).unwrap_or(u32::MAX),
@@ -60,6 +106,11 @@ impl Reception {
             received: self.received as u32,
             echo,
             jitter: u16::try_from(self.jitter().as_micros() as u64 / WireTime::UNIT_US).unwrap_or(u16::MAX),
+            sizes: Some(SizeCounts {
+                probes_sent: probes_sent as u16,
+                probes_received: self.probes.received as u16,
+                large_received: self.large,
+            }),
         }
     }
 
@@ -68,7 +119,13 @@ impl Reception {
     }
 
     pub(crate) fn loss_ppm(&self) -> u32 {
-        self.loss.ppm(self.expected() as u32, self.received as u32)
+        let (expected, received) = self.without_probes();
+        self.loss.ppm(expected, received)
+    }
+
+    fn without_probes(&self) -> (u32, u32) {
+        let expected = (self.expected() as u32).wrapping_sub(self.probes.sent);
+        (expected, (self.received as u32).wrapping_sub(self.probes.received))
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -90,6 +147,9 @@ pub(crate) struct Feedback {
     jitter: Duration,
     loss: LossWindow,
     newest: Option<(u32, u32)>,
+    /// One more than the highest number reported, low 32 bits.
+    reported: Option<u32>,
+    probes_received: u32,
 }
 
 impl Feedback {
@@ -102,19 +162,27 @@ impl Feedback {
             jitter: Duration::ZERO,
             loss: LossWindow::new(),
             newest: None,
+            reported: None,
+            probes_received: 0,
         }
     }
 
-    /// A heartbeat came. `true` if it gave the first round trip.
-    pub(crate) fn heartbeat(&mut self, now: Timestamp, heartbeat: &Heartbeat) -> bool {
+    /// A heartbeat came; among the datagrams up to the highest that it names were so many probes. `true` if it gave the
+    /// first round trip.
+    pub(crate) fn heartbeat(&mut self, now: Timestamp, heartbeat: &Heartbeat, probes: u32) -> bool {
         self.jitter = Duration::from_micros(u64::from(heartbeat.jitter) * WireTime::UNIT_US);
         if heartbeat.received > 0 {
-            let expected = heartbeat.highest.wrapping_add(1);
+            let expected = heartbeat.highest.wrapping_add(1).wrapping_sub(probes);
             let overtaken =
                 self.newest.is_some_and(|(newest, _)| expected.wrapping_sub(newest) > u32::MAX / 2);
             if !overtaken {
-                self.newest = Some((expected, heartbeat.received));
-                self.loss.sample(now, expected, heartbeat.received);
+                let told = heartbeat.sizes.map_or(0, |sizes| sizes.probes_received);
+                let more = told.wrapping_sub(self.probes_received as u16);
+                self.probes_received = self.probes_received.wrapping_add(u32::from(more));
+                let received = heartbeat.received.wrapping_sub(self.probes_received);
+                self.newest = Some((expected, received));
+                self.reported = Some(heartbeat.highest.wrapping_add(1));
+                self.loss.sample(now, expected, received);
             }
         }
         let Some(echo) = heartbeat.echo else { return false };
@@ -137,6 +205,13 @@ impl Feedback {
         }
         self.rtt_min[0] = Some(self.rtt_min[0].map_or(rtt, |least| least.min(rtt)));
         first
+    }
+
+    /// The highest number that the other end has reported, of `next_number` sent.
+    pub(crate) fn acknowledged(&self, next_number: u64) -> Option<PacketNumber> {
+        let expected = self.reported?;
+        let behind = (next_number as u32).wrapping_sub(expected);
+        Some(PacketNumber(next_number.checked_sub(u64::from(behind))?.checked_sub(1)?))
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {
@@ -186,8 +261,10 @@ impl LossWindow {
 
     fn ppm(&self, expected: u32, received: u32) -> u32 {
         let Some((_, expected_before, received_before)) = self.samples.front() else { return 0 };
-        let expected = u64::from(expected.wrapping_sub(*expected_before));
-        let received = u64::from(received.wrapping_sub(*received_before));
+        // Numbers turn out to be those of probes a moment after they were expected.
+        let growth = |total: u32, before: u32| (total.wrapping_sub(before) as i32).max(0) as u64;
+        let expected = growth(expected, *expected_before);
+        let received = growth(received, *received_before);
         (expected.saturating_sub(received) * 1_000_000).checked_div(expected).unwrap_or(0) as u32
     }
 }
@@ -222,6 +299,19 @@ impl Rate {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_highest_number_reported_is_widened_by_what_was_sent() {
+        let mut feedback = Feedback::new(Timestamp::ZERO);
+        assert_eq!(feedback.acknowledged(10), None);
+        let reported =
+            |highest| Heartbeat { in_use: true, highest, received: 1, echo: None, jitter: 0, sizes: None };
+        feedback.heartbeat(Timestamp::ZERO, &reported(u32::MAX - 1), 0);
+        assert_eq!(feedback.acknowledged((7 << 32) + 3), Some(PacketNumber((7 << 32) - 2)));
+        feedback.heartbeat(Timestamp::ZERO, &reported(5), 0);
+        assert_eq!(feedback.acknowledged((7 << 32) + 6), Some(PacketNumber((7 << 32) + 5)));
+        assert_eq!(feedback.acknowledged(3), None, "more than was ever sent");
+    }
+
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_micros(ms * 1000)
     }
@@ -231,8 +321,8 @@ mod tests {
         let mut there = Reception::new();
         let mut here = Feedback::new(at(0));
         there.datagram(at(1020), PacketNumber(0), at(5).wire());
-        let heartbeat = there.heartbeat(at(1050), false);
-        assert!(here.heartbeat(at(60), &heartbeat), "the first round trip");
+        let heartbeat = there.heartbeat(at(1050), false, 0);
+        assert!(here.heartbeat(at(60), &heartbeat, 0), "the first round trip");
         assert_eq!(here.rtt(), Some(Duration::from_millis(25)));
         assert_eq!(here.rtt_min(), Some(Duration::from_millis(25)));
     }
@@ -249,7 +339,7 @@ mod tests {
                 reception.datagram(at(ms), PacketNumber(number - 1), at(ms).wire());
             }
             if ms % 33 == 0 {
-                feedback.heartbeat(at(ms), &reception.heartbeat(at(ms), true));
+                feedback.heartbeat(at(ms), &reception.heartbeat(at(ms), true, 0), 0);
             }
             if ms == 14_000 {
                 for loss_ppm in [reception.loss_ppm(), feedback.loss_ppm()] {
@@ -258,6 +348,34 @@ mod tests {
             }
         }
         assert_eq!((reception.loss_ppm(), feedback.loss_ppm()), (0, 0));
+    }
+
+    #[test]
+    fn probes_that_get_lost_are_no_loss_at_either_end() {
+        let (mut there, mut here) = (Reception::new(), Feedback::new(at(0)));
+        let (mut number, mut probes) = (0, 0);
+        for ms in 0..20_000 {
+            // Every tenth datagram is a probe, and half of those get lost.
+            number += 1;
+            if number % 10 == 0 {
+                probes += 1;
+                if probes % 2 == 0 {
+                    there.datagram(at(ms), PacketNumber(number - 1), at(ms).wire());
+                    there.large();
+                    there.probe(probes as u16);
+                }
+                continue;
+            }
+            there.datagram(at(ms), PacketNumber(number - 1), at(ms).wire());
+            there.probes_told(probes as u16);
+            if number % 10 == 7 {
+                let told = there.heartbeat(at(ms), true, 0);
+                here.heartbeat(at(ms), &told, probes);
+                assert_eq!((there.loss_ppm(), here.loss_ppm()), (0, 0), "at {ms} ms");
+                let sizes = told.sizes.expect("said");
+                assert_eq!((u32::from(sizes.probes_received), sizes.large_received), (probes / 2, 0));
+            }
+        }
     }
 
     #[test]

@@ -5,17 +5,25 @@
 //! first, each in a datagram of its own, padded by a few bytes where that makes neighbours equal; the others follow,
 //! several to a datagram. Frames of one stream never overtake each other: once one has been left for later, so are all
 //! that follow it.
+//!
+//! A frame that fits no datagram is cut in two: equal halves, next to each other, so that they make trains like other
+//! frames, the other end rarely waits for one, and a lost datagram costs one frame.
 
 use crate::Train;
+use crate::annex::packet_bytes;
+use crate::history::{History, HistoryMemory};
 use std::ops::Range;
 use wire_format::{
-    FRAME_HEADER_BYTES, FrameKind, MEDIA_HEADER_MAX, PacketNumber, SEND_TIME_BYTES, WireTime, frame_header,
-    send_time_bytes,
+    FRAGMENT_HEADER_BYTES, FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameKind, MEDIA_HEADER_MAX,
+    PacketNumber, SEND_TIME_BYTES, Timestamp, frame_header, send_time_bytes,
 };
 
 /// Frames that may wait on one link within one wake-up.
 pub(crate) const QUEUE_FRAMES_MAX: usize = 8192;
-const HEAD_BYTES_MAX: usize = FRAME_HEADER_BYTES + MEDIA_HEADER_MAX;
+/// Those of a first half: its own header, then that of the frame.
+const HEAD_BYTES_MAX: usize = HALF_HEAD_BYTES + FRAME_HEADER_BYTES + MEDIA_HEADER_MAX;
+/// A half's own header.
+const HALF_HEAD_BYTES: usize = FRAME_HEADER_BYTES + FRAGMENT_HEADER_BYTES;
 /// Padding of one datagram, bytes and share of its length.
 const PAD_BYTES_MAX: usize = 32;
 const PAD_PER_CENT_MAX: usize = 3;
@@ -39,6 +47,7 @@ struct QueuedFrame {
     head: [u8; HEAD_BYTES_MAX],
     head_bytes: u8,
     sent: bool,
+    keep: Keep,
     lane: OrderLane,
     packet: Range<usize>,
 }
@@ -48,12 +57,40 @@ impl QueuedFrame {
         usize::from(self.head_bytes) + self.packet.len()
     }
 
-    fn write(&self, arena: &[u8], out: &mut [u8]) -> usize {
+    fn write(&self, arena: &[u8], annex: &[u8], out: &mut [u8]) -> usize {
         let head = usize::from(self.head_bytes);
         out[..head].copy_from_slice(&self.head[..head]);
-        out[head..self.bytes()].copy_from_slice(&arena[self.packet.clone()]);
+        out[head..self.bytes()].copy_from_slice(packet_bytes(arena, annex, &self.packet));
         self.bytes()
     }
+}
+
+/// What may have to go again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Keep {
+    No,
+    /// The frame as it is.
+    Whole,
+    /// The frame of which this is the first half; so many bytes of its packet are in the other.
+    WithRest(u16),
+}
+
+/// What became of a frame that was pushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pushed {
+    /// It leaves in one piece.
+    Whole,
+    /// It leaves in two.
+    Cut,
+}
+
+/// Why a frame was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// As many frames wait as may.
+    Full,
+    /// It fits neither a datagram nor two, or the other end rejoins nothing.
+    TooLarge,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,11 +112,18 @@ pub(crate) struct SendQueue {
     phase: Phase,
     cursor: usize,
     deferred: u64,
+    plain_max: usize,
+    may_cut: bool,
+    cuts: u16,
 }
 
 impl SendQueue {
-    pub(crate) fn new() -> SendQueue {
+    /// An empty queue for datagrams of so many plain bytes at most.
+    pub(crate) fn new(plain_max: usize) -> SendQueue {
         SendQueue {
+            plain_max,
+            may_cut: false,
+            cuts: 0,
             frames: Vec::new(),
             total_bytes: 0,
             longest: 0,
@@ -93,40 +137,100 @@ impl SendQueue {
         self.frames.is_empty()
     }
 
-    /// Queues a frame: a head of at most [`MEDIA_HEADER_MAX`] bytes that `write_head` writes, then bytes of the arena.
-    /// `false` if the queue is full.
+    /// Sets how large plain datagrams may be, and whether frames beyond that may be cut. Only while nothing waits: what
+    /// waits was measured by the limits before.
+    pub(crate) fn set_limits(&mut self, plain_max: usize, may_cut: bool) {
+        debug_assert!(self.is_empty(), "frames keep the limits that they were pushed under");
+        self.plain_max = plain_max;
+        self.may_cut = may_cut;
+    }
+
+    /// Queues a frame: a head of at most [`MEDIA_HEADER_MAX`] bytes that `write_head` writes, then bytes of the arena or
+    /// the annex.
     pub(crate) fn push(
         &mut self,
         kind: FrameKind,
         lane: OrderLane,
         packet: Range<usize>,
         write_head: impl FnOnce(&mut [u8]) -> usize,
-    ) -> bool {
+    ) -> Result<Pushed, Refused> {
         if self.frames.len() >= QUEUE_FRAMES_MAX {
-            return false;
+            return Err(Refused::Full);
         }
         let mut head = [0; HEAD_BYTES_MAX];
         let body_head = write_head(&mut head[FRAME_HEADER_BYTES..]);
+        let head_bytes = FRAME_HEADER_BYTES + body_head;
+        if SEND_TIME_BYTES + head_bytes + packet.len() > self.plain_max {
+            return self.push_halves(kind, lane, packet, &head[FRAME_HEADER_BYTES..head_bytes]);
+        }
         head[..FRAME_HEADER_BYTES].copy_from_slice(&frame_header(kind, body_head + packet.len()));
-        let head_bytes = (FRAME_HEADER_BYTES + body_head) as u8;
-        let frame = QueuedFrame { head, head_bytes, sent: false, lane, packet };
+        let keep = if kind == FrameKind::Media { Keep::Whole } else { Keep::No };
+        self.queue(QueuedFrame { head, head_bytes: head_bytes as u8, sent: false, keep, lane, packet });
+        Ok(Pushed::Whole)
+    }
+
+    fn queue(&mut self, frame: QueuedFrame) {
         self.total_bytes += frame.bytes();
         self.longest = self.longest.max(frame.bytes());
         self.frames.push(frame);
-        true
     }
 
-    /// Packs datagrams of at most `plain_max` bytes into `train` until it is full or nothing is left. Returns `true`
-    /// when the queue is empty now. Every frame pushed must fit `plain_max`.
+    /// Cuts a frame and queues both halves.
+    #[cold]
+    fn push_halves(
+        &mut self,
+        kind: FrameKind,
+        lane: OrderLane,
+        packet: Range<usize>,
+        body_head: &[u8],
+    ) -> Result<Pushed, Refused> {
+        let body = body_head.len() + packet.len();
+        let frame = FRAME_HEADER_BYTES + body;
+        let first = frame.div_ceil(2);
+        let fits = SEND_TIME_BYTES + HALF_HEAD_BYTES + first <= self.plain_max;
+        if !self.may_cut || body > FRAME_BODY_MAX || !fits {
+            return Err(Refused::TooLarge);
+        }
+        if self.frames.len() + 2 > QUEUE_FRAMES_MAX {
+            return Err(Refused::Full);
+        }
+        self.cuts = self.cuts.wrapping_add(1);
+        // The head is far shorter than a half of what fits no datagram.
+        let cut = packet.start + first - FRAME_HEADER_BYTES - body_head.len();
+        for (second, share, packet) in
+            [(false, first, packet.start..cut), (true, frame - first, cut..packet.end)]
+        {
+            let mut head = [0; HEAD_BYTES_MAX];
+            head[..FRAME_HEADER_BYTES]
+                .copy_from_slice(&frame_header(FrameKind::Fragment, FRAGMENT_HEADER_BYTES + share));
+            head[FRAME_HEADER_BYTES..HALF_HEAD_BYTES]
+                .copy_from_slice(&FragmentHeader { id: self.cuts, second }.encode());
+            let mut head_bytes = HALF_HEAD_BYTES;
+            if !second {
+                head[HALF_HEAD_BYTES..HALF_HEAD_BYTES + FRAME_HEADER_BYTES]
+                    .copy_from_slice(&frame_header(kind, body));
+                head_bytes += FRAME_HEADER_BYTES;
+                head[head_bytes..head_bytes + body_head.len()].copy_from_slice(body_head);
+                head_bytes += body_head.len();
+            }
+            let rest = Keep::WithRest((frame - first) as u16);
+            let keep = if kind == FrameKind::Media && !second { rest } else { Keep::No };
+            self.queue(QueuedFrame { head, head_bytes: head_bytes as u8, sent: false, keep, lane, packet });
+        }
+        Ok(Pushed::Cut)
+    }
+
+    /// Packs datagrams into `train` until it is full or nothing is left. Returns `true` when the queue is empty now.
     pub(crate) fn pack(
         &mut self,
-        arena: &[u8],
-        time: WireTime,
-        plain_max: usize,
+        now: Timestamp,
+        (arena, annex): (&[u8], &[u8]),
         next_number: &mut u64,
+        (history, memory): (&mut History, &mut HistoryMemory),
         train: &mut Train,
     ) -> bool {
-        let mut out = Packer { arena, time, next_number, train };
+        let plain_max = self.plain_max;
+        let mut out = Packer { now, arena, annex, next_number, history, memory, train };
         if self.phase == Phase::Fresh {
             if SEND_TIME_BYTES + self.total_bytes <= plain_max {
                 out.datagram(SEND_TIME_BYTES + self.total_bytes, &mut self.frames[..]);
@@ -214,23 +318,42 @@ fn pad_max(plain_bytes: usize) -> usize {
 }
 
 struct Packer<'a> {
+    now: Timestamp,
     arena: &'a [u8],
-    time: WireTime,
+    annex: &'a [u8],
     next_number: &'a mut u64,
+    history: &'a mut History,
+    memory: &'a mut HistoryMemory,
     train: &'a mut Train,
 }
 
 impl Packer<'_> {
-    /// Appends a datagram of `plain_bytes` with all frames not yet sent, padded with zeros.
+    /// Appends a datagram of `plain_bytes` with all frames not yet sent, padded with zeros; remembers those that may have
+    /// to go again.
     fn datagram(&mut self, plain_bytes: usize, frames: &mut [QueuedFrame]) {
         let number = PacketNumber(*self.next_number);
         *self.next_number += 1;
         let plain = self.train.append(number, plain_bytes);
-        plain[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(self.time));
+        plain[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(self.now.wire()));
         let mut at = SEND_TIME_BYTES;
         for frame in frames.iter_mut().filter(|frame| !frame.sent) {
-            at += frame.write(self.arena, &mut plain[at..]);
+            let start = at;
+            at += frame.write(self.arena, self.annex, &mut plain[at..]);
             frame.sent = true;
+            match frame.keep {
+                Keep::No => {}
+                Keep::Whole => self.history.record(self.now, number, &plain[start..at], self.memory),
+                Keep::WithRest(rest) => {
+                    let head = &frame.head[HALF_HEAD_BYTES..usize::from(frame.head_bytes)];
+                    let packet = frame.packet.start..frame.packet.end + usize::from(rest);
+                    let packet = packet_bytes(self.arena, self.annex, &packet);
+                    let mut whole = [0; FRAME_HEADER_BYTES + FRAME_BODY_MAX];
+                    let whole = &mut whole[..head.len() + packet.len()];
+                    whole[..head.len()].copy_from_slice(head);
+                    whole[head.len()..].copy_from_slice(packet);
+                    self.history.record(self.now, number, whole, self.memory);
+                }
+            }
         }
         plain[at..].fill(0);
     }
@@ -250,19 +373,21 @@ mod tests {
     /// Packs frames of (stream, length) and returns trains of datagrams, each a list of (stream, place in the input).
     fn pack(input: &[(u32, usize)]) -> Vec<Vec<Datagram>> {
         let arena = vec![7; 2000];
-        let mut queue = SendQueue::new();
+        let mut queue = SendQueue::new(PLAIN_MAX);
         for (place, (stream, bytes)) in input.iter().enumerate() {
             let pushed = queue.push(FrameKind::Edge, OrderLane::of(*stream), 0..*bytes, |head| {
                 head[..4].copy_from_slice(&stream.to_be_bytes());
                 head[4..8].copy_from_slice(&(place as u32).to_be_bytes());
                 8
             });
-            assert!(pushed);
+            assert_eq!(pushed, Ok(Pushed::Whole));
         }
         let (mut trains, mut train, mut number) = (Vec::new(), Train::new(), 0);
+        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
         while !queue.is_empty() {
             train.clear();
-            queue.pack(&arena, WireTime::default(), PLAIN_MAX, &mut number, &mut train);
+            let kept = (&mut history, &mut memory);
+            queue.pack(Timestamp::ZERO, (&arena, &[]), &mut number, kept, &mut train);
             let datagrams = train.slots().iter().map(|slot| {
                 let plain = &train.bytes()[slot.plain()];
                 let list = frames(plain).map(|frame| {
@@ -297,6 +422,111 @@ mod tests {
         assert_eq!(datagrams[..3], [vec![(1, 0)], vec![(1, 2)], vec![(1, 4)]]);
         assert_eq!(datagrams[3..].concat(), [(2, 1), (3, 3), (1, 5)]);
         assert_eq!(trains.len(), 1, "the shorter last datagram joins the train");
+    }
+
+    /// Pushes an edge frame with a head of 9 bytes and so long a packet.
+    fn push(queue: &mut SendQueue, packet: usize) -> Result<Pushed, Refused> {
+        queue.push(FrameKind::Edge, OrderLane::of(1), 0..packet, |head| {
+            head[..9].copy_from_slice(b"edge head");
+            9
+        })
+    }
+
+    #[test]
+    fn frames_that_fit_no_datagram_leave_in_equal_halves_one_behind_the_other() {
+        let arena: Vec<u8> = (0..2000u32).map(|i| i as u8).collect();
+        let mut queue = SendQueue::new(1155);
+        queue.set_limits(1155, true);
+        assert_eq!(push(&mut queue, 1141), Ok(Pushed::Whole), "3 + 2 + 9 + 1,141 = 1,155");
+        for packet in [1142, 1472, 1961] {
+            assert_eq!(push(&mut queue, packet), Ok(Pushed::Cut));
+        }
+        let (mut train, mut number, mut whole, mut datagrams) = (Train::new(), 0, Vec::new(), 0);
+        let mut packets = Vec::new();
+        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
+        while !queue.is_empty() {
+            train.clear();
+            let kept = (&mut history, &mut memory);
+            queue.pack(Timestamp::ZERO, (&arena, &[]), &mut number, kept, &mut train);
+            for slot in train.slots() {
+                let plain = &train.bytes()[slot.plain()];
+                assert!(plain.len() <= 1155);
+                datagrams += 1;
+                for frame in frames(plain) {
+                    let frame = frame.expect("well-formed");
+                    let body = &plain[frame.body];
+                    if frame.kind == FrameKind::Edge {
+                        packets.push(body[9..].to_vec());
+                        continue;
+                    }
+                    let header = FragmentHeader::decode(body).expect("well-formed");
+                    assert_eq!(frame.kind, FrameKind::Fragment);
+                    if !header.second {
+                        whole.clear();
+                    }
+                    whole.extend(&body[FRAGMENT_HEADER_BYTES..]);
+                    if header.second {
+                        let frame = wire_format::whole_frame(&whole).expect("whole");
+                        assert_eq!((frame.kind, &whole[2..11]), (FrameKind::Edge, &b"edge head"[..]));
+                        packets.push(whole[11..].to_vec());
+                    }
+                }
+            }
+        }
+        packets.sort_by_key(Vec::len);
+        assert_eq!(packets.iter().map(Vec::len).collect::<Vec<_>>(), [1141, 1142, 1472, 1961]);
+        assert!(packets.iter().all(|packet| *packet == arena[..packet.len()]));
+        assert_eq!(datagrams, 7);
+    }
+
+    #[test]
+    fn halves_make_trains_like_other_frames() {
+        let mut queue = SendQueue::new(1155);
+        queue.set_limits(1155, true);
+        for _ in 0..20 {
+            assert_eq!(push(&mut queue, 1472), Ok(Pushed::Cut));
+        }
+        let (mut train, mut number) = (Train::new(), 0);
+        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
+        let kept = (&mut history, &mut memory);
+        assert!(queue.pack(Timestamp::ZERO, (&[0; 1472], &[]), &mut number, kept, &mut train));
+        assert_eq!(train.slots().len(), 40);
+    }
+
+    #[test]
+    fn media_that_was_cut_is_kept_whole_in_case_it_has_to_go_again() {
+        let mut queue = SendQueue::new(1155);
+        queue.set_limits(1155, true);
+        let arena: Vec<u8> = (0..1500u32).map(|i| i as u8).collect();
+        let pushed = queue.push(FrameKind::Media, OrderLane::of(1), 10..1482, |head| {
+            head[..5].copy_from_slice(b"media");
+            5
+        });
+        assert_eq!(pushed, Ok(Pushed::Cut));
+        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
+        let (mut train, mut number) = (Train::new(), 0);
+        queue.pack(Timestamp::ZERO, (&arena, &[]), &mut number, (&mut history, &mut memory), &mut train);
+        let frames: Vec<_> = history.sent().iter().map(|sent| history.frame(sent)).collect();
+        let [frame] = frames[..] else { panic!("one frame: {frames:?}") };
+        let whole = wire_format::whole_frame(frame).expect("whole");
+        assert_eq!(
+            (whole.kind, &frame[2..7], &frame[7..]),
+            (FrameKind::Media, &b"media"[..], &arena[10..1482])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_refused() {
+        let mut queue = SendQueue::new(1155);
+        assert_eq!(push(&mut queue, 1142), Err(Refused::TooLarge), "the other end rejoins nothing");
+        queue.set_limits(1155, true);
+        assert_eq!(push(&mut queue, FRAME_BODY_MAX - 9 + 1), Err(Refused::TooLarge));
+        queue.set_limits(900, true);
+        assert_eq!(push(&mut queue, 1961), Err(Refused::TooLarge), "it would take three");
+        for _ in 0..QUEUE_FRAMES_MAX - 1 {
+            assert_eq!(push(&mut queue, 1), Ok(Pushed::Whole));
+        }
+        assert_eq!(push(&mut queue, 1472), Err(Refused::Full), "room for one half is none");
     }
 
     proptest! {

@@ -2,20 +2,28 @@
 //! `clients`, with the controller in `control`.
 
 use crate::clients::{ClientSide, Publication, Subscription};
-use crate::keyframes::KeyframeGates;
+use crate::history::HistoryMemory;
+use crate::keyframes::{KeyframeAllowance, KeyframeGates};
 use crate::link::{Link, LinkChange};
+use crate::liveness::Trust;
+use crate::notice::Notice;
+use crate::plain::Plain;
+use crate::resend::Resend;
 use crate::streams::StreamTable;
-use crate::table::Tables;
+use crate::switches::Switches;
+use crate::table::{Reach, Tables};
+use crate::tenants::Tenants;
 use crate::timers::Timers;
+use crate::waiting::Waiting;
 use crate::{
-    Counters, Delivery, Endpoint, Input, LinkId, LinkView, Output, Peer, PeerView, RelayCommand, RelayConfig,
-    RelayEvent, StreamView, TablesView, Train,
+    Counters, Delivery, Endpoint, HandOver, Input, LinkId, LinkView, Output, Peer, PeerView, PlainId,
+    PlainTransmit, RelayCommand, RelayConfig, RelayEvent, StreamView, TablesView, Train, Worker,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use wire_format::control::{LinkReport, LinkState, ToController};
+use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController};
 use wire_format::session::Message;
-use wire_format::{NodeIndex, PublicationId, SubscriptionId, Timestamp};
+use wire_format::{MediaHeader, NodeIndex, Plane, PublicationId, StreamKey, SubscriptionId, Timestamp};
 
 /// Links of a relay, those of SFUs included.
 pub(crate) const LINKS_MAX: usize = 8192;
@@ -29,6 +37,11 @@ pub(crate) enum Timer {
     Link(LinkId),
     Report,
     Keyframes,
+    Resend,
+    Waiting,
+    PlainReport(PublicationId),
+    PlainLease(PlainId),
+    Switches,
 }
 
 /// The other end of a link and what is kept for it.
@@ -44,6 +57,7 @@ pub(crate) struct RelayLink {
     pub(crate) side: Side,
     /// The other end said goodbye.
     pub(crate) leaving: bool,
+    pub(crate) keyframe_requests: KeyframeAllowance,
     /// Its queue is listed in `Relay::ready`.
     ready: bool,
 }
@@ -52,6 +66,7 @@ pub(crate) struct RelayLink {
 #[derive(Debug)]
 pub struct Relay {
     pub(crate) config: RelayConfig,
+    pub(crate) worker: Worker,
     pub(crate) node: Option<NodeIndex>,
     pub(crate) term: u64,
     /// A session with the controller stands.
@@ -63,17 +78,35 @@ pub struct Relay {
     /// By node index.
     pub(crate) link_of_node: Vec<Option<LinkId>>,
     /// Who may be linked to; `None` before the controller said so.
-    pub(crate) neighbours: Option<BTreeSet<NodeIndex>>,
+    pub(crate) neighbours: Option<BTreeMap<NodeIndex, u64>>,
     pub(crate) tables: Tables,
     pub(crate) streams: StreamTable,
     pub(crate) publications: BTreeMap<PublicationId, Publication>,
+    /// Those that the controller has granted, by stream.
+    pub(crate) publishers: BTreeSet<(StreamKey, PublicationId)>,
     pub(crate) subscriptions: BTreeMap<SubscriptionId, Subscription>,
     pub(crate) next_registration: u32,
     pub(crate) keyframes: KeyframeGates,
+    pub(crate) plain: Plain,
+    pub(crate) tenants: Tenants,
     pub(crate) counters: Counters,
     pub(crate) timers: Timers<Timer>,
-    pub(crate) scratch: Vec<(LinkId, NodeIndex)>,
+    pub(crate) scratch: Vec<(LinkId, Plane, NodeIndex)>,
     pub(crate) scratch_nodes: Vec<NodeIndex>,
+    pub(crate) hand_overs: VecDeque<HandOver>,
+    pub(crate) history_memory: HistoryMemory,
+    pub(crate) resends: Vec<Resend>,
+    /// Packets of the present input that did not come with it; see `annex`.
+    pub(crate) annex: Vec<u8>,
+    /// Media of streams that no entry has named yet.
+    pub(crate) waiting: Waiting<StreamKey, MediaHeader>,
+    pub(crate) switches: Switches,
+    /// The present frame is for this relay, and its stream is not known.
+    pub(crate) stranger: bool,
+    /// Length of the driver's arena in the present input.
+    pub(crate) arena_bytes: usize,
+    /// A frame that has just been rejoined.
+    pub(crate) whole: Vec<u8>,
     outputs: VecDeque<Output<RelayEvent>>,
     ready: Vec<LinkId>,
 }
@@ -81,9 +114,16 @@ pub struct Relay {
 impl Relay {
     /// A relay that knows nobody yet.
     pub fn new(config: RelayConfig) -> Relay {
+        Relay::of_worker(config, Worker::ONLY)
+    }
+
+    /// The part of a relay that one of its workers drives. Each of them is given the same commands of the controller.
+    pub fn of_worker(config: RelayConfig, worker: Worker) -> Relay {
         Relay {
             node: config.hello.node,
+            plain: Plain::new(config.seed, &config.hello.name),
             config,
+            worker,
             term: 0,
             controller_up: false,
             controller_leads: true,
@@ -93,13 +133,24 @@ impl Relay {
             tables: Tables::new(),
             streams: StreamTable::new(),
             publications: BTreeMap::new(),
+            publishers: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             next_registration: 0,
             keyframes: KeyframeGates::new(),
+            tenants: Tenants::new(),
             counters: Counters::default(),
             timers: Timers::new(),
             scratch: Vec::new(),
             scratch_nodes: Vec::new(),
+            hand_overs: VecDeque::new(),
+            history_memory: HistoryMemory::default(),
+            resends: Vec::new(),
+            annex: Vec::new(),
+            waiting: Waiting::new(),
+            switches: Switches::default(),
+            stranger: false,
+            arena_bytes: 0,
+            whole: Vec::new(),
             outputs: VecDeque::new(),
             ready: Vec::new(),
         }
@@ -119,10 +170,7 @@ impl Relay {
     pub fn link_views(&self) -> Vec<LinkView> {
         let view = |entry: &RelayLink| LinkView {
             link: entry.link.id,
-            peer: match &entry.side {
-                Side::Relay { node } => PeerView::Relay { node: *node },
-                Side::Client(client) => client.view(),
-            },
+            peer: entry.peer(),
             stats: entry.link.stats(),
         };
         self.links.iter().flatten().map(view).collect()
@@ -147,6 +195,11 @@ impl Relay {
             stamp: self.tables.stamp(),
             tables: self.tables.held().cloned().collect(),
         }
+    }
+
+    /// What namespaces used here since the start.
+    pub fn namespace_usage(&self) -> Vec<NamespaceUsage> {
+        self.tenants.usage()
     }
 
     /// All rows of the stream table.
@@ -193,7 +246,7 @@ impl Relay {
         }
         let side = match peer {
             Peer::Relay { node } => {
-                let known = self.neighbours.as_ref().is_some_and(|known| known.contains(&node));
+                let known = self.neighbours.as_ref().is_some_and(|known| known.contains_key(&node));
                 if !known || self.node == Some(node) {
                     self.output(Output::Close { link: id, reason: "not a neighbour of this relay" });
                     return;
@@ -225,7 +278,18 @@ impl Relay {
         if let Side::Relay { node } = side {
             link.set_routed(now, self.tables.hops().contains(&node));
         }
-        self.links[at] = Some(RelayLink { link, side, leaving: false, ready: false });
+        let is_relay = matches!(side, Side::Relay { node: _ });
+        self.links[at] = Some(RelayLink {
+            link,
+            side,
+            leaving: false,
+            keyframe_requests: KeyframeAllowance::default(),
+            ready: false,
+        });
+        if is_relay {
+            self.reroute(now);
+        }
+        self.notice_link(id);
         self.tick_link(now, id);
     }
 
@@ -234,14 +298,25 @@ impl Relay {
         if self.link_mut(id).is_none() {
             return;
         }
-        let Some(entry) = self.links[slot(id)].take() else { return };
+        let Some(mut entry) = self.links[slot(id)].take() else { return };
         self.timers.clear(Timer::Link(id));
+        self.notice(Notice::Link { peer: entry.peer(), state: None });
         match entry.side {
             Side::Relay { node } => {
                 self.link_of_node[usize::from(node.0)] = None;
+                self.reroute(now);
+                self.resend(now, entry.link.take_unacknowledged());
                 self.report(ToController::Links(vec![absent_link(node)]));
             }
             Side::Client(client) => self.forget_client(now, id, client),
+        }
+    }
+
+    /// The relay at the other end of a link.
+    pub(crate) fn node_of(&self, link: LinkId) -> Option<NodeIndex> {
+        match self.links.get(slot(link))?.as_ref()?.side {
+            Side::Relay { node } => Some(node),
+            Side::Client(_) => None,
         }
     }
 
@@ -254,7 +329,7 @@ impl Relay {
         let Some(entry) = self.link_mut(id) else { return };
         let change = entry.link.tick(now);
         let next = entry.link.next_tick(now);
-        let waits = !entry.link.queue.is_empty();
+        let waits = entry.link.has_output();
         self.timers.set(Timer::Link(id), next);
         if waits {
             self.mark_ready(id);
@@ -268,14 +343,46 @@ impl Relay {
 
     /// Passes on what an event changed about a link.
     pub(crate) fn link_changed(&mut self, now: Timestamp, id: LinkId, change: LinkChange) {
+        self.counters.drop_half += change.halves_lost;
+        self.counters.mtu_fallbacks += u64::from(change.narrower);
+        if change.probes > 0 {
+            self.counters.mtu_probes_sent += change.probes as u64;
+            self.mark_ready(id);
+        }
+        if change.state {
+            self.notice_link(id);
+        }
         if change.state || change.measured {
             let report = self.link_mut(id).and_then(|entry| entry.report());
             if let Some(report) = report {
                 self.report(ToController::Links(vec![report]));
             }
         }
+        if change.trust
+            && self.link_mut(id).is_some_and(|entry| matches!(entry.side, Side::Relay { node: _ }))
+        {
+            self.reroute(now);
+        }
         if change.sooner {
             self.rearm_link(now, id);
+        }
+    }
+
+    /// Links or tables have changed: works out by which link and plane each destination is reached now. Those that moved
+    /// away from a silent link get again what it may have swallowed.
+    pub(crate) fn reroute(&mut self, now: Timestamp) {
+        let (links, link_of_node) = (&self.links, &self.link_of_node);
+        let moves = self.tables.compile(self.worker.is_first(), |hop| {
+            let link = link_of_node.get(usize::from(hop.0)).copied().flatten()?;
+            let entry = links.get(slot(link))?.as_ref()?;
+            // Whoever said goodbye will be gone in a moment.
+            let trust = if entry.leaving { Trust::None } else { entry.link.trust() };
+            Some(Reach { link, trust })
+        });
+        self.counters.destinations_moved += moves.away;
+        self.counters.destinations_returned += moves.returned;
+        if moves.away > 0 {
+            self.resend_of_silent_links(now);
         }
     }
 
@@ -283,6 +390,14 @@ impl Relay {
     pub(crate) fn rearm_link(&mut self, now: Timestamp, id: LinkId) {
         if let Some(next) = self.link_mut(id).map(|entry| entry.link.next_tick(now)) {
             self.timers.set(Timer::Link(id), next);
+        }
+    }
+
+    /// Tells whoever watches what has become of a link.
+    fn notice_link(&mut self, id: LinkId) {
+        if let Some(entry) = self.link_mut(id) {
+            let (peer, state) = (entry.peer(), entry.link.stats().state);
+            self.notice(Notice::Link { peer, state: Some(state) });
         }
     }
 
@@ -296,9 +411,9 @@ impl Relay {
             entry.link.read_rates(now);
         }
         let reports = self.link_reports();
-        if !reports.is_empty() {
-            self.report(ToController::Links(reports));
-        }
+        // Also if there is nothing to tell: a session in which nothing is said for long is taken for dead.
+        self.report(ToController::Links(reports));
+        self.report_usage();
         self.timers.set(Timer::Report, now + REPORT_EVERY);
     }
 
@@ -308,12 +423,24 @@ impl Relay {
                 Timer::Link(id) => self.tick_link(now, id),
                 Timer::Report => self.report_links(now),
                 Timer::Keyframes => self.keyframes_due(now),
+                Timer::Resend => self.resend_step(now),
+                Timer::Waiting => self.waiting_due(now),
+                Timer::PlainReport(publication) => self.plain_report_due(now, publication),
+                Timer::PlainLease(id) => self.plain_lease_over(id),
+                Timer::Switches => self.switches_due(now),
             }
         }
     }
 }
 
 impl RelayLink {
+    fn peer(&self) -> PeerView {
+        match &self.side {
+            Side::Relay { node } => PeerView::Relay { node: *node },
+            Side::Client(client) => client.view(),
+        }
+    }
+
     /// What the controller is to know; `None` for SFUs.
     pub(crate) fn report(&self) -> Option<LinkReport> {
         let Side::Relay { node } = self.side else { return None };
@@ -359,6 +486,8 @@ impl Endpoint for Relay {
     type Event = RelayEvent;
 
     fn handle_input(&mut self, now: Timestamp, arena: &[u8], input: Input<'_, RelayCommand>) {
+        self.annex.clear();
+        self.arena_bytes = arena.len();
         match input {
             Input::LinkUp { link, peer, max_datagram } => self.link_up(now, link, peer, max_datagram),
             Input::LinkDown { link } => self.forget_link(now, link),
@@ -367,14 +496,25 @@ impl Endpoint for Relay {
                     self.datagram(now, arena, received);
                 }
             }
-            // Plain RTP registrations will come this way; until then a relay has no media of its own.
+            Input::Plain(batch) => self.plain_datagrams(now, arena, batch),
+            // A relay has no media of its own.
             Input::Local(batch) => self.counters.drop_unknown_handle += batch.len() as u64,
+            Input::Challenge { link, token } => self.challenge(link, token),
+            Input::HandedOver(items) => {
+                for item in items {
+                    self.handed_over(now, arena, item.clone());
+                }
+            }
             Input::Message { link, message } => self.message(now, link, message),
             Input::Command(RelayCommand::ControllerUp) => self.controller_connected(now),
             Input::Command(RelayCommand::ControllerDown) => self.controller_up = false,
             Input::Command(RelayCommand::Controller(message)) => self.controller_says(now, message),
             Input::Command(RelayCommand::Shutdown) => self.shut_down(),
             Input::Timeout => self.timeout(now),
+        }
+        // The bytes of what came for plain subscribers are at hand now.
+        if !self.plain.arrived.is_empty() {
+            self.plain_deliver(now, arena);
         }
     }
 
@@ -383,12 +523,13 @@ impl Endpoint for Relay {
             train.clear();
             let done = match self.links.get_mut(slot(id)).and_then(Option::as_mut) {
                 Some(entry) if entry.link.id == id => {
-                    let done = entry.link.pack(now, arena, train);
+                    let done = entry.link.pack(now, (arena, &self.annex), &mut self.history_memory, train);
                     entry.ready = !done;
                     done
                 }
                 Some(_) | None => true,
             };
+            self.counters.history_refused = self.history_memory.refused;
             if done {
                 self.ready.pop();
             }
@@ -399,8 +540,24 @@ impl Endpoint for Relay {
         None
     }
 
+    fn annex(&self) -> &[u8] {
+        &self.annex
+    }
+
     fn poll_delivery(&mut self) -> Option<Delivery> {
         None
+    }
+
+    fn poll_hand_over(&mut self) -> Option<HandOver> {
+        self.hand_overs.pop_front()
+    }
+
+    fn poll_plain<'a>(&'a mut self, arena: &'a [u8]) -> Option<PlainTransmit<'a>> {
+        self.next_plain(arena)
+    }
+
+    fn takes_plain(&self) -> bool {
+        self.plain.uses_relay_port()
     }
 
     fn poll_output(&mut self) -> Option<Output<RelayEvent>> {
@@ -416,6 +573,7 @@ impl Relay {
     /// Says goodbye to everyone.
     fn shut_down(&mut self) {
         self.report(ToController::Goodbye);
+        self.notice(Notice::Draining);
         let links: Vec<_> = self.links.iter().flatten().map(|entry| entry.link.id).collect();
         for link in links {
             self.say(link, Message::Goodbye);

@@ -1,36 +1,105 @@
-//! The route tables of two epochs, compiled for one look-up per destination.
+//! The route tables of two epochs, and what the state of the links makes of them: for each plane and destination, the
+//! link to take and the plane to go on by. Links change rarely and frames come all the time, so a change of either is
+//! worked in once for all frames that follow, and a frame costs one look-up per destination.
+//!
+//! A frame on the primary plane takes the first of these that there is:
+//!
+//! 1. the primary next hop, over a link that has been up for long enough;
+//! 2. the next hop on the plane that the controller named as backup, over a link that is up: the frame **moves** there;
+//! 3. the primary next hop, over whatever link there is to it: it may be a burst of loss, and there is nothing better;
+//! 4. the backup, over whatever link there is.
+//!
+//! Where other workers of the relay may have a link that this one has not, a missing link says nothing: then the first
+//! worker, which has a lane of every link, decides.
+//!
+//! A frame on a redundant plane stays on it: each of these is a tree towards the destination, so nothing can loop.
 
+use crate::LinkId;
+use crate::liveness::Trust;
 use std::collections::BTreeSet;
 use wire_format::{Epoch, NodeIndex, Plane, RouteTable};
 
-/// No relay has this index: it marks a destination without a route.
-const NO_HOP: u16 = u16::MAX;
 const PLANES: usize = 3;
+
+/// The link to a neighbour, and what may be expected of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    pub(crate) link: LinkId,
+    pub(crate) trust: Trust,
+}
+
+/// How a frame goes on to one destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Way {
+    pub(crate) link: LinkId,
+    /// Another than the frame's own if it moves.
+    pub(crate) plane: Plane,
+}
+
+/// Destinations of the primary plane that a change of links moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Moves {
+    /// To their backup.
+    pub(crate) away: u64,
+    /// Back to their primary next hop.
+    pub(crate) returned: u64,
+}
 
 #[derive(Debug)]
 struct Compiled {
     source: RouteTable,
     /// By plane, then by destination.
-    next: [Vec<u16>; PLANES],
+    ways: [Vec<Option<Way>>; PLANES],
 }
 
 impl Compiled {
     fn new(source: RouteTable) -> Compiled {
-        let mut next: [Vec<u16>; PLANES] = Default::default();
-        for ((plane, destination), hop) in &source.next_hops {
-            let Some(row) = next.get_mut(usize::from(plane.0)) else { continue };
-            let at = usize::from(destination.0);
-            if row.len() <= at {
-                row.resize(at + 1, NO_HOP);
-            }
-            row[at] = hop.0;
-        }
-        Compiled { source, next }
+        Compiled { source, ways: Default::default() }
     }
 
-    fn next_hop(&self, plane: Plane, destination: NodeIndex) -> Option<NodeIndex> {
-        let hop = *self.next.get(usize::from(plane.0))?.get(usize::from(destination.0))?;
-        (hop != NO_HOP).then_some(NodeIndex(hop))
+    fn compile(&mut self, decides: bool, reach: &impl Fn(NodeIndex) -> Option<Reach>) -> Moves {
+        let mut moves = Moves::default();
+        let Compiled { source, ways } = self;
+        for ((plane, destination), hop) in &source.next_hops {
+            let Some(row) = ways.get_mut(usize::from(plane.0)) else { continue };
+            let at = usize::from(destination.0);
+            if row.len() <= at {
+                row.resize(at + 1, None);
+            }
+            let own = reach(*hop);
+            let way = if *plane == Plane::PRIMARY {
+                let backup = source.backup(*destination);
+                let backup = backup.and_then(|plane| Some((plane, source.next_hop(plane, *destination)?)));
+                let backup = backup.filter(|_| decides || own.is_some());
+                primary_way(own, backup.and_then(|(plane, hop)| Some((plane, reach(hop)?))))
+            } else {
+                own.map(|own| Way { link: own.link, plane: *plane })
+            };
+            let has_moved = |way: Option<Way>| way.is_some_and(|way| way.plane != *plane);
+            match (has_moved(row[at]), has_moved(way)) {
+                (false, true) => moves.away += 1,
+                (true, false) => moves.returned += 1,
+                (true, true) | (false, false) => {}
+            }
+            row[at] = way;
+        }
+        moves
+    }
+
+    fn way(&self, plane: Plane, destination: NodeIndex) -> Option<Way> {
+        *self.ways.get(usize::from(plane.0))?.get(usize::from(destination.0))?
+    }
+}
+
+fn primary_way(own: Option<Reach>, backup: Option<(Plane, Reach)>) -> Option<Way> {
+    let stay = own.map(|own| Way { link: own.link, plane: Plane::PRIMARY });
+    let Some((plane, other)) = backup else { return stay };
+    let go = Way { link: other.link, plane };
+    match (own.map(|own| own.trust), other.trust) {
+        (Some(Trust::Firm), _) => stay,
+        (_, Trust::Firm | Trust::Fresh) => Some(go),
+        (Some(Trust::Fresh | Trust::None), Trust::None) => stay,
+        (None, Trust::None) => Some(go),
     }
 }
 
@@ -58,6 +127,15 @@ impl Tables {
         }
         self.newest = Some(Compiled::new(table));
         true
+    }
+
+    /// Works a change of links or tables into what frames meet. `reach`: the link to a neighbour; `decides`: one that is
+    /// missing is gone.
+    pub(crate) fn compile(&mut self, decides: bool, reach: impl Fn(NodeIndex) -> Option<Reach>) -> Moves {
+        if let Some(previous) = &mut self.previous {
+            previous.compile(decides, &reach);
+        }
+        self.newest.as_mut().map_or(Moves::default(), |newest| newest.compile(decides, &reach))
     }
 
     fn stamps_previous(&self) -> bool {
@@ -94,9 +172,9 @@ impl Tables {
         }
     }
 
-    /// Where a frame without epoch goes.
-    pub(crate) fn next_hop(&self, destination: NodeIndex) -> Option<NodeIndex> {
-        self.newest.as_ref()?.next_hop(Plane::PRIMARY, destination)
+    /// The link by which a frame without epoch goes.
+    pub(crate) fn link_towards(&self, destination: NodeIndex) -> Option<LinkId> {
+        self.newest.as_ref()?.way(Plane::PRIMARY, destination).map(|way| way.link)
     }
 
     /// Neighbours that some route leads over.
@@ -119,8 +197,8 @@ impl Tables {
 pub(crate) struct TableRef<'a>(&'a Compiled);
 
 impl TableRef<'_> {
-    pub(crate) fn next_hop(self, plane: Plane, destination: NodeIndex) -> Option<NodeIndex> {
-        self.0.next_hop(plane, destination)
+    pub(crate) fn way(self, plane: Plane, destination: NodeIndex) -> Option<Way> {
+        self.0.way(plane, destination)
     }
 }
 
@@ -142,9 +220,10 @@ mod tests {
             assert!(tables.install(table(epoch, hop)));
         }
         assert!(!tables.install(table(65_537, 4)), "older than the newest");
+        tables.compile(true, |hop| Some(Reach { link: LinkId(hop.0.into()), trust: Trust::Firm }));
         let hop_of = |tag| {
             let (table, known) = tables.of_frame(tag).expect("tables are held");
-            (table.next_hop(Plane::PRIMARY, NodeIndex(9)).map(|hop| hop.0), known)
+            (table.way(Plane::PRIMARY, NodeIndex(9)).map(|way| way.link.0), known)
         };
         assert_eq!([hop_of(2), hop_of(1), hop_of(0)], [(Some(3), true), (Some(2), true), (Some(3), false)]);
     }
@@ -180,5 +259,59 @@ mod tests {
         assert!(tables.stamp_with(Epoch(258)));
         tables.install(table(259, 4));
         assert!(tables.of_frame(8).is_some_and(|(_, known)| !known));
+    }
+
+    #[test]
+    fn every_mix_of_links_sends_a_frame_the_best_way_there_is() {
+        const RED: Plane = Plane(1);
+        let mut rows = table(1, 1);
+        rows.next_hops.insert((RED, NodeIndex(9)), NodeIndex(2));
+        rows.backups.insert(NodeIndex(9), RED);
+        let mut tables = Tables::new();
+        tables.install(rows);
+        let trusts = [Some(Trust::Firm), Some(Trust::Fresh), Some(Trust::None), None];
+        let mut seen = String::new();
+        for own in trusts {
+            for other in trusts {
+                tables.compile(true, |hop| {
+                    let trust = if hop == NodeIndex(1) { own } else { other };
+                    trust.map(|trust| Reach { link: LinkId(hop.0.into()), trust })
+                });
+                let (table, _) = tables.of_frame(1).expect("tables are held");
+                seen.push(match table.way(Plane::PRIMARY, NodeIndex(9)) {
+                    Some(Way { link: LinkId(1), plane: Plane::PRIMARY }) => 'p',
+                    Some(Way { link: LinkId(2), plane: RED }) => 'b',
+                    Some(way) => panic!("{way:?} is neither"),
+                    None => '-',
+                });
+                let red = table.way(RED, NodeIndex(9));
+                assert_eq!(red, other.map(|_| Way { link: LinkId(2), plane: RED }), "red stays red");
+            }
+            seen.push(' ');
+        }
+        // Primary firm, fresh, silent, gone; within each, the backup in the same order.
+        assert_eq!(seen, "pppp bbpp bbpp bbb- ");
+        tables.compile(false, |hop| {
+            (hop == NodeIndex(2)).then_some(Reach { link: LinkId(2), trust: Trust::Firm })
+        });
+        let (table, _) = tables.of_frame(1).expect("tables are held");
+        assert_eq!(table.way(Plane::PRIMARY, NodeIndex(9)), None, "another worker may have the link");
+    }
+
+    #[test]
+    fn moves_are_counted_when_they_happen() {
+        let mut rows = table(1, 1);
+        rows.next_hops.insert((Plane(2), NodeIndex(9)), NodeIndex(2));
+        rows.backups.insert(NodeIndex(9), Plane(2));
+        let mut tables = Tables::new();
+        tables.install(rows);
+        let mut compile = |trust| {
+            let trust_of = |hop| if hop == NodeIndex(1) { trust } else { Trust::Firm };
+            let moves =
+                tables.compile(true, |hop| Some(Reach { link: LinkId(hop.0.into()), trust: trust_of(hop) }));
+            (moves.away, moves.returned)
+        };
+        let seen = [Trust::Firm, Trust::None, Trust::Fresh, Trust::Firm].map(&mut compile);
+        assert_eq!(seen, [(0, 0), (1, 0), (0, 0), (0, 1)]);
     }
 }

@@ -23,6 +23,13 @@ impl<T: Copy + Ord> Timers<T> {
         self.queue.insert((at, timer));
     }
 
+    /// Arms a timer that is not armed.
+    pub(crate) fn set_if_unset(&mut self, timer: T, at: Timestamp) {
+        if !self.armed.contains_key(&timer) {
+            self.set(timer, at);
+        }
+    }
+
     /// Disarms a timer.
     pub(crate) fn clear(&mut self, timer: T) {
         if let Some(at) = self.armed.remove(&timer) {

@@ -64,6 +64,8 @@ pub struct StreamView {
     pub destinations: Vec<NodeIndex>,
     /// SFU links that get it here.
     pub local_subscribers: usize,
+    /// Plain RTP subscriptions that get it here.
+    pub plain_subscribers: usize,
     /// Packets of it seen here.
     pub packets: u64,
     /// Bytes of those packets.

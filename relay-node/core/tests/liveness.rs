@@ -80,3 +80,21 @@ fn heartbeats_are_rare_where_nothing_needs_the_link() {
         assert!((290..=305).contains(&sent), "{sent} from {from}: a route at 0 needs both to speak");
     }
 }
+
+#[test]
+fn an_sfu_gives_up_a_relay_that_fell_silent_under_media_after_a_second() {
+    let mut lab = Lab::new(1);
+    lab.push(0, table(1, &[]));
+    let publisher = lab.publisher(0);
+    let subscriber = lab.subscriber(0).0;
+    for _ in 0..50 {
+        lab.send(publisher, 1, &[b"\x80media"]);
+        lab.run(Duration::from_millis(20));
+    }
+    lab.cut.extend([(0, publisher), (0, subscriber)]);
+    lab.run(Duration::from_millis(950));
+    assert!(lab.closed.is_empty());
+    lab.run(Duration::from_millis(100));
+    let closed: Vec<_> = lab.closed.iter().map(|(at, _, reason)| (*at, *reason)).collect();
+    assert!(closed.contains(&(publisher, "silent for too long")), "{closed:?}");
+}

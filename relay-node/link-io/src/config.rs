@@ -44,7 +44,7 @@ pub enum Trust {
 pub struct Limits {
     /// Links at once; at most [`Limits::LINKS_MAX`].
     pub links: usize,
-    /// Incoming handshakes at once. From half of them on, addresses must prove themselves first (QUIC Retry).
+    /// Incoming handshakes at once, of diallers who have proved their address (QUIC Retry).
     pub handshakes: usize,
     /// From the first packet of a connection to `Accept`.
     pub handshake_timeout: Duration,
@@ -126,6 +126,8 @@ pub enum Expect {
         name: String,
         /// Its index.
         node: NodeIndex,
+        /// Its certificate must not begin before this, seconds since 1970: earlier ones are void.
+        begins_unix_s: u64,
     },
     /// Any relay of the overlay, for an SFU.
     Upstream,
@@ -141,6 +143,8 @@ pub struct DialInfo {
     pub role: Role,
     /// DNS names of its certificate, which chains to the trusted CA; empty if it presented none.
     pub certificate_names: Vec<String>,
+    /// When its certificate begins (`notBefore`), seconds since 1970; zero if it presented none.
+    pub certificate_begins_unix_s: u64,
 }
 
 /// Why a dialler is not let in. Both parts are sent to it.

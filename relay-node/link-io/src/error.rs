@@ -77,8 +77,8 @@ pub enum SendError {
     /// The worker does not keep up.
     #[error("queue full: packets come faster than they are sent")]
     Full,
-    /// Larger than any datagram.
-    #[error("packet of {0} bytes is larger than any datagram")]
+    /// Larger than any frame.
+    #[error("packet of {0} bytes is larger than the overlay carries")]
     TooLarge(usize),
     /// The port is closed.
     #[error("the port is closed")]

@@ -5,13 +5,13 @@ use crate::control::{ControlReader, ControlWriter, Incoming};
 use crate::error::LinkError;
 use crate::seal::{Direction, KeySource, KeyUnavailable, Opener, Sealer};
 use crate::slots::Slot;
-use crate::tls::peer_names;
+use crate::tls::{peer_begins_unix_s, peer_names};
 use crate::worker::{Attachment, Outbound};
 use relay_core::Peer;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wire_format::session::{Cipher, Message, RefusalCode, Role};
+use wire_format::session::{Cipher, LANES_MAX, LANES_SINCE_VERSION, Message, RefusalCode, Role};
 use wire_format::{DATAGRAM_BYTES_MAX, ReceiverIndex};
 
 /// Diallers offer no more ciphers than this.
@@ -26,7 +26,8 @@ pub(crate) const CLOSE_REFUSED: u32 = 1;
 
 /// A link both sides agree on.
 pub(crate) struct Agreed {
-    pub(crate) attachment: Attachment,
+    /// For the worker of each lane.
+    pub(crate) lanes: Vec<Attachment>,
     pub(crate) connection: quinn::Connection,
     pub(crate) reader: ControlReader,
     pub(crate) writer: ControlWriter,
@@ -37,14 +38,15 @@ pub(crate) struct Agreed {
 struct Terms {
     version: u8,
     cipher: Cipher,
-    theirs: ReceiverIndex,
+    /// By lane, lane 0 first: the names that the peer gave, each beside the slot that it goes with.
+    theirs: Vec<ReceiverIndex>,
     max_datagram: u16,
 }
 
 /// The dialler's part, on an authenticated connection.
 pub(crate) async fn dial(
     config: &PortConfig,
-    slot: Slot,
+    slots: &[Slot],
     connection: quinn::Connection,
     address: SocketAddr,
     expect: Expect,
@@ -55,25 +57,32 @@ pub(crate) async fn dial(
         Some(error) => connection_error(address, &error),
         None => LinkError::Failed { address, reason },
     };
+    if let Expect::Relay { begins_unix_s, .. } = &expect
+        && peer_begins_unix_s(&connection) < *begins_unix_s
+    {
+        connection.close(CLOSE_REFUSED.into(), b"the certificate is void");
+        let reason = "its certificate is void: the relay joined anew since it was issued".to_owned();
+        return Err(LinkError::Untrusted { address, reason });
+    }
     let (send, receive) = connection.open_bi().await.map_err(|error| connection_error(address, &error))?;
     let mut writer = ControlWriter::new(send);
     let mut reader = ControlReader::new(receive);
     let hello = Message::Hello {
         versions: config.versions,
-        receiver: slot.receiver.0,
+        receiver: slots[0].receiver.0,
         ciphers: config.ciphers.clone(),
         max_datagram: config.max_datagram,
         role,
     };
     writer.write(&hello).await.map_err(|error| lost(&connection, error.to_string()))?;
     let answer = reader.read().await.map_err(|error| lost(&connection, error.to_string()))?;
-    let terms = match answer {
+    let mut terms = match answer {
         Incoming::Message(Message::Accept { version, receiver, cipher, max_datagram }) => {
             let (least, most) = config.versions;
             if !(least..=most).contains(&version) || !config.ciphers.contains(&cipher) {
                 return Err(failed("accepted with a version or cipher that was not offered".to_owned()));
             }
-            Terms { version, cipher, theirs: ReceiverIndex(receiver), max_datagram }
+            Terms { version, cipher, theirs: vec![ReceiverIndex(receiver)], max_datagram }
         }
         Incoming::Message(Message::Refuse { request: None, code, reason }) => {
             connection.close(CLOSE_NORMAL.into(), b"refused");
@@ -87,49 +96,79 @@ pub(crate) async fn dial(
         return Err(failed(format!("accepts datagrams of only {} bytes", terms.max_datagram)));
     }
     let peer = match expect {
-        Expect::Relay { name: _, node } => Peer::Relay { node },
+        Expect::Relay { name: _, node, begins_unix_s: _ } => Peer::Relay { node },
         Expect::Upstream => Peer::Upstream,
     };
-    agree(config, slot, connection, peer, &terms, reader, writer, true)
+    if has_lanes(&peer, terms.version) {
+        let offered = reader.read().await.map_err(|error| lost(&connection, error.to_string()))?;
+        let offered =
+            read_lanes(offered).ok_or_else(|| failed("did not say its lanes as it should".to_owned()))?;
+        terms.theirs.extend(offered);
+        terms.theirs.truncate(slots.len());
+        let receivers = slots[1..terms.theirs.len()].iter().map(|slot| slot.receiver.0).collect();
+        let lanes = Message::Lanes { receivers };
+        writer.write(&lanes).await.map_err(|error| lost(&connection, error.to_string()))?;
+    }
+    agree(config, slots, connection, peer, &terms, reader, writer, true)
         .map_err(|KeyUnavailable| failed("no keys from the TLS exporter".to_owned()))
 }
 
-/// The accepting side's part. `Err` has been told to the dialler.
-pub(crate) async fn accept(
+/// The accepting side's part. `take` finds slots for a peer once it is admitted: one for each lane. `Err` has been told to
+/// the dialler.
+pub(crate) async fn accept<P: AsRef<[Slot]>>(
     config: &PortConfig,
-    slot: Slot,
     connection: quinn::Connection,
     admission: &Admission,
-) -> Result<Agreed, AcceptError> {
+    take: impl FnOnce(&Peer, bool) -> Result<P, Refusal>,
+) -> Result<(Agreed, P), AcceptError> {
     let (send, receive) = connection.accept_bi().await?;
     let mut writer = ControlWriter::new(send);
     let mut reader = ControlReader::new(receive);
-    let hello = reader.read().await.map_err(|error| AcceptError::Failed(error.to_string()))?;
-    match admit(config, &connection, hello, admission) {
-        Ok((peer, terms)) => {
-            let accept = Message::Accept {
-                version: terms.version,
-                receiver: slot.receiver.0,
-                cipher: terms.cipher,
-                max_datagram: config.max_datagram,
-            };
-            writer.write(&accept).await.map_err(|error| AcceptError::Failed(error.to_string()))?;
-            agree(config, slot, connection, peer, &terms, reader, writer, false)
-                .map_err(|KeyUnavailable| AcceptError::Failed("no keys from the TLS exporter".to_owned()))
-        }
+    let failed = |error: &dyn std::fmt::Display| AcceptError::Failed(error.to_string());
+    let hello = reader.read().await.map_err(|error| failed(&error))?;
+    let admitted = admit(config, &connection, hello, admission).and_then(|(peer, terms)| {
+        let places = take(&peer, has_lanes(&peer, terms.version))?;
+        Ok((peer, terms, places))
+    });
+    let (peer, mut terms, places) = match admitted {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             tell(connection, writer, &refusal).await;
-            Err(AcceptError::Refused(refusal))
+            return Err(AcceptError::Refused(refusal));
         }
+    };
+    let slots = places.as_ref();
+    let accept = Message::Accept {
+        version: terms.version,
+        receiver: slots[0].receiver.0,
+        cipher: terms.cipher,
+        max_datagram: config.max_datagram,
+    };
+    writer.write(&accept).await.map_err(|error| failed(&error))?;
+    if has_lanes(&peer, terms.version) {
+        let receivers = slots[1..].iter().map(|slot| slot.receiver.0).collect();
+        writer.write(&Message::Lanes { receivers }).await.map_err(|error| failed(&error))?;
+        let used = reader.read().await.map_err(|error| failed(&error))?;
+        let used = read_lanes(used).filter(|used| used.len() < slots.len());
+        terms.theirs.extend(used.ok_or_else(|| failed(&"the dialler did not say its lanes as it should"))?);
     }
+    let agreed = agree(config, slots, connection, peer, &terms, reader, writer, false)
+        .map_err(|KeyUnavailable| failed(&"no keys from the TLS exporter"))?;
+    Ok((agreed, places))
 }
 
-/// Refuses a dialler before it has been heard: no place for it.
-pub(crate) async fn turn_away(connection: quinn::Connection, refusal: &Refusal) -> Result<(), AcceptError> {
-    let (send, receive) = connection.accept_bi().await?;
-    ControlReader::new(receive).read().await.map_err(|error| AcceptError::Failed(error.to_string()))?;
-    tell(connection, ControlWriter::new(send), refusal).await;
-    Ok(())
+/// Whether the two sides tell each other their lanes.
+fn has_lanes(peer: &Peer, version: u8) -> bool {
+    version >= LANES_SINCE_VERSION && matches!(peer, Peer::Relay { node: _ })
+}
+
+fn read_lanes(incoming: Incoming) -> Option<Vec<ReceiverIndex>> {
+    match incoming {
+        Incoming::Message(Message::Lanes { receivers }) if receivers.len() < LANES_MAX => {
+            Some(receivers.into_iter().map(ReceiverIndex).collect())
+        }
+        Incoming::Message(_) | Incoming::Ready => None,
+    }
 }
 
 async fn tell(connection: quinn::Connection, mut writer: ControlWriter, refusal: &Refusal) {
@@ -188,15 +227,16 @@ fn admit(
         address: canonical(connection.remote_address()),
         role,
         certificate_names: peer_names(connection),
+        certificate_begins_unix_s: peer_begins_unix_s(connection),
     };
     let peer = admission(&info)?;
-    Ok((peer, Terms { version, cipher, theirs: ReceiverIndex(receiver), max_datagram }))
+    Ok((peer, Terms { version, cipher, theirs: vec![ReceiverIndex(receiver)], max_datagram }))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where everything about a link comes together")]
 fn agree(
     config: &PortConfig,
-    slot: Slot,
+    slots: &[Slot],
     connection: quinn::Connection,
     peer: Peer,
     terms: &Terms,
@@ -204,7 +244,7 @@ fn agree(
     writer: ControlWriter,
     dialled: bool,
 ) -> Result<Agreed, KeyUnavailable> {
-    let source = |direction| {
+    let source = |lane, direction| {
         let connection = connection.clone();
         KeySource {
             exporter: Box::new(move |out, label, context| {
@@ -213,6 +253,7 @@ fn agree(
             version: terms.version,
             cipher: terms.cipher,
             direction,
+            lane,
         }
     };
     let (outwards, inwards) = if dialled {
@@ -221,17 +262,21 @@ fn agree(
         (Direction::ToDialler, Direction::FromDialler)
     };
     let (outbound, outbox) = mpsc::channel(config.limits.messages.max(1));
-    let attachment = Attachment {
-        slot,
-        peer,
-        sealer: Sealer::new(source(outwards), terms.theirs)?,
-        opener: Opener::new(source(inwards))?,
-        max_datagram: terms.max_datagram.min(config.max_datagram).min(DATAGRAM_BYTES_MAX as u16),
-        connection: connection.clone(),
-        outbound,
-        ready: dialled,
+    let max_datagram = terms.max_datagram.min(config.max_datagram).min(DATAGRAM_BYTES_MAX as u16);
+    let lane = |(lane, (slot, theirs)): (u8, (&Slot, &ReceiverIndex))| {
+        Ok(Attachment {
+            slot: *slot,
+            peer: peer.clone(),
+            sealer: Sealer::new(source(lane, outwards), *theirs)?,
+            opener: Opener::new(source(lane, inwards))?,
+            max_datagram,
+            connection: connection.clone(),
+            outbound: outbound.clone(),
+            ready: dialled,
+        })
     };
-    Ok(Agreed { attachment, connection, reader, writer, outbox })
+    let lanes = (0..).zip(slots.iter().zip(&terms.theirs)).map(lane).collect::<Result<_, _>>()?;
+    Ok(Agreed { lanes, connection, reader, writer, outbox })
 }
 
 /// Says by whose fault a dial failed.

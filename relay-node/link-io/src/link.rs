@@ -3,7 +3,7 @@
 use crate::control::{ControlError, ControlReader, ControlWriter, Incoming};
 use crate::handshake::{CLOSE_NORMAL, canonical};
 use crate::stats::SharedCounters;
-use crate::worker::{Outbound, ToWorker, WorkerHandle};
+use crate::worker::{Outbound, Stopped, ToWorker, WorkerHandle};
 use relay_core::{Endpoint, LinkId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,8 @@ const CLOSE_LINGER: Duration = Duration::from_millis(500);
 
 /// A link beside the worker.
 pub(crate) struct LinkTask<E: Endpoint> {
-    pub(crate) id: LinkId,
+    /// By lane; the first names the link, and its worker hears the messages.
+    pub(crate) lanes: Vec<(LinkId, WorkerHandle<E>)>,
     pub(crate) connection: quinn::Connection,
     pub(crate) reader: ControlReader,
     pub(crate) writer: ControlWriter,
@@ -23,7 +24,6 @@ pub(crate) struct LinkTask<E: Endpoint> {
     pub(crate) dialled: bool,
     /// How long the dialler may take to say that it is ready.
     pub(crate) ready_timeout: Duration,
-    pub(crate) worker: WorkerHandle<E>,
     pub(crate) counters: Arc<SharedCounters>,
     pub(crate) down: watch::Sender<Option<Arc<str>>>,
 }
@@ -35,7 +35,7 @@ impl<E: Endpoint> LinkTask<E> {
         let ready_timeout = (!self.dialled).then_some(self.ready_timeout);
         let reason = {
             let write = write_all(&mut self.writer, &mut self.outbox, self.dialled, &self.down);
-            let read = read_all(&mut self.reader, &self.worker, self.id, ready_timeout);
+            let read = read_all(&mut self.reader, &self.lanes, ready_timeout);
             tokio::select! {
                 reason = write => reason,
                 error = read => {
@@ -49,9 +49,11 @@ impl<E: Endpoint> LinkTask<E> {
         };
         let reason = self.connection.close_reason().map_or(reason, |error| error.to_string());
         self.connection.close(CLOSE_NORMAL.into(), reason.as_bytes());
-        tracing::info!(link = self.id.0, %remote, reason, "link down");
-        // The worker may have stopped; then there is nobody to tell.
-        let _ = self.worker.send(ToWorker::Detach(self.id)).await;
+        tracing::info!(link = self.lanes[0].0.0, %remote, reason, "link down");
+        for (id, worker) in &self.lanes {
+            // The worker may have stopped; then there is nobody to tell.
+            let _ = worker.send(ToWorker::Detach(*id)).await;
+        }
         tell_down(&self.down, &reason);
     }
 }
@@ -69,8 +71,7 @@ fn tell_down(down: &watch::Sender<Option<Arc<str>>>, reason: &str) {
 /// Forwards messages to the core. Where the core is slow, QUIC's flow control stops the peer.
 async fn read_all<E: Endpoint>(
     reader: &mut ControlReader,
-    worker: &WorkerHandle<E>,
-    link: LinkId,
+    lanes: &[(LinkId, WorkerHandle<E>)],
     mut ready_timeout: Option<Duration>,
 ) -> ControlError {
     loop {
@@ -81,15 +82,26 @@ async fn read_all<E: Endpoint>(
             },
             None => reader.read().await,
         };
-        let input = match read {
-            Ok(Incoming::Message(message)) => ToWorker::Message(link, message),
-            Ok(Incoming::Ready) => ToWorker::Ready(link),
+        let sent = match read {
+            Ok(Incoming::Message(message)) => {
+                let (link, worker) = &lanes[0];
+                worker.send(ToWorker::Message(*link, message)).await
+            }
+            Ok(Incoming::Ready) => ready(lanes).await,
             Err(error) => return error,
         };
-        if worker.send(input).await.is_err() {
+        if sent.is_err() {
             return ControlError::Ended;
         }
     }
+}
+
+/// The dialler can open what is sent to it, by any lane.
+async fn ready<E: Endpoint>(lanes: &[(LinkId, WorkerHandle<E>)]) -> Result<(), Stopped> {
+    for (link, worker) in lanes {
+        worker.send(ToWorker::Ready(*link)).await?;
+    }
+    Ok(())
 }
 
 /// Writes what the core says until the link is to be closed; then waits a little until the peer has it.
@@ -106,6 +118,12 @@ async fn write_all(
         match outbound {
             Outbound::Message(message) => {
                 if let Err(error) = writer.write(&message).await {
+                    return error.to_string();
+                }
+            }
+            // Means nothing after the first; but it makes QUIC send from where this end is now.
+            Outbound::Nudge => {
+                if let Err(error) = writer.write_ready().await {
                     return error.to_string();
                 }
             }

@@ -1,18 +1,16 @@
 //! The worker's links, by slot.
 
+use crate::handshake::canonical;
+use crate::moved::{Came, Candidate, NUDGE_EVERY, Token, same};
 use crate::seal::{OpenError, Opener, Sealer};
 use crate::slots::{Slot, slot_of_link, slot_of_receiver};
 use crate::stats::PortStats;
 use crate::worker::{Attachment, Outbound};
-use relay_core::{LinkId, Peer};
+use relay_core::{LinkId, Peer, Train};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use wire_format::{PacketNumber, SealedHeader, Timestamp};
-
-/// How often a link asks QUIC whether its peer has moved, while datagrams come from elsewhere.
-const MOVED_CHECK: Duration = Duration::from_millis(10);
 
 struct Entry {
     slot: Slot,
@@ -23,7 +21,9 @@ struct Entry {
     peer: Option<Peer>,
     connection: quinn::Connection,
     outbound: mpsc::Sender<Outbound>,
-    next_moved_check: Timestamp,
+    dialled: bool,
+    candidate: Option<Candidate>,
+    next_nudge: Timestamp,
 }
 
 /// Where sealed datagrams of a link go.
@@ -42,6 +42,8 @@ pub(crate) struct Opened {
     pub(crate) plain: Range<usize>,
     /// The core has not heard of the link yet.
     pub(crate) first: bool,
+    /// It came from elsewhere: to be asked there.
+    pub(crate) challenge: Option<Token>,
 }
 
 pub(crate) struct LinkTable {
@@ -54,8 +56,7 @@ impl LinkTable {
     }
 
     pub(crate) fn insert(&mut self, attachment: Attachment) {
-        let Attachment { slot, peer, sealer, opener, max_datagram, connection, outbound, ready: _ } =
-            attachment;
+        let Attachment { slot, peer, sealer, opener, max_datagram, connection, outbound, ready } = attachment;
         let route =
             Route { remote: connection.remote_address(), local_ip: connection.local_ip(), max_datagram };
         let entry = Entry {
@@ -66,7 +67,9 @@ impl LinkTable {
             peer: Some(peer),
             connection,
             outbound,
-            next_moved_check: Timestamp::ZERO,
+            dialled: ready,
+            candidate: None,
+            next_nudge: Timestamp::ZERO,
         };
         if let Some(place) = self.entries.get_mut(slot_of_link(slot.link)) {
             *place = Some(Box::new(entry));
@@ -84,7 +87,7 @@ impl LinkTable {
     pub(crate) fn open(
         &mut self,
         now: Timestamp,
-        from: SocketAddr,
+        (from, local_ip): (SocketAddr, Option<IpAddr>),
         datagram: &mut [u8],
         stats: &mut PortStats,
     ) -> Option<Opened> {
@@ -101,14 +104,18 @@ impl LinkTable {
         match entry.opener.open(now, header, datagram) {
             Ok(plain) => {
                 stats.key_generations += u64::from(entry.opener.generation() != generation);
-                if from.port() != entry.route.remote.port() || from.ip() != entry.route.remote.ip() {
-                    entry.follow(now, from);
-                }
+                let challenge = if same(from, entry.route.remote) {
+                    None
+                } else {
+                    let came = Came { from, local_ip, number: header.number, bytes: datagram.len() };
+                    entry.elsewhere(now, came, &datagram[plain.clone()], stats)
+                };
                 Some(Opened {
                     link: entry.slot.link,
                     number: header.number,
                     plain,
                     first: entry.peer.is_some(),
+                    challenge,
                 })
             }
             Err(OpenError::Replayed) => {
@@ -122,9 +129,27 @@ impl LinkTable {
         }
     }
 
-    pub(crate) fn outwards(&mut self, link: LinkId) -> Option<(&mut Sealer, Route)> {
+    /// How a train is sealed, and where it goes: a challenge to the address in question, all else to the peer.
+    pub(crate) fn outwards(&mut self, link: LinkId, train: &Train) -> Option<(&mut Sealer, Route)> {
         let entry = self.entry(link)?;
-        Some((&mut entry.sealer, entry.route))
+        let route = match &entry.candidate {
+            Some(candidate) => candidate.route_of(train).unwrap_or(entry.route),
+            None => entry.route,
+        };
+        Some((&mut entry.sealer, route))
+    }
+
+    /// The peer has asked whether it reaches this end at another address, so QUIC should speak from there, too; only who
+    /// dialled may move in QUIC (RFC 9000 section 9).
+    pub(crate) fn nudge(&mut self, now: Timestamp, link: LinkId) {
+        if let Some(entry) = self.entry(link)
+            && entry.dialled
+            && now >= entry.next_nudge
+        {
+            entry.next_nudge = now + NUDGE_EVERY;
+            // A queue that is full is being written, and that is as good.
+            let _ = entry.outbound.try_send(Outbound::Nudge);
+        }
     }
 
     pub(crate) fn outbound(&mut self, link: LinkId) -> Option<&mpsc::Sender<Outbound>> {
@@ -156,18 +181,27 @@ impl LinkTable {
 }
 
 impl Entry {
-    /// An authentic datagram came from a new address. That alone proves nothing (anyone can replay it from elsewhere
-    /// first): the link moves only where QUIC has validated the path.
+    /// An authentic datagram came from another address than the peer's. That alone proves nothing (anyone can send a copy
+    /// from elsewhere first): the link moves when the peer has answered a question that was sent there, from there.
     #[cold]
-    fn follow(&mut self, now: Timestamp, from: SocketAddr) {
-        if now < self.next_moved_check {
-            return;
+    fn elsewhere(
+        &mut self,
+        now: Timestamp,
+        came: Came,
+        plain: &[u8],
+        stats: &mut PortStats,
+    ) -> Option<Token> {
+        if let Some(candidate) = self.candidate.take_if(|candidate| candidate.is_proven(&came, plain)) {
+            self.route = Route { remote: candidate.remote, local_ip: candidate.local_ip, ..self.route };
+            stats.paths_moved += 1;
+            tracing::info!(link = self.slot.link.0, remote = %canonical(came.from), "link moved");
+            return None;
         }
-        self.next_moved_check = now + MOVED_CHECK;
-        let validated = self.connection.remote_address();
-        if validated.port() == from.port() && validated.ip() == from.ip() {
-            self.route.remote = validated;
-            self.route.local_ip = self.connection.local_ip();
+        if !self.opener.is_newest(came.number) {
+            return None;
         }
+        let asked = Candidate::ask(&mut self.candidate, now, &came);
+        stats.path_challenges += u64::from(asked.is_some());
+        asked
     }
 }

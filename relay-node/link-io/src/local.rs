@@ -5,7 +5,7 @@ use crate::spool::Spool;
 use crate::stats::SharedCounters;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use wire_format::DATAGRAM_BYTES_MAX;
+use wire_format::RTP_BYTES_MAX;
 
 /// A queue that the worker empties by swapping its spool for an empty one: each packet is copied once, and nothing is
 /// allocated once both spools have grown to their working size.
@@ -29,7 +29,7 @@ impl LocalQueue {
     }
 
     pub(crate) fn push(&self, publication: u32, packet: &[u8], rtcp: bool) -> Result<(), SendError> {
-        if packet.len() > DATAGRAM_BYTES_MAX {
+        if packet.len() > RTP_BYTES_MAX {
             self.counters.drop_local_oversize.fetch_add(1, Ordering::Relaxed);
             return Err(SendError::TooLarge(packet.len()));
         }
@@ -64,5 +64,5 @@ impl LocalQueue {
 }
 
 fn new_spool(packets_max: usize) -> Spool<(u32, bool)> {
-    Spool::new(packets_max, packets_max.saturating_mul(DATAGRAM_BYTES_MAX))
+    Spool::new(packets_max, packets_max.saturating_mul(RTP_BYTES_MAX))
 }

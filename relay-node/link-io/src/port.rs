@@ -2,24 +2,28 @@
 
 use crate::config::{Admission, Expect, Identity, Limits, PortConfig, Refusal};
 use crate::error::{LinkError, PortClosed, PortError, SendError};
+use crate::hand_over::Mailbox;
 use crate::handshake::{self, AcceptError, Agreed, CLOSE_NORMAL, canonical, connection_error};
 use crate::link;
 use crate::local::LocalQueue;
+use crate::plain::{PlainPorts, PlainSocket};
 use crate::quic::{QuicSocket, endpoint};
 use crate::sink::Sink;
-use crate::slots::{Slot, Slots};
+use crate::slots::{Slot, Slots, slot_of_link};
 use crate::socket::PortSocket;
 use crate::stats::{PortStats, SharedCounters};
+use crate::steer::{WORKERS_MAX, worker_of_slot};
 use crate::tls::TlsConfigs;
 use crate::wake::Wake;
 use crate::worker::{Shared, ToWorker, Worker, WorkerHandle, lock_slots};
-use relay_core::{Endpoint, LinkId};
+use relay_core::{Endpoint, LinkId, Peer, PlainPort};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use wire_format::Timestamp;
 use wire_format::session::{RefusalCode, Role};
 
 /// How long [`Port::close`] waits until peers have been told.
@@ -43,10 +47,11 @@ impl<E: Endpoint> Clone for Port<E> {
 struct Inner<E: Endpoint> {
     endpoint: quinn::Endpoint,
     tls: Mutex<quinn::ClientConfig>,
-    socket: Arc<PortSocket>,
+    /// By worker.
+    sockets: Vec<Arc<PortSocket>>,
     local: Arc<LocalQueue>,
     stop: Arc<AtomicBool>,
-    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
     links: Arc<Links<E>>,
 }
 
@@ -54,7 +59,7 @@ struct Inner<E: Endpoint> {
 struct Links<E: Endpoint> {
     config: PortConfig,
     admission: Admission,
-    worker: WorkerHandle<E>,
+    workers: Vec<WorkerHandle<E>>,
     slots: Arc<Mutex<Slots>>,
     counters: Arc<SharedCounters>,
     handshakes: Arc<Semaphore>,
@@ -72,39 +77,66 @@ impl<E: Endpoint> Port<E> {
         admission: Admission,
         sink: Sink<E::Event>,
     ) -> Result<Port<E>, PortError> {
-        check(&config)?;
+        Port::open_with_workers(config, vec![(core, sink)], admission)
+    }
+
+    /// The same with several workers, each around a core of its own. The first does what is done once: it hears the
+    /// messages of links between relays, and sends what this process hands in.
+    ///
+    /// # Errors
+    /// [`PortError`], as for [`Port::open`].
+    pub fn open_with_workers(
+        config: PortConfig,
+        cores: Vec<(E, Sink<E::Event>)>,
+        admission: Admission,
+    ) -> Result<Port<E>, PortError> {
+        check(&config, cores.len())?;
         let tls = TlsConfigs::new(&config)?;
-        let socket = Arc::new(PortSocket::bind(&config)?);
+        let sockets: Vec<_> =
+            PortSocket::bind_group(&config, cores.len())?.into_iter().map(Arc::new).collect();
         let counters = Arc::new(SharedCounters::default());
         let quic = Arc::new(QuicSocket::new(
-            Arc::clone(&socket),
+            Arc::clone(&sockets[0]),
             Arc::clone(&counters),
             config.limits.quic_datagrams,
         ));
         let endpoint = endpoint(Arc::clone(&quic), tls.server)?;
-        let wake = Arc::new(Wake::new()?);
-        let local = Arc::new(LocalQueue::new(config.limits.local_packets, Arc::clone(&counters)));
-        let slots = Arc::new(Mutex::new(Slots::new(config.limits.links)));
+        let slots = Arc::new(Mutex::new(Slots::new(config.limits.links, cores.len())));
         let stop = Arc::new(AtomicBool::new(false));
-        let (handle, commands) = WorkerHandle::new(&config.limits, Arc::clone(&wake));
-        let shared = Shared {
-            socket: Arc::clone(&socket),
-            quic,
-            wake,
-            local: Arc::clone(&local),
-            slots: Arc::clone(&slots),
-            counters: Arc::clone(&counters),
-            stop: Arc::clone(&stop),
-        };
-        let worker = Worker::new(core, commands, shared, sink, &config.limits);
-        let thread = thread::Builder::new()
-            .name(format!("port-{}", socket.local().port()))
-            .spawn(move || worker.run())?;
+        let wakes = cores.iter().map(|_| Wake::new().map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let mailboxes: Arc<[_]> = wakes.iter().map(|wake| Arc::new(Mailbox::new(Arc::clone(wake)))).collect();
+        let locals: Vec<_> = cores
+            .iter()
+            .map(|_| Arc::new(LocalQueue::new(config.limits.local_packets, Arc::clone(&counters))))
+            .collect();
+        let mut workers = Vec::new();
+        let mut threads = Vec::new();
+        for (index, (core, sink)) in cores.into_iter().enumerate() {
+            let (handle, commands) = WorkerHandle::new(&config.limits, Arc::clone(&wakes[index]));
+            let shared = Shared {
+                index,
+                mailboxes: Arc::clone(&mailboxes),
+                socket: Arc::clone(&sockets[index]),
+                quic: Arc::clone(&quic),
+                wake: Arc::clone(&wakes[index]),
+                local: Arc::clone(&locals[index]),
+                slots: Arc::clone(&slots),
+                counters: Arc::clone(&counters),
+                stop: Arc::clone(&stop),
+            };
+            let worker = Worker::new(core, commands, shared, sink, PlainPorts::new()?, &config.limits);
+            let name = match index {
+                0 => format!("port-{}", sockets[0].local().port()),
+                index => format!("port-{}-{index}", sockets[0].local().port()),
+            };
+            threads.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
+            workers.push(handle);
+        }
         let links = Arc::new(Links {
             handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
             config,
             admission,
-            worker: handle,
+            workers,
             slots,
             counters,
         });
@@ -112,18 +144,23 @@ impl<E: Endpoint> Port<E> {
         let inner = Inner {
             endpoint,
             tls: Mutex::new(tls.client),
-            socket,
-            local,
+            sockets,
+            local: Arc::clone(&locals[0]),
             stop,
-            thread: Mutex::new(Some(thread)),
+            threads: Mutex::new(threads),
             links,
         };
         Ok(Port { inner: Arc::new(inner) })
     }
 
+    /// How many workers it has.
+    pub fn workers(&self) -> usize {
+        self.inner.links.workers.len()
+    }
+
     /// Where the socket is bound.
     pub fn local_addr(&self) -> SocketAddr {
-        self.inner.socket.local()
+        self.inner.sockets[0].local()
     }
 
     /// Links to a peer. The core hears `Input::LinkUp` before anything that is given to this port after it returned.
@@ -133,9 +170,11 @@ impl<E: Endpoint> Port<E> {
     /// [`LinkError`], by whose fault it is.
     pub async fn dial(&self, address: SocketAddr, expect: Expect, role: Role) -> Result<Link, LinkError> {
         let links = &self.inner.links;
-        let place = Place::take(links).ok_or(LinkError::TooManyLinks(links.config.limits.links))?;
+        let is_relay = matches!(expect, Expect::Relay { .. });
+        let places =
+            Places::take(links, 0, is_relay).ok_or(LinkError::TooManyLinks(links.config.limits.links))?;
         let name = match &expect {
-            Expect::Relay { name, node: _ } => name.as_str(),
+            Expect::Relay { name, node: _, begins_unix_s: _ } => name.as_str(),
             Expect::Upstream => ANY_RELAY,
         };
         let tls = self.inner.tls.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -152,32 +191,114 @@ impl<E: Endpoint> Port<E> {
             })?;
         let handshake = async {
             let connection = connecting.await.map_err(|error| connection_error(address, &error))?;
-            handshake::dial(&links.config, place.slot, connection, address, expect, role).await
+            handshake::dial(&links.config, &places.slots, connection, address, expect, role).await
         };
         let agreed = tokio::time::timeout(links.config.limits.handshake_timeout, handshake)
             .await
             .map_err(|_| LinkError::Timeout(address))??;
         let (down, watch) = watch::channel(None);
-        links.launch(agreed, place, down).await.map_err(|PortClosed| LinkError::PortClosed).map(|id| Link {
+        links.launch(agreed, places, down).await.map_err(|PortClosed| LinkError::PortClosed).map(|id| Link {
             id,
             address,
             down: watch,
         })
     }
 
-    /// Gives the core a command, waiting for room in the queue.
+    /// Gives the core (the first worker's) a command, waiting for room in the queue.
     ///
     /// # Errors
     /// [`PortClosed`].
     pub async fn command(&self, command: E::Command) -> Result<(), PortClosed> {
-        self.inner.links.worker.send(ToWorker::Command(command)).await.map_err(|_| PortClosed)
+        self.command_worker(0, command).await
     }
 
-    /// Looks into the core, on the worker's thread, between two inputs. Keep it short: media waits.
+    /// Gives the core of every worker a command, the first worker's first.
+    ///
+    /// # Errors
+    /// [`PortClosed`].
+    pub async fn command_each(&self, command: impl Fn() -> E::Command) -> Result<(), PortClosed> {
+        for worker in 0..self.workers() {
+            self.command_worker(worker, command()).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the core of one worker a command.
+    ///
+    /// # Errors
+    /// [`PortClosed`].
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    pub async fn command_worker(&self, worker: usize, command: E::Command) -> Result<(), PortClosed> {
+        self.inner.links.workers[worker].send(ToWorker::Command(command)).await.map_err(|_| PortClosed)
+    }
+
+    /// Changes the core (the first worker's) and returns what it answers. The change counts as an input: what the core wants done afterwards
+    /// is done before anything else. Keep it short: media waits.
+    ///
+    /// # Errors
+    /// [`PortClosed`].
+    pub async fn change<R, F>(&self, change: F) -> Result<R, PortClosed>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut E, Timestamp) -> R + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let change = move |core: &mut E, now: Timestamp| {
+            // Who asked may have stopped waiting.
+            let _ = answer.send(change(core, now));
+        };
+        self.inner.links.workers[0].send(ToWorker::Change(Box::new(change))).await.map_err(|_| PortClosed)?;
+        answered.await.map_err(|_| PortClosed)
+    }
+
+    /// Gives the first worker a socket for plain RTP. The core knows it by `port`, and has it closed with its registration.
+    ///
+    /// # Errors
+    /// [`PortClosed`].
+    pub async fn open_plain(&self, port: PlainPort, socket: PlainSocket) -> Result<(), PortClosed> {
+        let open = ToWorker::OpenPlain(port, Box::new(socket));
+        self.inner.links.workers[0].send(open).await.map_err(|_| PortClosed)
+    }
+
+    /// Closes a socket for plain RTP that no registration took.
+    ///
+    /// # Errors
+    /// [`PortClosed`].
+    pub async fn close_plain(&self, port: PlainPort) -> Result<(), PortClosed> {
+        self.inner.links.workers[0].send(ToWorker::ClosePlain(port)).await.map_err(|_| PortClosed)
+    }
+
+    /// Looks into the core (the first worker's), on the worker's thread, between two inputs. Keep it short: media waits.
     ///
     /// # Errors
     /// [`PortClosed`].
     pub async fn inspect<R, F>(&self, look: F) -> Result<R, PortClosed>
+    where
+        R: Send + 'static,
+        F: FnOnce(&E, &PortStats) -> R + Send + 'static,
+    {
+        self.inspect_worker(0, look).await
+    }
+
+    /// Looks into the core of every worker, one after the other.
+    ///
+    /// # Errors
+    /// [`PortClosed`].
+    pub async fn inspect_each<R, F>(&self, look: F) -> Result<Vec<R>, PortClosed>
+    where
+        R: Send + 'static,
+        F: FnOnce(&E, &PortStats) -> R + Clone + Send + 'static,
+    {
+        let mut seen = Vec::with_capacity(self.workers());
+        for worker in 0..self.workers() {
+            seen.push(self.inspect_worker(worker, look.clone()).await?);
+        }
+        Ok(seen)
+    }
+
+    async fn inspect_worker<R, F>(&self, worker: usize, look: F) -> Result<R, PortClosed>
     where
         R: Send + 'static,
         F: FnOnce(&E, &PortStats) -> R + Send + 'static,
@@ -187,7 +308,8 @@ impl<E: Endpoint> Port<E> {
             // Who asked may have stopped waiting.
             let _ = answer.send(look(core, stats));
         };
-        self.inner.links.worker.send(ToWorker::Inspect(Box::new(look))).await.map_err(|_| PortClosed)?;
+        let look = ToWorker::Inspect(Box::new(look));
+        self.inner.links.workers[worker].send(look).await.map_err(|_| PortClosed)?;
         answered.await.map_err(|_| PortClosed)
     }
 
@@ -200,7 +322,7 @@ impl<E: Endpoint> Port<E> {
             return Err(SendError::Closed);
         }
         self.inner.local.push(publication, packet, rtcp)?;
-        self.inner.links.worker.wake.wake();
+        self.inner.links.workers[0].wake.wake();
         Ok(())
     }
 
@@ -220,13 +342,15 @@ impl<E: Endpoint> Port<E> {
     /// Writes out what waits, closes every link and stops. Takes 2 s at most. Tell the core to say goodbye before.
     pub async fn close(&self) {
         self.inner.endpoint.set_server_config(None);
-        // If the worker has stopped, there are no links to close.
-        let _ = self.inner.links.worker.send(ToWorker::CloseAll).await;
+        for worker in &self.inner.links.workers {
+            // If the worker has stopped, there are no links to close.
+            let _ = worker.send(ToWorker::CloseAll).await;
+        }
         // What a peer has not heard by then it learns from silence.
         let _ = tokio::time::timeout(CLOSE_LINGER, self.inner.endpoint.wait_idle()).await;
         self.inner.stop();
-        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             // A worker that panicked has said so on stderr.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
@@ -234,7 +358,7 @@ impl<E: Endpoint> Port<E> {
 
     /// Stops at once without a word to anyone, as a crash would.
     pub fn kill(&self) {
-        self.inner.socket.mute();
+        self.inner.sockets.iter().for_each(|socket| socket.mute());
         self.inner.stop();
     }
 }
@@ -242,7 +366,7 @@ impl<E: Endpoint> Port<E> {
 impl<E: Endpoint> Inner<E> {
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.links.worker.wake.wake();
+        self.links.workers.iter().for_each(|worker| worker.wake.wake());
         self.endpoint.close(CLOSE_NORMAL.into(), b"the port is closed");
     }
 }
@@ -253,7 +377,10 @@ impl<E: Endpoint> Drop for Inner<E> {
     }
 }
 
-fn check(config: &PortConfig) -> Result<(), PortError> {
+fn check(config: &PortConfig, workers: usize) -> Result<(), PortError> {
+    if workers == 0 || workers > WORKERS_MAX {
+        return Err(PortError::Config(format!("{workers} workers, there must be 1 to {WORKERS_MAX}")));
+    }
     let links = config.limits.links;
     if links == 0 || links > Limits::LINKS_MAX {
         return Err(PortError::Config(format!(
@@ -267,51 +394,96 @@ fn check(config: &PortConfig) -> Result<(), PortError> {
     Ok(())
 }
 
-/// A slot that is given back unless a link takes it.
-struct Place<'a> {
-    slots: &'a Mutex<Slots>,
-    slot: Slot,
-    taken: bool,
+/// Slots, one for each lane, that are given back unless a link takes them.
+struct Places<'a> {
+    all: &'a Mutex<Slots>,
+    slots: Vec<Slot>,
 }
 
-impl<'a> Place<'a> {
-    fn take<E: Endpoint>(links: &'a Links<E>) -> Option<Place<'a>> {
-        let slot = lock_slots(&links.slots).take()?;
-        Some(Place { slots: &links.slots, slot, taken: false })
+impl<'a> Places<'a> {
+    /// A slot of every worker from `first` on for a relay whose link has lanes, otherwise one of `first`. `None` if they
+    /// are all taken.
+    fn take<E: Endpoint>(links: &'a Links<E>, first: usize, lanes: bool) -> Option<Places<'a>> {
+        let count = if lanes { links.workers.len() - first } else { 1 };
+        let mut places = Places { all: &links.slots, slots: Vec::with_capacity(count) };
+        let mut all = lock_slots(&links.slots);
+        for worker in first..first + count {
+            // Those that were taken before go back as `places` is dropped.
+            let slot = all.take(worker);
+            if slot.is_none() {
+                drop(all);
+                return None;
+            }
+            places.slots.extend(slot);
+        }
+        drop(all);
+        Some(places)
+    }
+
+    /// Those that were offered beyond the lanes in use go back.
+    fn keep(&mut self, lanes: usize) {
+        let mut all = lock_slots(self.all);
+        self.slots.drain(lanes..).for_each(|slot| all.give_back(slot.link));
     }
 }
 
-impl Drop for Place<'_> {
+impl AsRef<[Slot]> for Places<'_> {
+    fn as_ref(&self) -> &[Slot] {
+        &self.slots
+    }
+}
+
+impl Drop for Places<'_> {
     fn drop(&mut self) {
-        if !self.taken {
-            lock_slots(self.slots).give_back(self.slot.link);
-        }
+        self.keep(0);
     }
 }
 
 impl<E: Endpoint> Links<E> {
-    /// Gives an agreed link to the worker and starts its task.
+    /// Places for a dialler that was let in: lanes for a relay, and for anyone else the worker with the most room.
+    fn places(&self, lanes: bool, peer: &Peer) -> Result<Places<'_>, Refusal> {
+        let first = match peer {
+            Peer::Relay { node: _ } => 0,
+            Peer::Client(_) | Peer::Upstream => lock_slots(&self.slots).least_busy(),
+        };
+        Places::take(self, first, lanes).ok_or_else(|| {
+            self.counters.refused_links.fetch_add(1, Ordering::Relaxed);
+            let links = self.config.limits.links;
+            let reason = format!("this relay holds {links} links, as many as it may");
+            Refusal::new(RefusalCode::Limit, reason)
+        })
+    }
+
+    /// Gives the lanes of an agreed link to their workers and starts its task.
     async fn launch(
         self: &Arc<Self>,
         agreed: Agreed,
-        mut place: Place<'_>,
+        mut places: Places<'_>,
         down: watch::Sender<Option<Arc<str>>>,
     ) -> Result<LinkId, PortClosed> {
-        let Agreed { attachment, connection, reader, writer, outbox } = agreed;
-        let id = attachment.slot.link;
-        let dialled = attachment.ready;
-        tracing::info!(link = id.0, remote = %canonical(connection.remote_address()), dialled, peer = ?attachment.peer, "link up");
-        self.worker.send(ToWorker::Attach(Box::new(attachment))).await.map_err(|_| PortClosed)?;
-        place.taken = true;
+        let Agreed { lanes: attachments, connection, reader, writer, outbox } = agreed;
+        places.keep(attachments.len());
+        let (id, dialled) = (attachments[0].slot.link, attachments[0].ready);
+        let remote = canonical(connection.remote_address());
+        let (peer, count) = (&attachments[0].peer, attachments.len());
+        tracing::info!(link = id.0, %remote, dialled, ?peer, lanes = count, "link up");
+        let mut lanes = Vec::with_capacity(attachments.len());
+        for attachment in attachments {
+            let link = attachment.slot.link;
+            let worker = &self.workers[worker_of_slot(slot_of_link(link), self.workers.len())];
+            worker.send(ToWorker::Attach(Box::new(attachment))).await.map_err(|_| PortClosed)?;
+            lanes.push((link, worker.clone()));
+        }
+        // The workers give them back now.
+        places.slots.clear();
         let task = link::LinkTask {
-            id,
+            lanes,
             connection,
             reader,
             writer,
             outbox,
             dialled,
             ready_timeout: self.config.limits.handshake_timeout,
-            worker: self.worker.clone(),
             counters: Arc::clone(&self.counters),
             down,
         };
@@ -323,17 +495,18 @@ impl<E: Endpoint> Links<E> {
 /// Takes diallers in until the endpoint closes.
 async fn accept_all<E: Endpoint>(endpoint: quinn::Endpoint, links: Arc<Links<E>>) {
     while let Some(incoming) = endpoint.accept().await {
+        if !incoming.remote_address_validated() {
+            // Whoever only claims an address gets a few bytes back, fewer than it sent, and costs no memory.
+            links.counters.quic_retries.fetch_add(1, Ordering::Relaxed);
+            // Cannot fail: an address that is not validated has not been asked to prove itself yet.
+            let _ = incoming.retry();
+            continue;
+        }
         let Ok(permit) = Arc::clone(&links.handshakes).try_acquire_owned() else {
             links.counters.refused_handshakes.fetch_add(1, Ordering::Relaxed);
             incoming.refuse();
             continue;
         };
-        let busy = links.handshakes.available_permits() < links.config.limits.handshakes / 2;
-        if busy && incoming.may_retry() && !incoming.remote_address_validated() {
-            // Cannot fail: it may be retried.
-            let _ = incoming.retry();
-            continue;
-        }
         tokio::spawn(accept_one(incoming, Arc::clone(&links), permit));
     }
 }
@@ -346,23 +519,16 @@ async fn accept_one<E: Endpoint>(
     let address = canonical(incoming.remote_address());
     let handshake = async {
         let connection = incoming.accept()?.await?;
-        let Some(place) = Place::take(&links) else {
-            links.counters.refused_links.fetch_add(1, Ordering::Relaxed);
-            let reason = format!("this relay holds {} links, as many as it may", links.config.limits.links);
-            handshake::turn_away(connection, &Refusal::new(RefusalCode::Limit, reason)).await?;
-            return Ok(None);
-        };
-        let agreed = handshake::accept(&links.config, place.slot, connection, &links.admission).await?;
-        Ok::<_, AcceptError>(Some((agreed, place)))
+        let take = |peer: &Peer, lanes| links.places(lanes, peer);
+        handshake::accept(&links.config, connection, &links.admission, take).await
     };
     let outcome = tokio::time::timeout(links.config.limits.handshake_timeout, handshake).await;
     drop(permit);
     match outcome {
-        Ok(Ok(Some((agreed, place)))) => {
+        Ok(Ok((agreed, places))) => {
             // Nobody waits for the end of a link that was accepted; and with the port closed there is none.
-            let _ = links.launch(agreed, place, watch::channel(None).0).await;
+            let _ = links.launch(agreed, places, watch::channel(None).0).await;
         }
-        Ok(Ok(None)) => {}
         Ok(Err(AcceptError::Refused(refusal))) => {
             links.counters.refused_diallers.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%address, %refusal, "dialler refused");

@@ -28,6 +28,11 @@ impl ReplayWindow {
         number + WINDOW_PACKETS >= self.end && self.words[word(number)] & bit(number) == 0
     }
 
+    /// No higher number has been recorded.
+    pub(crate) fn is_newest(&self, number: u64) -> bool {
+        number + 1 >= self.end
+    }
+
     /// Records a number that is new and proved authentic.
     pub(crate) fn mark(&mut self, number: u64) {
         if number >= self.end {

@@ -19,8 +19,6 @@ const GENERATION_PACKETS_LOG2: u32 = 22;
 /// How long datagrams of the generation before are still opened.
 const PREVIOUS_GENERATION: Duration = Duration::from_secs(2);
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-cascade-link";
-/// The only lane of a link, until links have several.
-const LANE: u8 = 0;
 
 /// Which way sealed datagrams go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,11 +40,13 @@ pub(crate) struct KeySource {
     pub(crate) version: u8,
     pub(crate) cipher: Cipher,
     pub(crate) direction: Direction,
+    /// Which lane of the link.
+    pub(crate) lane: u8,
 }
 
 impl KeySource {
     fn derive(&self, generation: u64) -> Result<Key, KeyUnavailable> {
-        let mut context = [self.version, self.direction as u8, LANE, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut context = [self.version, self.direction as u8, self.lane, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let algorithm = match self.cipher {
             Cipher::Aes128Gcm => &AES_128_GCM,
             Cipher::ChaCha20Poly1305 => {
@@ -214,6 +214,11 @@ impl Opener {
         Ok(SEALED_HEADER_BYTES..SEALED_HEADER_BYTES + plain_bytes)
     }
 
+    /// Nothing newer has proved authentic.
+    pub(crate) fn is_newest(&self, PacketNumber(number): PacketNumber) -> bool {
+        self.window.is_newest(number)
+    }
+
     /// Generation of the newest authentic datagram.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -231,7 +236,7 @@ mod tests {
             }
             Ok(())
         });
-        KeySource { exporter, version: 1, cipher, direction: Direction::FromDialler }
+        KeySource { exporter, version: 1, cipher, direction: Direction::FromDialler, lane: 0 }
     }
 
     fn pair(cipher: Cipher) -> (Sealer, Opener) {
@@ -334,7 +339,7 @@ mod tests {
                     out.copy_from_slice(&material);
                     Ok(())
                 });
-                KeySource { exporter, version: 1, cipher, direction: Direction::FromDialler }
+                KeySource { exporter, version: 1, cipher, direction: Direction::FromDialler, lane: 0 }
             };
             let mut opener = Opener::new(source()).expect("keys");
             let plain = open(&mut opener, 0, &datagram).expect("authentic");

@@ -26,16 +26,36 @@ pub type Sink<T> = Box<dyn FnMut(Upcall<'_, T>) -> Result<(), Overflow> + Send>;
 pub fn event_queue<T: Send + 'static>(limit: usize) -> (Sink<T>, EventReceiver<T>) {
     let (sender, receiver) = mpsc::channel(limit);
     let lost = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&lost);
-    let sink = move |upcall: Upcall<'_, T>| match upcall {
-        Upcall::Event(event) => sender.try_send(event).map_err(|_| {
-            counter.fetch_add(1, Ordering::Relaxed);
+    (into_queue(sender, Arc::clone(&lost), |event| event), EventReceiver { receiver, lost })
+}
+
+/// One such queue for several workers: each event comes with the worker that it is of.
+pub fn worker_event_queue<T: Send + 'static>(
+    limit: usize,
+    workers: usize,
+) -> (Vec<Sink<T>>, WorkerEvents<T>) {
+    let (sender, receiver) = mpsc::channel(limit);
+    let lost = Arc::new(AtomicU64::new(0));
+    let sink = |worker| into_queue(sender.clone(), Arc::clone(&lost), move |event| (worker, event));
+    ((0..workers).map(sink).collect(), EventReceiver { receiver, lost })
+}
+
+fn into_queue<T: Send + 'static, U: Send + 'static>(
+    sender: mpsc::Sender<U>,
+    lost: Arc<AtomicU64>,
+    label: impl Fn(T) -> U + Send + 'static,
+) -> Sink<T> {
+    Box::new(move |upcall: Upcall<'_, T>| match upcall {
+        Upcall::Event(event) => sender.try_send(label(event)).map_err(|_| {
+            lost.fetch_add(1, Ordering::Relaxed);
             Overflow
         }),
         Upcall::Delivery(_, _) => Err(Overflow),
-    };
-    (Box::new(sink), EventReceiver { receiver, lost })
+    })
 }
+
+/// The events of the cores of several workers, each with the worker that it is of.
+pub type WorkerEvents<T> = EventReceiver<(usize, T)>;
 
 /// The events of a core.
 #[derive(Debug)]

@@ -3,8 +3,10 @@
 //! id; they are the slot and nothing else, which keeps its table short.
 
 use crate::config::Limits;
+use crate::steer::worker_of_slot;
 use aws_lc_rs::rand;
 use relay_core::LinkId;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use wire_format::ReceiverIndex;
 
@@ -36,22 +38,34 @@ pub(crate) fn slot_of_link(link: LinkId) -> usize {
 /// Gives out slots, the longest unused first.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    free: VecDeque<u32>,
+    /// By the worker that they belong to.
+    free: Vec<VecDeque<u32>>,
     /// How often each slot has been taken.
     turns: Vec<u32>,
 }
 
 impl Slots {
-    pub(crate) fn new(count: usize) -> Slots {
-        let count = count.min(Limits::LINKS_MAX) as u32;
-        Slots { free: (0..count).collect(), turns: vec![0; count as usize] }
+    /// So many slots for each worker, as far as receiver indices reach.
+    pub(crate) fn new(each: usize, workers: usize) -> Slots {
+        let count = each.saturating_mul(workers).min(Limits::LINKS_MAX);
+        let mut free = vec![VecDeque::new(); workers];
+        for slot in 0..count {
+            free[worker_of_slot(slot, workers)].push_back(slot as u32);
+        }
+        Slots { free, turns: vec![0; count] }
     }
 
-    /// Takes a slot; `None` if all are taken.
-    pub(crate) fn take(&mut self) -> Option<Slot> {
+    /// The worker with the most slots left.
+    pub(crate) fn least_busy(&self) -> usize {
+        let least = self.free.iter().enumerate().max_by_key(|(index, free)| (free.len(), Reverse(*index)));
+        least.map_or(0, |(index, _)| index)
+    }
+
+    /// Takes a slot of a worker; `None` if all are taken.
+    pub(crate) fn take(&mut self, worker: usize) -> Option<Slot> {
         let mut random = [0; 4];
         rand::fill(&mut random).ok()?;
-        let slot = self.free.pop_front()?;
+        let slot = self.free.get_mut(worker)?.pop_front()?;
         let turn = self.turns[slot as usize];
         self.turns[slot as usize] += 1;
         Some(Slot {
@@ -64,7 +78,8 @@ impl Slots {
     pub(crate) fn give_back(&mut self, link: LinkId) {
         let slot = slot_of_link(link) as u32;
         if self.turns[slot as usize] <= TURNS_MAX {
-            self.free.push_back(slot);
+            let worker = worker_of_slot(slot as usize, self.free.len());
+            self.free[worker].push_back(slot);
         }
     }
 }
@@ -72,17 +87,31 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steer::worker_of_receiver;
 
     #[test]
     fn links_never_share_a_name() {
-        let mut slots = Slots::new(2);
-        let first = slots.take().expect("free");
-        let second = slots.take().expect("free");
-        assert_eq!(slots.take(), None);
+        let mut slots = Slots::new(2, 1);
+        let first = slots.take(0).expect("free");
+        let second = slots.take(0).expect("free");
+        assert_eq!(slots.take(0), None);
         slots.give_back(first.link);
-        let third = slots.take().expect("given back");
+        let third = slots.take(0).expect("given back");
         assert_eq!(slot_of_link(third.link), slot_of_link(first.link));
         assert_eq!(slot_of_receiver(third.receiver), slot_of_link(third.link));
         assert!(third.link != first.link && third.link != second.link);
+    }
+
+    #[test]
+    fn every_worker_has_slots_of_its_own_that_steering_finds() {
+        let mut slots = Slots::new(600, 3);
+        for worker in [2, 0, 1, 2] {
+            for _ in 0..200 {
+                let slot = slots.take(worker).expect("free");
+                assert_eq!(worker_of_receiver(slot.receiver, 3), worker);
+                assert_eq!(worker_of_slot(slot_of_link(slot.link), 3), worker);
+            }
+        }
+        assert_eq!(slots.least_busy(), 0);
     }
 }

@@ -1,13 +1,14 @@
-//! The one UDP socket of a port, shared by its worker (all receiving, sealed datagrams out) and the QUIC endpoint
-//! (its own datagrams out).
+//! The UDP socket of a port, shared by its worker (all receiving, sealed datagrams out) and the QUIC endpoint (its own
+//! datagrams out). A port with several workers has a group of them on one address.
 
 use crate::config::PortConfig;
 use crate::error::PortError;
+use crate::steer;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,15 +22,29 @@ pub(crate) struct PortSocket {
 }
 
 impl PortSocket {
-    pub(crate) fn bind(config: &PortConfig) -> Result<PortSocket, PortError> {
-        let failed = |source| PortError::Bind { address: config.bind, source };
+    /// One socket for each worker, all bound to the same address and told apart by what arrives.
+    pub(crate) fn bind_group(config: &PortConfig, workers: usize) -> Result<Vec<PortSocket>, PortError> {
+        if workers == 1 {
+            return Ok(vec![PortSocket::bind(config, config.bind, false)?]);
+        }
+        // Others of this user may join a group: that the address is free is seen by taking it alone first.
+        let address = PortSocket::bind(config, config.bind, false)?.local();
+        let group =
+            (0..workers).map(|_| PortSocket::bind(config, address, true)).collect::<Result<Vec<_>, _>>()?;
+        steer::attach(&group[0], workers)?;
+        Ok(group)
+    }
+
+    fn bind(config: &PortConfig, address: SocketAddr, shared: bool) -> Result<PortSocket, PortError> {
+        let failed = |source| PortError::Bind { address, source };
         let socket = Socket::new(Domain::for_address(config.bind), Type::DGRAM, Some(Protocol::UDP))
             .map_err(failed)?;
         if config.bind.is_ipv6() {
             socket.set_only_v6(!config.bind.ip().is_unspecified())?;
         }
         size_buffers(&socket, config)?;
-        socket.bind(&config.bind.into()).map_err(failed)?;
+        socket.set_reuse_port(shared)?;
+        socket.bind(&address.into()).map_err(failed)?;
         let socket = UdpSocket::from(socket);
         // Sets it non-blocking, turns GRO on where the kernel has it, and forbids fragmentation.
         let offload = UdpSocketState::new((&socket).into())?;
@@ -56,6 +71,18 @@ impl PortSocket {
             return Ok(());
         }
         self.offload.try_send((&self.socket).into(), transmit)
+    }
+
+    /// Sends one plain datagram, with a source address of its own where the socket has all of them.
+    pub(crate) fn send_plain(&self, from: IpAddr, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        let destination = match (self.local, to) {
+            (SocketAddr::V6(_), SocketAddr::V4(to)) => {
+                SocketAddr::from((to.ip().to_ipv6_mapped(), to.port()))
+            }
+            (SocketAddr::V4(_), _) | (_, SocketAddr::V6(_)) => to,
+        };
+        let src_ip = self.local.ip().is_unspecified().then_some(from);
+        self.send(&Transmit { destination, ecn: None, contents: bytes, segment_size: None, src_ip })
     }
 
     pub(crate) fn may_fragment(&self) -> bool {

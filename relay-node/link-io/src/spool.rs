@@ -20,11 +20,19 @@ impl<T> Spool<T> {
 
     /// Appends a packet; `false` if there is no room for it.
     pub(crate) fn push(&mut self, label: T, packet: &[u8]) -> bool {
-        if self.entries.len() == self.entries_max || self.bytes.len() + packet.len() > self.bytes_max {
+        self.push_parts(label, [packet, &[]])
+    }
+
+    /// Appends a packet that comes in two parts; `false` if there is no room for it.
+    pub(crate) fn push_parts(&mut self, label: T, parts: [&[u8]; 2]) -> bool {
+        let [head, rest] = parts;
+        let length = head.len() + rest.len();
+        if self.entries.len() == self.entries_max || self.bytes.len() + length > self.bytes_max {
             return false;
         }
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(packet);
+        self.bytes.extend_from_slice(head);
+        self.bytes.extend_from_slice(rest);
         self.entries.push((label, start..self.bytes.len()));
         true
     }
@@ -40,6 +48,10 @@ impl<T> Spool<T> {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 
     pub(crate) fn clear(&mut self) {

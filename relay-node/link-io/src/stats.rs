@@ -2,83 +2,121 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a port has done and, above all, what it has dropped and why. Counts since the port was opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PortStats {
+macro_rules! port_stats {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a port has done and, above all, what it has dropped and why. Counts since the port was opened.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct PortStats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl PortStats {
+            /// Names and values, in the order of declaration.
+            pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+
+            /// Adds those of another worker of the port.
+            pub fn add(&mut self, other: &PortStats) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+port_stats! {
     /// Wake-ups of the worker.
-    pub wakeups: u64,
+    wakeups,
     /// UDP datagrams received.
-    pub datagrams_in: u64,
+    datagrams_in,
     /// Their bytes.
-    pub bytes_in: u64,
+    bytes_in,
     /// Sealed datagrams sent.
-    pub datagrams_out: u64,
+    datagrams_out,
     /// Their bytes.
-    pub bytes_out: u64,
+    bytes_out,
     /// Trains sent (calls to the kernel).
-    pub trains_out: u64,
+    trains_out,
+    /// Failed calls to receive.
+    receive_errors,
     /// QUIC datagrams received.
-    pub quic_in: u64,
+    quic_in,
     /// QUIC datagrams sent.
-    pub quic_out: u64,
+    quic_out,
+    /// Strangers who began a QUIC handshake and were told to prove their address first.
+    quic_retries,
+    /// Frames and datagrams handed from one worker of the port to another.
+    handed_over,
     /// Packets delivered to this process.
-    pub deliveries: u64,
+    deliveries,
+    /// Plain RTP and RTCP received from addresses that may be registered.
+    plain_in,
+    /// Plain RTP and RTCP sent.
+    plain_out,
     /// Links that came up.
-    pub links_up: u64,
+    links_up,
     /// Links that ended.
-    pub links_down: u64,
+    links_down,
+    /// Questions sent to addresses that datagrams of a link began to come from.
+    path_challenges,
+    /// Links that followed their peer to another address.
+    paths_moved,
 
     /// Dropped: a first byte that means nothing here.
-    pub drop_unknown_kind: u64,
-    /// Dropped: plain RTP from an address that nobody registered.
-    pub drop_rtp: u64,
+    drop_unknown_kind,
+    /// Dropped: plain RTP at a relay port where nobody is registered.
+    drop_rtp,
     /// Dropped: STUN, which nobody answers here.
-    pub drop_stun: u64,
+    drop_stun,
     /// Dropped: a malformed sealed datagram.
-    pub drop_malformed: u64,
+    drop_malformed,
     /// Dropped: a receiver index that names no association.
-    pub drop_unknown_receiver: u64,
+    drop_unknown_receiver,
     /// Dropped: failed authentication, or a key generation out of turn.
-    pub drop_failed_open: u64,
+    drop_failed_open,
     /// Dropped: seen before, or too old to tell.
-    pub drop_replayed: u64,
+    drop_replayed,
+    /// Dropped: a frame or datagram for a worker of this port whose mailbox was full.
+    drop_hand_over,
     /// Dropped: QUIC datagram while the endpoint's queue was full.
-    pub drop_quic_queue: u64,
+    drop_quic_queue,
     /// Dropped: QUIC datagram that the kernel did not take.
-    pub drop_quic_send: u64,
+    drop_quic_send,
     /// Dropped: local RTP while the worker's queue was full.
-    pub drop_local_queue: u64,
-    /// Dropped: local RTP larger than any datagram.
-    pub drop_local_oversize: u64,
+    drop_local_queue,
+    /// Dropped: local RTP larger than any frame.
+    drop_local_oversize,
     /// Dropped: event or delivery that the process did not take in time.
-    pub drop_sink: u64,
+    drop_sink,
+    /// Dropped: plain RTP or RTCP that the kernel did not take.
+    drop_plain_send,
     /// Dropped: sealed datagram for a link that is gone.
-    pub drop_no_link: u64,
+    drop_no_link,
     /// Dropped: sealed datagram longer than the peer accepts.
-    pub drop_send_oversize: u64,
+    drop_send_oversize,
     /// Dropped: packet number out of order under its key; sealing it could repeat a nonce.
-    pub drop_send_number: u64,
+    drop_send_number,
     /// Dropped: the key of its generation could not be derived.
-    pub drop_send_key: u64,
+    drop_send_key,
     /// Dropped: sealed datagrams that found the socket's buffer full.
-    pub drop_send_would_block: u64,
+    drop_send_would_block,
     /// Dropped: sealed datagrams that the kernel refused.
-    pub drop_send_error: u64,
+    drop_send_error,
 
     /// Handshakes refused because as many as allowed were under way.
-    pub refused_handshakes: u64,
+    refused_handshakes,
     /// Links refused because as many as allowed stood.
-    pub refused_links: u64,
+    refused_links,
     /// Diallers refused by version, admission or malformed hello.
-    pub refused_diallers: u64,
+    refused_diallers,
     /// Handshakes that failed or took too long.
-    pub failed_handshakes: u64,
+    failed_handshakes,
     /// Links closed because their peer did not read its messages.
-    pub closed_message_queue: u64,
+    closed_message_queue,
     /// Links closed because of a malformed or oversized message.
-    pub closed_bad_message: u64,
+    closed_bad_message,
     /// Key generations begun (either direction).
-    pub key_generations: u64,
+    key_generations,
 }
 
 macro_rules! shared_counters {
@@ -99,7 +137,10 @@ macro_rules! shared_counters {
 }
 
 shared_counters!(
+    handed_over,
+    drop_hand_over,
     quic_out,
+    quic_retries,
     drop_quic_send,
     drop_local_queue,
     drop_local_oversize,

@@ -15,8 +15,14 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 const ALPN: &[u8] = b"cascade/1";
+/// QUIC connections that nobody has accepted, refused or told to come again.
+const INCOMING_MAX: usize = 1_024;
+/// Bytes kept of one of them, and of all.
+const INCOMING_BYTES: u64 = 16 * 1024;
+const INCOMING_BYTES_TOTAL: u64 = 1024 * 1024;
 
 /// How this port presents itself and whom it believes, for connections made from now on.
 pub(crate) struct TlsConfigs {
@@ -88,6 +94,9 @@ fn server_config(
     let mut server =
         quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(text)?));
     server.transport_config(transport());
+    // Handshakes that the port has not looked at yet: it looks at once, so these are few.
+    server.max_incoming(INCOMING_MAX);
+    server.incoming_buffer_size(INCOMING_BYTES).incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
     Ok(server)
 }
 
@@ -103,13 +112,25 @@ fn text(error: impl std::fmt::Display) -> String {
 
 /// DNS names in the certificate of the other end; none if it presented no certificate.
 pub(crate) fn peer_names(connection: &quinn::Connection) -> Vec<String> {
-    let chain =
-        connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let Some(leaf) = chain.as_deref().and_then(|chain| chain.first()) else { return Vec::new() };
-    match webpki::EndEntityCert::try_from(leaf) {
+    let Some(leaf) = peer_leaf(connection) else { return Vec::new() };
+    match webpki::EndEntityCert::try_from(&leaf) {
         Ok(certificate) => certificate.valid_dns_names().map(str::to_owned).collect(),
         Err(_) => Vec::new(),
     }
+}
+
+/// When the certificate of the other end begins, seconds since 1970; zero if it presented no certificate.
+pub(crate) fn peer_begins_unix_s(connection: &quinn::Connection) -> u64 {
+    let begins = |leaf: CertificateDer<'_>| {
+        let (_, parsed) = X509Certificate::from_der(&leaf).ok()?;
+        u64::try_from(parsed.validity().not_before.timestamp()).ok()
+    };
+    peer_leaf(connection).and_then(begins).unwrap_or(0)
+}
+
+fn peer_leaf(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.into_iter().next()
 }
 
 /// Believes a server whose chain ends in a CA certificate with a known digest, whatever it is called.

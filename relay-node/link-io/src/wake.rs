@@ -13,6 +13,15 @@ pub(crate) struct Wake {
     sleeping: AtomicBool,
 }
 
+/// What may be read without waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Readable {
+    /// The relay port.
+    pub(crate) socket: bool,
+    /// A port of a plain registration.
+    pub(crate) plain: bool,
+}
+
 impl Wake {
     pub(crate) fn new() -> io::Result<Wake> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -30,14 +39,15 @@ impl Wake {
         }
     }
 
-    /// Sleeps until `socket` is readable, someone wakes us or `timeout` passes, unless `has_work` says otherwise once
-    /// the flag is up. Says whether the socket is readable.
+    /// Sleeps until `socket` or one of the `plain` ones is readable, someone wakes us or `timeout` passes, unless
+    /// `has_work` says otherwise once the flag is up. Says which are readable.
     pub(crate) fn sleep(
         &self,
         socket: &impl AsFd,
+        plain: &impl AsFd,
         timeout: Option<Duration>,
         has_work: impl FnOnce() -> bool,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Readable> {
         self.sleeping.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let timeout = if has_work() { Some(Duration::ZERO) } else { timeout };
@@ -45,10 +55,16 @@ impl Wake {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         });
-        let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(&self.event, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(socket, PollFlags::IN),
+            PollFd::new(&self.event, PollFlags::IN),
+            PollFd::new(plain, PollFlags::IN),
+        ];
         let result = match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => Ok(!fds[0].revents().is_empty()),
-            Err(rustix::io::Errno::INTR) => Ok(false),
+            Ok(_) => {
+                Ok(Readable { socket: !fds[0].revents().is_empty(), plain: !fds[2].revents().is_empty() })
+            }
+            Err(rustix::io::Errno::INTR) => Ok(Readable { socket: false, plain: false }),
             Err(error) => Err(error.into()),
         };
         let rung = !fds[1].revents().is_empty();

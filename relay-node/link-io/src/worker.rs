@@ -3,25 +3,33 @@
 
 use crate::clock::now;
 use crate::config::Limits;
-use crate::handshake::CLOSE_NORMAL;
+use crate::hand_over::{Item, Items, Mailbox, Outbox, items};
+use crate::handshake::canonical;
 use crate::link_table::{LinkTable, Opened};
 use crate::local::LocalQueue;
+use crate::plain::{PlainPorts, PlainSocket, SOCKETS_A_TURN};
 use crate::quic::{Origin, QuicSocket};
 use crate::seal::{Opener, Sealer};
-use crate::sink::{Sink, Upcall};
+use crate::sink::Sink;
 use crate::slots::{Slot, Slots};
 use crate::socket::PortSocket;
 use crate::spool::Spool;
 use crate::stats::{PortStats, SharedCounters};
-use crate::wake::Wake;
-use quinn::udp::{RecvMeta, Transmit};
-use relay_core::{Endpoint, Input, LinkId, Outgoing, Output, Peer, Received, Train};
+use crate::steer::worker_of_receiver;
+use crate::wake::{Readable, Wake};
+use quinn::udp::RecvMeta;
+use relay_core::{Endpoint, Input, LinkId, Outgoing, Peer, PlainPort, PlainReceived, Received, Train};
 use std::io::{self, IoSliceMut};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use wire_format::session::Message;
-use wire_format::{DatagramKind, Timestamp};
+use wire_format::{DatagramKind, SealedHeader, Timestamp};
+
+mod outward;
+
+use outward::Outward;
 
 /// Receive buffers of one call to the kernel. Each takes a whole train.
 const BUFFERS: usize = 16;
@@ -48,12 +56,21 @@ pub(crate) enum ToWorker<E: Endpoint> {
     Command(E::Command),
     /// Look into the core.
     Inspect(Look<E>),
+    /// Change the core.
+    Change(Change<E>),
+    /// A socket for plain RTP.
+    OpenPlain(PlainPort, Box<PlainSocket>),
+    /// It is not needed any more.
+    ClosePlain(PlainPort),
     /// End all links, in good order.
     CloseAll,
 }
 
 /// A look into the core.
 pub(crate) type Look<E> = Box<dyn FnOnce(&E, &PortStats) + Send>;
+
+/// A change of the core.
+pub(crate) type Change<E> = Box<dyn FnOnce(&mut E, Timestamp) + Send>;
 
 /// A new link, for the worker.
 pub(crate) struct Attachment {
@@ -73,6 +90,8 @@ pub(crate) struct Attachment {
 #[derive(Debug)]
 pub(crate) enum Outbound {
     Message(Message),
+    /// Anything, so that QUIC sends a packet.
+    Nudge,
     Close(&'static str),
 }
 
@@ -105,8 +124,12 @@ impl<E: Endpoint> WorkerHandle<E> {
     }
 }
 
-/// What the worker shares with the tasks beside it.
+/// What the worker shares with the tasks beside it, and with other workers.
 pub(crate) struct Shared {
+    /// Which worker this is.
+    pub(crate) index: usize,
+    /// By worker.
+    pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(crate) socket: Arc<PortSocket>,
     pub(crate) quic: Arc<QuicSocket>,
     pub(crate) wake: Arc<Wake>,
@@ -127,21 +150,16 @@ pub(crate) struct Worker<E: Endpoint> {
     outward: Outward<E>,
     arena: Box<[u8]>,
     received: Vec<Received>,
+    plain: Vec<PlainReceived>,
     /// Links whose first datagram is in the current batch.
     rising: Vec<LinkId>,
+    /// Questions to addresses that datagrams of the current batch came from.
+    challenges: Vec<(LinkId, [u8; 8])>,
     local: Spool<(u32, bool)>,
     outgoing: Vec<Outgoing>,
-}
-
-/// Everything but the core: where its answers go.
-struct Outward<E: Endpoint> {
-    shared: Shared,
-    links: LinkTable,
-    sink: Sink<E::Event>,
-    train: Train,
-    /// Links that are to end after the current drain.
-    closing: Vec<LinkId>,
-    stats: PortStats,
+    /// What other workers handed over, and where in it the frames are.
+    handed_over: Items,
+    frames: Vec<Range<usize>>,
 }
 
 impl<E: Endpoint> Worker<E> {
@@ -150,12 +168,17 @@ impl<E: Endpoint> Worker<E> {
         commands: mpsc::Receiver<ToWorker<E>>,
         shared: Shared,
         sink: Sink<E::Event>,
+        plain_ports: PlainPorts,
         limits: &Limits,
     ) -> Worker<E> {
         let local = shared.local.spool();
+        let outbox = Outbox::new(&shared.mailboxes, Arc::clone(&shared.counters));
+        let slots = limits.links.saturating_mul(shared.mailboxes.len()).min(Limits::LINKS_MAX);
         let outward = Outward {
+            outbox,
             shared,
-            links: LinkTable::new(limits.links.min(Limits::LINKS_MAX)),
+            links: LinkTable::new(slots),
+            plain_ports,
             sink,
             train: Train::new(),
             closing: Vec::new(),
@@ -167,44 +190,55 @@ impl<E: Endpoint> Worker<E> {
             outward,
             arena: vec![0; BUFFERS * BUFFER_BYTES].into_boxed_slice(),
             received: Vec::with_capacity(BUFFERS * SEGMENTS_MAX),
+            plain: Vec::with_capacity(BUFFERS * SEGMENTS_MAX),
             rising: Vec::new(),
+            challenges: Vec::new(),
             local,
             outgoing: Vec::with_capacity(LOCAL_A_TURN),
+            handed_over: items(),
+            frames: Vec::new(),
         }
     }
 
     /// Works until told to stop.
     pub(crate) fn run(mut self) {
-        let mut readable = true;
+        let mut readable = Readable { socket: true, plain: true };
         while !self.outward.shared.stop.load(Ordering::Relaxed) {
             if self.core.poll_timeout().is_some_and(|deadline| deadline <= now()) {
                 self.input(now(), Input::Timeout);
             }
             let commands_left = self.take_commands();
             let local_left = self.take_local();
-            if readable {
-                readable = self.receive();
+            self.take_handed_over();
+            if readable.socket {
+                readable.socket = self.receive();
             }
-            if !readable && !commands_left && !local_left {
+            if readable.plain {
+                readable.plain = self.receive_plain();
+            }
+            if !readable.socket && !readable.plain && !commands_left && !local_left {
                 readable = self.sleep();
             }
         }
     }
 
-    /// Sleeps until there is something to do. Says whether the socket is readable.
-    fn sleep(&mut self) -> bool {
+    /// Sleeps until there is something to do. Says which sockets are readable.
+    fn sleep(&mut self) -> Readable {
         let deadline = self.core.poll_timeout();
         let timeout = deadline.map(|deadline| deadline.since(now()));
         let shared = &self.outward.shared;
         let (commands, local, stop) = (&self.commands, &shared.local, &shared.stop);
-        let has_work = || !commands.is_empty() || local.has_packets() || stop.load(Ordering::Relaxed);
+        let mailbox = &shared.mailboxes[shared.index];
+        let has_work = || {
+            !commands.is_empty() || local.has_packets() || mailbox.has_items() || stop.load(Ordering::Relaxed)
+        };
         self.outward.stats.wakeups += 1;
-        match shared.wake.sleep(&*shared.socket, timeout, has_work) {
+        match shared.wake.sleep(&*shared.socket, &self.outward.plain_ports, timeout, has_work) {
             Ok(readable) => readable,
             Err(error) => {
-                // Only a broken descriptor or an exhausted kernel gets here; looking at the socket is always right.
+                // Only a broken descriptor or an exhausted kernel gets here; looking at the sockets is always right.
                 tracing::error!(%error, "poll failed");
-                true
+                Readable { socket: true, plain: true }
             }
         }
     }
@@ -242,9 +276,22 @@ impl<E: Endpoint> Worker<E> {
                 ToWorker::Command(command) => self.input(now, Input::Command(command)),
                 ToWorker::Inspect(look) => {
                     let mut stats = self.outward.stats;
-                    self.outward.shared.counters.read_into(&mut stats);
+                    if self.outward.shared.index == 0 {
+                        // They are the whole port's, and are added up with those of the other workers.
+                        self.outward.shared.counters.read_into(&mut stats);
+                    }
                     look(&self.core, &stats);
                 }
+                ToWorker::Change(change) => {
+                    change(&mut self.core, now);
+                    self.outward.drain(&mut self.core, now, &[]);
+                }
+                ToWorker::OpenPlain(port, socket) => {
+                    if let Err(error) = self.outward.plain_ports.open(port, *socket) {
+                        tracing::error!(%error, "a socket for plain RTP cannot be watched");
+                    }
+                }
+                ToWorker::ClosePlain(port) => self.outward.plain_ports.close(port),
                 ToWorker::CloseAll => {
                     for link in self.outward.links.ids() {
                         self.outward.close(link, "the port is closing");
@@ -285,6 +332,55 @@ impl<E: Endpoint> Worker<E> {
         true
     }
 
+    /// Takes what other workers handed over.
+    fn take_handed_over(&mut self) {
+        let shared = &self.outward.shared;
+        if !shared.mailboxes[shared.index].take(&mut self.handed_over) {
+            return;
+        }
+        let now = now();
+        self.received.clear();
+        self.frames.clear();
+        for place in 0..self.handed_over.entries().len() {
+            let (item, range) = self.handed_over.entries()[place].clone();
+            match item {
+                Item::Frame => self.frames.push(range),
+                Item::Stray { came } => {
+                    let bytes = &mut self.handed_over.bytes_mut()[range.clone()];
+                    let outward = &mut self.outward;
+                    let opened = outward.links.open(now, came, bytes, &mut outward.stats);
+                    self.note(opened, range.start);
+                }
+            }
+        }
+        while let Some(link) = self.rising.pop() {
+            self.raise(now, link);
+        }
+        let arena = self.handed_over.bytes();
+        if !self.frames.is_empty() {
+            self.core.handle_input(now, arena, Input::HandedOver(&self.frames));
+            self.outward.drain(&mut self.core, now, arena);
+        }
+        if !self.received.is_empty() {
+            self.core.handle_input(now, arena, Input::Datagrams(&self.received));
+            self.outward.drain(&mut self.core, now, arena);
+        }
+        self.handed_over.clear();
+        while let Some((link, token)) = self.challenges.pop() {
+            self.input(now, Input::Challenge { link, token });
+        }
+    }
+
+    /// Lists an opened datagram that begins at `start` of its arena.
+    fn note(&mut self, opened: Option<Opened>, start: usize) {
+        let Some(Opened { link, number, plain, first, challenge }) = opened else { return };
+        self.challenges.extend(challenge.map(|token| (link, token)));
+        if first && !self.rising.contains(&link) {
+            self.rising.push(link);
+        }
+        self.received.push(Received { link, number, range: start + plain.start..start + plain.end });
+    }
+
     /// Receives a batch and gives it to the core. Says whether the socket may have more.
     fn receive(&mut self) -> bool {
         let mut meta = [RecvMeta::default(); BUFFERS];
@@ -296,19 +392,18 @@ impl<E: Endpoint> Worker<E> {
                 Ok(filled) => filled,
                 Err(error) => {
                     // An ICMP error on the socket is reported once and means nothing to other links: read on.
-                    return error.kind() != io::ErrorKind::WouldBlock;
+                    let failed = error.kind() != io::ErrorKind::WouldBlock;
+                    self.outward.stats.receive_errors += u64::from(failed);
+                    return failed;
                 }
             }
         };
         let now = now();
         self.received.clear();
+        self.plain.clear();
         for (index, meta) in meta[..filled].iter().enumerate() {
-            let mut start = index * BUFFER_BYTES;
-            let end = start + meta.len;
-            while start < end {
-                let next = (start + meta.stride.max(1)).min(end);
-                self.sort(now, meta, start, next);
-                start = next;
+            for range in segments(index, meta) {
+                self.sort(now, meta, range.start, range.end);
             }
         }
         while let Some(link) = self.rising.pop() {
@@ -318,7 +413,50 @@ impl<E: Endpoint> Worker<E> {
             self.core.handle_input(now, &self.arena, Input::Datagrams(&self.received));
             self.outward.drain(&mut self.core, now, &self.arena);
         }
+        while let Some((link, token)) = self.challenges.pop() {
+            self.input(now, Input::Challenge { link, token });
+        }
+        self.outward.outbox.flush();
+        self.plain_received(now);
         filled == BUFFERS
+    }
+
+    /// Receives from ports of plain registrations, a batch from each that has something. Says whether there may be more.
+    fn receive_plain(&mut self) -> bool {
+        if self.outward.plain_ports.is_empty() {
+            return false;
+        }
+        let mut ports = [PlainPort::RELAY; SOCKETS_A_TURN];
+        let ready = self.outward.plain_ports.ready(&mut ports);
+        for port in &ports[..ready] {
+            let mut meta = [RecvMeta::default(); BUFFERS];
+            let mut chunks = self.arena.chunks_exact_mut(BUFFER_BYTES);
+            let mut buffers: [IoSliceMut<'_>; BUFFERS] =
+                std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+            // What an error leaves behind is reported again, or nothing is there.
+            let filled = self.outward.plain_ports.receive(*port, &mut buffers, &mut meta).unwrap_or(0);
+            let now = now();
+            self.plain.clear();
+            for (index, meta) in meta[..filled].iter().enumerate() {
+                for range in segments(index, meta) {
+                    let stats = &mut self.outward.stats;
+                    stats.datagrams_in += 1;
+                    stats.bytes_in += range.len() as u64;
+                    self.plain.push(PlainReceived { port: *port, source: canonical(meta.addr), range });
+                }
+            }
+            self.plain_received(now);
+        }
+        ready > 0
+    }
+
+    /// Gives the core the plain datagrams of a batch.
+    fn plain_received(&mut self, now: Timestamp) {
+        if !self.plain.is_empty() {
+            self.outward.stats.plain_in += self.plain.len() as u64;
+            self.core.handle_input(now, &self.arena, Input::Plain(&self.plain));
+            self.outward.drain(&mut self.core, now, &self.arena);
+        }
     }
 
     /// Tells what kind the datagram `arena[start..end]` is and sends it its way.
@@ -329,14 +467,21 @@ impl<E: Endpoint> Worker<E> {
         stats.bytes_in += datagram.len() as u64;
         match DatagramKind::of(datagram) {
             DatagramKind::Sealed => {
-                let opened = self.outward.links.open(now, meta.addr, datagram, stats);
-                if let Some(Opened { link, number, plain, first }) = opened {
-                    if first && !self.rising.contains(&link) {
-                        self.rising.push(link);
-                    }
-                    let range = start + plain.start..start + plain.end;
-                    self.received.push(Received { link, number, range });
+                let workers = self.outward.shared.mailboxes.len();
+                if workers > 1
+                    && let Some(header) = SealedHeader::decode(datagram)
+                    && let worker = worker_of_receiver(header.receiver, workers)
+                    && worker != self.outward.shared.index
+                {
+                    self.outward.outbox.gather(
+                        worker,
+                        Item::Stray { came: (meta.addr, meta.dst_ip) },
+                        [datagram, &[]],
+                    );
+                    return;
                 }
+                let opened = self.outward.links.open(now, (meta.addr, meta.dst_ip), datagram, stats);
+                self.note(opened, start);
             }
             DatagramKind::Quic => {
                 stats.quic_in += 1;
@@ -345,6 +490,10 @@ impl<E: Endpoint> Worker<E> {
                     stats.drop_quic_queue += 1;
                 }
             }
+            DatagramKind::Rtp if self.core.takes_plain() => {
+                let (port, source) = (PlainPort::RELAY, canonical(meta.addr));
+                self.plain.push(PlainReceived { port, source, range: start..end });
+            }
             DatagramKind::Rtp => stats.drop_rtp += 1,
             DatagramKind::Stun => stats.drop_stun += 1,
             DatagramKind::Unknown => stats.drop_unknown_kind += 1,
@@ -352,128 +501,10 @@ impl<E: Endpoint> Worker<E> {
     }
 }
 
-impl<E: Endpoint> Outward<E> {
-    /// Carries out everything that the core wants after an input.
-    fn drain(&mut self, core: &mut E, now: Timestamp, arena: &[u8]) {
-        self.drain_core(core, now, arena);
-        self.end_links(core, now);
-    }
-
-    fn drain_core(&mut self, core: &mut E, now: Timestamp, arena: &[u8]) {
-        loop {
-            self.train.clear();
-            match core.poll_transmit(now, arena, &mut self.train) {
-                Some(link) => self.transmit(link),
-                None => break,
-            }
-        }
-        // Outputs first: an announcement comes before the packets of its stream.
-        while let Some(output) = core.poll_output() {
-            match output {
-                Output::Message { link, message } => self.message(link, message),
-                Output::Close { link, reason } => self.close(link, reason),
-                Output::Event(event) => {
-                    if (self.sink)(Upcall::Event(event)).is_err() {
-                        self.stats.drop_sink += 1;
-                    }
-                }
-            }
-        }
-        while let Some(delivery) = core.poll_delivery() {
-            self.stats.deliveries += 1;
-            let packet = &arena[delivery.range.clone()];
-            if (self.sink)(Upcall::Delivery(&delivery, packet)).is_err() {
-                self.stats.drop_sink += 1;
-            }
-        }
-    }
-
-    /// Seals and sends the train.
-    fn transmit(&mut self, link: LinkId) {
-        let datagrams = self.train.slots().len() as u64;
-        let Some((sealer, route)) = self.links.outwards(link) else {
-            self.stats.drop_no_link += datagrams;
-            return;
-        };
-        let segment = self.train.segment_bytes();
-        if segment > usize::from(route.max_datagram) {
-            self.stats.drop_send_oversize += datagrams;
-            return;
-        }
-        let (slots, bytes) = self.train.parts_mut();
-        for slot in slots {
-            match sealer.seal(slot.number, &mut bytes[slot.sealed.clone()]) {
-                Ok(begun) => self.stats.key_generations += u64::from(begun),
-                Err(crate::seal::SealError::Number) => {
-                    self.stats.drop_send_number += datagrams;
-                    return;
-                }
-                Err(crate::seal::SealError::Key) => {
-                    self.stats.drop_send_key += datagrams;
-                    return;
-                }
-            }
-        }
-        let mut contents = self.train.bytes();
-        while !contents.is_empty() {
-            let segments_max = self.shared.socket.segments_max();
-            let length = contents.len().min(segment * segments_max);
-            let (now, rest) = contents.split_at(length);
-            let count = length.div_ceil(segment.max(1)) as u64;
-            let transmit = Transmit {
-                destination: route.remote,
-                ecn: None,
-                contents: now,
-                segment_size: (count > 1).then_some(segment),
-                src_ip: route.local_ip,
-            };
-            match self.shared.socket.send(&transmit) {
-                Ok(()) => {
-                    self.stats.trains_out += 1;
-                    self.stats.datagrams_out += count;
-                    self.stats.bytes_out += length as u64;
-                }
-                // The kernel or a network card cannot cut trains; the socket has noted it. The same bytes go again,
-                // one datagram at a time.
-                Err(_) if count > 1 && self.shared.socket.segments_max() == 1 => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stats.drop_send_would_block += count;
-                }
-                Err(_) => self.stats.drop_send_error += count,
-            }
-            contents = rest;
-        }
-    }
-
-    fn message(&mut self, link: LinkId, message: Message) {
-        let Some(outbound) = self.links.outbound(link) else { return };
-        if let Err(mpsc::error::TrySendError::Full(_)) = outbound.try_send(Outbound::Message(message)) {
-            self.stats.closed_message_queue += 1;
-            self.close(link, "messages are not read");
-        }
-    }
-
-    fn close(&mut self, link: LinkId, reason: &'static str) {
-        if let Some(outbound) = self.links.outbound(link) {
-            if outbound.try_send(Outbound::Close(reason)).is_err()
-                && let Some(connection) = self.links.connection(link)
-            {
-                connection.close(CLOSE_NORMAL.into(), reason.as_bytes());
-            }
-            self.closing.push(link);
-        }
-    }
-
-    /// Takes ended links from the table and the core. Ending one may make the core end more.
-    fn end_links(&mut self, core: &mut E, now: Timestamp) {
-        while let Some(link) = self.closing.pop() {
-            let Some(known_to_core) = self.links.remove(link) else { continue };
-            lock_slots(&self.shared.slots).give_back(link);
-            if known_to_core {
-                self.stats.links_down += 1;
-                core.handle_input(now, &[], Input::LinkDown { link });
-                self.drain_core(core, now, &[]);
-            }
-        }
-    }
+/// Where the datagrams of a train that was received into one buffer are.
+fn segments(buffer: usize, meta: &RecvMeta) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (start, stride) = (buffer * BUFFER_BYTES, meta.stride.max(1));
+    let end = start + meta.len;
+    // An empty datagram is one, too.
+    (start..end.max(start + 1)).step_by(stride).map(move |start| start..(start + stride).min(end))
 }

@@ -1,6 +1,9 @@
 //! Publishes RTP into a room: from a recording in the format of rtptools, or whatever comes to a UDP port.
 
-use sfu_link::{Config, MediaKind, Publication, PublishOptions, SfuLink};
+mod link;
+
+use link::LinkArgs;
+use sfu_link::{MediaKind, Publication, PublishOptions, SfuLink};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
@@ -29,9 +32,7 @@ Examples:
 ";
 
 struct Args {
-    relays: Vec<String>,
-    ca: String,
-    token: String,
+    link: LinkArgs,
     room: String,
     user: String,
     file: Option<String>,
@@ -42,9 +43,7 @@ struct Args {
 
 fn args() -> Result<Option<Args>, Box<dyn Error>> {
     let mut args = Args {
-        relays: Vec::new(),
-        ca: String::new(),
-        token: std::env::var("CASCADE_CLIENT_TOKEN").unwrap_or_default(),
+        link: LinkArgs::new(),
         room: String::new(),
         user: String::new(),
         file: None,
@@ -57,22 +56,20 @@ fn args() -> Result<Option<Args>, Box<dyn Error>> {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "-h" | "--help" => return Ok(None),
-            "--relay" => args.relays.push(value()?),
-            "--ca" => args.ca = value()?,
-            "--token" => args.token = value()?,
             "--room" => args.room = value()?,
             "--user" => args.user = value()?,
             "--file" => args.file = Some(value()?),
             "--listen" => args.listen = Some(value()?),
             "--audio" => args.audio.push(value()?.parse()?),
             "--loop" => args.looped = true,
+            _ if args.link.take(&word, &mut value)? => {}
             _ => return Err(format!("unknown argument {word}; see --help").into()),
         }
     }
     if args.audio.is_empty() {
         args.audio.push(111);
     }
-    if args.relays.is_empty() || args.room.is_empty() || args.user.is_empty() {
+    if !args.link.is_complete() || args.room.is_empty() || args.user.is_empty() {
         return Err("--relay, --ca, --room and --user are needed; see --help".into());
     }
     Ok(Some(args))
@@ -94,8 +91,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         eprint!("{HELP}");
         return Ok(());
     };
-    let config = Config::new(args.relays.clone(), args.token.clone(), args.ca.parse()?);
-    let link = SfuLink::connect(config).await?;
+    let link = args.link.connect().await?;
     let mut streams = Streams { link: link.clone(), args: &args, by_ssrc: BTreeMap::new() };
     tokio::select! {
         result = publish(&mut streams) => result?,

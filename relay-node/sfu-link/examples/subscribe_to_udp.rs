@@ -1,6 +1,9 @@
 //! Subscribes to a room and sends what comes, as plain RTP, to a UDP address.
 
-use sfu_link::{Config, Event, SfuLink, SubscribeOptions};
+mod link;
+
+use link::LinkArgs;
+use sfu_link::{Event, SfuLink, SubscribeOptions};
 use std::error::Error;
 use std::process::ExitCode;
 use tokio::net::UdpSocket;
@@ -18,43 +21,33 @@ Usage: subscribe_to_udp --relay HOST:PORT --ca FINGERPRINT --token JWT --room RO
   --user, --stream    only this participant, only the stream of this name
 
 Streams are told apart by their SSRC; a keyframe is asked for when one begins. Example, with a player:
-  subscribe_to_udp --relay 127.0.0.1:4702 --ca 3f0a... --room demo --stream video-43415631 --to 127.0.0.1:5004 &
+  subscribe_to_udp --relay 127.0.0.1:4730 --ca 3f0a... --room demo --stream video-43415631 --to 127.0.0.1:5004 &
   printf 'c=IN IP4 127.0.0.1\\nm=video 5004 RTP/AVP 102\\na=rtpmap:102 H264/90000\\n' > video.sdp
   ffplay -protocol_whitelist file,udp,rtp -fflags nobuffer video.sdp
 ";
 
 struct Args {
-    relays: Vec<String>,
-    ca: String,
-    token: String,
+    link: LinkArgs,
     wanted: SubscribeOptions,
     to: String,
 }
 
 fn args() -> Result<Option<Args>, Box<dyn Error>> {
-    let mut args = Args {
-        relays: Vec::new(),
-        ca: String::new(),
-        token: std::env::var("CASCADE_CLIENT_TOKEN").unwrap_or_default(),
-        wanted: SubscribeOptions::room(""),
-        to: String::new(),
-    };
+    let mut args = Args { link: LinkArgs::new(), wanted: SubscribeOptions::room(""), to: String::new() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "-h" | "--help" => return Ok(None),
-            "--relay" => args.relays.push(value()?),
-            "--ca" => args.ca = value()?,
-            "--token" => args.token = value()?,
             "--room" => args.wanted.room = value()?,
             "--user" => args.wanted.user = Some(value()?),
             "--stream" => args.wanted.stream = Some(value()?),
             "--to" => args.to = value()?,
+            _ if args.link.take(&word, &mut value)? => {}
             _ => return Err(format!("unknown argument {word}; see --help").into()),
         }
     }
-    if args.relays.is_empty() || args.wanted.room.is_empty() || args.to.is_empty() {
+    if !args.link.is_complete() || args.wanted.room.is_empty() || args.to.is_empty() {
         return Err("--relay, --ca, --room and --to are needed; see --help".into());
     }
     Ok(Some(args))
@@ -76,8 +69,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         eprint!("{HELP}");
         return Ok(());
     };
-    let config = Config::new(args.relays.clone(), args.token.clone(), args.ca.parse()?);
-    let link = SfuLink::connect(config).await?;
+    let link = args.link.connect().await?;
     tokio::select! {
         result = forward(&link, &args) => result?,
         _ = tokio::signal::ctrl_c() => {}

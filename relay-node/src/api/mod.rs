@@ -1,29 +1,38 @@
-//! The relay's local HTTP API: metrics, health, and what the relay knows, as JSON.
+//! The relay's local HTTP API: metrics, health, what the relay knows, and plain RTP registrations, as JSON.
 //!
 //! It listens from the first moment, before the relay has joined, so that a supervisor can see why it is not ready.
 //! Everything comes from one look into the core, made when somebody asks. On loopback it asks for nothing; beyond it, a
 //! bearer token and TLS are required (health excepted: it tells nothing but yes or no).
 
+mod body;
+mod error;
+mod events;
 mod health;
 mod listener;
+mod registration_views;
+mod registrations;
 mod views;
 
 use crate::overlay::Overlay;
 use crate::telemetry;
+use crate::workers::merge_snapshots;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use link_io::{Port, PortStats};
-use relay_core::{Counters, LinkView, Relay, StreamView, TablesView};
-use serde_json::json;
+use link_io::{Port, PortClosed, PortStats};
+use relay_core::{Counters, LinkView, Notice, Relay, StreamView, TablesView};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, broadcast, watch};
+use wire_format::control::NamespaceUsage;
 
+pub(crate) use error::ApiError;
+pub(crate) use events::seats;
 pub(crate) use listener::ApiListener;
+pub(crate) use registrations::Registry;
 
 /// A core that does not answer for this long hangs.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -42,6 +51,10 @@ pub(crate) struct Running {
     pub(crate) region: Arc<str>,
     pub(crate) port: Port<Relay>,
     pub(crate) overlay: Arc<Overlay>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) notices: broadcast::Sender<Notice>,
+    /// For those who watch events.
+    pub(crate) seats: Arc<Semaphore>,
 }
 
 /// One look into core and port.
@@ -51,20 +64,8 @@ pub(crate) struct Snapshot {
     pub(crate) links: Vec<LinkView>,
     pub(crate) tables: TablesView,
     pub(crate) streams: Vec<StreamView>,
+    pub(crate) namespaces: Vec<NamespaceUsage>,
     pub(crate) port: PortStats,
-}
-
-/// An error as the API tells it.
-pub(crate) struct ApiError {
-    status: StatusCode,
-    error: &'static str,
-    hint: &'static str,
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({"error": self.error, "hint": self.hint}))).into_response()
-    }
 }
 
 impl Running {
@@ -75,9 +76,12 @@ impl Running {
             links: relay.link_views(),
             tables: relay.tables_view(),
             streams: relay.stream_views(),
+            namespaces: relay.namespace_usage(),
             port: *port,
         };
-        self.inspect(look).await
+        let seen = self.answered(self.port.inspect_each(look)).await?;
+        // A port has at least one worker.
+        merge_snapshots(seen).ok_or_else(|| ApiError::unavailable("no worker", "restart the relay"))
     }
 
     /// Looks into core and port.
@@ -85,10 +89,15 @@ impl Running {
         &self,
         look: impl FnOnce(&Relay, &PortStats) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        match tokio::time::timeout(INSPECT_TIMEOUT, self.port.inspect(look)).await {
-            Ok(Ok(seen)) => Ok(seen),
-            Ok(Err(_)) => Err(unavailable("the relay port is closed", "the relay is stopping")),
-            Err(_) => Err(unavailable(
+        self.answered(self.port.inspect(look)).await
+    }
+
+    /// Waits for the port's worker, not for ever.
+    async fn answered<T>(&self, asked: impl Future<Output = Result<T, PortClosed>>) -> Result<T, ApiError> {
+        match tokio::time::timeout(INSPECT_TIMEOUT, asked).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(ApiError::unavailable("the relay port is closed", "the relay is stopping")),
+            Err(_) => Err(ApiError::unavailable(
                 "the relay port's worker does not answer",
                 "look at the log; restart the relay",
             )),
@@ -109,6 +118,22 @@ impl Api {
             .route("/v1/links", get(links))
             .route("/v1/tables", get(tables))
             .route("/v1/streams", get(streams))
+            .route("/v1/events", get(events::events))
+            .route("/v1/publications", post(registrations::publish).get(registrations::publications))
+            .route(
+                "/v1/publications/{id}",
+                get(registrations::publication)
+                    .put(registrations::renew_publication)
+                    .delete(registrations::unpublish),
+            )
+            .route("/v1/subscriptions", post(registrations::subscribe).get(registrations::subscriptions))
+            .route(
+                "/v1/subscriptions/{id}",
+                get(registrations::subscription)
+                    .put(registrations::renew_subscription)
+                    .delete(registrations::unsubscribe),
+            )
+            .route("/openapi.json", get(description))
             .method_not_allowed_fallback(wrong_method)
             .fallback(unknown)
             .layer(axum::middleware::from_fn_with_state(self.clone(), require_token));
@@ -118,7 +143,10 @@ impl Api {
     /// The relay, once it runs.
     fn running(&self) -> Result<Running, ApiError> {
         let hint = "it waits for the controller to let it join; /readyz and the log say more";
-        self.running.borrow().clone().ok_or_else(|| unavailable("the relay has not joined yet", hint))
+        self.running
+            .borrow()
+            .clone()
+            .ok_or_else(|| ApiError::unavailable("the relay has not joined yet", hint))
     }
 }
 
@@ -147,16 +175,20 @@ async fn streams(State(api): State<Api>) -> Result<Json<views::Streams>, ApiErro
     Ok(Json(views::streams(&snapshot, &running)))
 }
 
+/// What this API is, for programs.
+async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("../../api/openapi.json")).into_response()
+}
+
 async fn unknown() -> ApiError {
-    ApiError {
-        status: StatusCode::NOT_FOUND,
-        error: "no such path",
-        hint: "there are /metrics, /healthz, /readyz, /v1/links, /v1/tables and /v1/streams",
-    }
+    let hint = "there are /metrics, /healthz, /readyz, /v1/links, /v1/tables, /v1/streams, /v1/events, \
+                /v1/publications and /v1/subscriptions; /openapi.json describes them";
+    ApiError::new(StatusCode::NOT_FOUND, "no such path", hint)
 }
 
 async fn wrong_method() -> ApiError {
-    ApiError { status: StatusCode::METHOD_NOT_ALLOWED, error: "wrong method", hint: "use GET" }
+    let hint = "the `Allow` header names those that there are; /openapi.json describes them";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong method", hint)
 }
 
 async fn require_token(State(api): State<Api>, headers: HeaderMap, request: Request, next: Next) -> Response {
@@ -167,15 +199,11 @@ async fn require_token(State(api): State<Api>, headers: HeaderMap, request: Requ
         return next.run(request).await;
     }
     let hint = "send `Authorization: Bearer TOKEN` with the token in api_token_file";
-    let refusal = ApiError { status: StatusCode::UNAUTHORIZED, error: "missing or wrong token", hint };
+    let refusal = ApiError::new(StatusCode::UNAUTHORIZED, "missing or wrong token", hint);
     ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
 }
 
 /// Compares secrets in a time that depends on their lengths only.
 fn same(a: &[u8], b: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
-}
-
-fn unavailable(error: &'static str, hint: &'static str) -> ApiError {
-    ApiError { status: StatusCode::SERVICE_UNAVAILABLE, error, hint }
 }

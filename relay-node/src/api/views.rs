@@ -34,6 +34,9 @@ struct LinkRow {
     datagrams_out: u64,
     bytes_in: u64,
     bytes_out: u64,
+    /// Largest datagram that is sent (UDP payload).
+    mtu_bytes: u16,
+    mtu_fallbacks: u64,
 }
 
 #[derive(Serialize)]
@@ -93,6 +96,8 @@ struct StreamRow {
     destination_names: Vec<Option<String>>,
     /// Links to SFUs that get it here.
     local_subscribers: usize,
+    /// Plain RTP subscriptions that get it here.
+    plain_subscribers: usize,
     packets: u64,
     bytes: u64,
 }
@@ -129,6 +134,8 @@ fn link_row(view: &LinkView, overlay: &Overlay) -> LinkRow {
         datagrams_out: stats.datagrams_out,
         bytes_in: stats.bytes_in,
         bytes_out: stats.bytes_out,
+        mtu_bytes: stats.mtu_bytes,
+        mtu_fallbacks: stats.mtu_fallbacks,
     }
 }
 
@@ -174,6 +181,7 @@ pub(super) fn streams(snapshot: &Snapshot, running: &Running) -> Streams {
         destinations: view.destinations.clone(),
         destination_names: view.destinations.iter().map(|node| name_of(*node)).collect(),
         local_subscribers: view.local_subscribers,
+        plain_subscribers: view.plain_subscribers,
         packets: view.packets,
         bytes: view.bytes,
     };

@@ -26,6 +26,11 @@ async fn link(
     Ok((port, link))
 }
 
+/// A client that is linked to a relay.
+pub async fn linked(overlay: &Overlay, relay: &RelayNode) -> Port<Client> {
+    link(overlay, relay, overlay.client_token("demo")).await.expect("let in").0
+}
+
 /// The links of a relay, once a client is among them.
 async fn until_shown(relay: &RelayNode) -> serde_json::Value {
     let links = || get_json(relay.api_address(), "/v1/links");

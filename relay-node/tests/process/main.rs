@@ -2,7 +2,11 @@
 
 mod clients;
 mod controller;
+mod description;
 mod join;
 mod links;
 mod local_api;
+mod registrations;
+mod schema;
 mod support;
+mod trust;

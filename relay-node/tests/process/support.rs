@@ -23,8 +23,13 @@ pub struct Overlay {
 
 impl Overlay {
     pub async fn start() -> Overlay {
+        Overlay::with(|config| config).await
+    }
+
+    /// One whose controller's configuration is changed.
+    pub async fn with(change: impl FnOnce(ControllerConfig) -> ControllerConfig) -> Overlay {
         let directory = tempfile::tempdir().expect("a directory");
-        let config = ControllerConfig::local(directory.path().join("controller"));
+        let config = change(ControllerConfig::local(directory.path().join("controller")));
         let controller = Controller::start(config).await.expect("the controller starts");
         Overlay { controller: Some(controller), directory }
     }
@@ -60,8 +65,12 @@ impl Overlay {
     }
 
     pub async fn join_token(&self, name: &str) -> JoinToken {
-        let request =
-            JoinTokenRequest { name: name.to_owned(), region: Some("test".to_owned()), ttl_s: None };
+        let request = JoinTokenRequest {
+            name: name.to_owned(),
+            region: Some("test".to_owned()),
+            ttl_s: None,
+            replace: false,
+        };
         let answer = self.controller().operations().create_join_token(request).await.expect("a token");
         answer.token.parse().expect("a join token")
     }
@@ -152,4 +161,42 @@ pub fn link_to<'a>(links: &'a Value, name: &str) -> Option<&'a Value> {
 pub fn mode_of(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).expect("exists").permissions().mode() & 0o777
+}
+
+/// Status, head and body of any request. `body` is sent as JSON unless it is empty.
+pub async fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String, String) {
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    request_with(address, method, path, kind, body).await
+}
+
+/// The same with headers of one's own.
+pub async fn request_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).await.expect("the API listens");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    let answer = String::from_utf8(answer).expect("UTF-8");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+    (status, head.to_lowercase(), body.to_owned())
+}
+
+/// Status and body of a request whose answer is JSON.
+pub async fn send_json(address: SocketAddr, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    let (status, _, body) = request(address, method, path, &text).await;
+    if body.is_empty() {
+        return (status, Value::Null);
+    }
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}")))
 }

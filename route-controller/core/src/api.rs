@@ -1,5 +1,7 @@
 //! What the process around the core passes in and takes out.
 
+use crate::directory::LimitsConfig;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey};
@@ -20,6 +22,10 @@ pub struct ControllerConfig {
     pub epoch_floor: Epoch,
     /// As last persisted by [`StoreUpdate::RoomFloor`]; zero in a new overlay.
     pub room_floor: RoomId,
+    /// What certificates of known relays are worth, where it is not the default.
+    pub certificates: BTreeMap<String, CertificateRule>,
+    /// What namespaces may hold and use.
+    pub limits: LimitsConfig,
     /// How links are priced.
     pub cost: CostConfig,
     /// Seed of everything random in the core. Nothing is so far: ties fall to indices and names.
@@ -34,6 +40,8 @@ impl ControllerConfig {
             nodes: Vec::new(),
             epoch_floor: Epoch(0),
             room_floor: RoomId(0),
+            certificates: BTreeMap::new(),
+            limits: LimitsConfig::default(),
             cost: CostConfig::default(),
             seed,
         }
@@ -51,6 +59,16 @@ pub struct NodeRecord {
     pub region: String,
     /// Addresses of its relay port, as it said last.
     pub addresses: Vec<SocketAddr>,
+}
+
+/// Which certificates of a name are worth something. The process around the core checks those of sessions; relays check
+/// those of their neighbours by what they are told here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CertificateRule {
+    /// Those issued before this are void, seconds since 1970.
+    pub from_unix_s: u64,
+    /// All are void: the relay is cut off until it joins anew.
+    pub revoked: bool,
 }
 
 /// How links are priced and when a price changes.
@@ -103,7 +121,17 @@ pub enum Input {
         /// Its region, from the token.
         region: String,
     },
-    /// A relay opened a session and said hello. An older session of the same relay is kicked.
+    /// The worth of a relay's certificates changed: it was revoked, or joined anew. Its session, opened with a
+    /// certificate that is void now, is kicked, and its neighbours cut the links that they made with such a one.
+    Certificates {
+        /// The relay.
+        name: String,
+        /// The rule from now on.
+        rule: CertificateRule,
+    },
+    /// A relay opened a session and said hello. While an older session of the same relay speaks, the new one only
+    /// waits, whatever it says, and in the end it is kicked in any case: [`KickCause::NameInUse`] if the older one
+    /// spoke, [`KickCause::ComeAgain`] if it fell silent and was kicked itself.
     RelayUp {
         /// The session.
         session: SessionId,
@@ -147,9 +175,26 @@ pub enum Output {
     Kick {
         /// The session.
         session: SessionId,
+        /// Why, for programs.
+        cause: KickCause,
         /// Why, for the log and the relay.
         reason: &'static str,
     },
+}
+
+/// Why a session is ended, as far as a relay has to act on it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum KickCause {
+    /// A rule was broken or a limit reached.
+    Broken,
+    /// Another process is in session under the same name, and lives: coming back soon would change nothing.
+    NameInUse,
+    /// A newer session of the same name took the place of this one, which had been silent.
+    Replaced,
+    /// The place is free now.
+    ComeAgain,
+    /// The certificate is void.
+    Void,
 }
 
 /// What must survive a restart of the controller.

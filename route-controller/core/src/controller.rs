@@ -2,20 +2,23 @@
 
 mod views;
 
-use crate::api::{ControllerConfig, CostConfig, Input, Output, SessionId, StoreUpdate};
+use crate::api::{
+    CertificateRule, ControllerConfig, CostConfig, Input, KickCause, Output, SessionId, StoreUpdate,
+};
 use crate::directory::Directory;
 use crate::effect::Effect;
 use crate::links::{LinkChange, Links};
-use crate::planes::Routes;
+use crate::planes::{Routes, WeakPoints};
 use crate::recovery::Recovery;
-use crate::relays::{NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Relays, SESSION_GRACE};
+use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Opening, Relays, SESSION_GRACE};
 use crate::rollout::Rollout;
 use crate::topology::Topology;
 use crate::view::Counters;
 use std::collections::VecDeque;
 use std::time::Duration;
 use wire_format::control::{
-    LinkReport, LinkState, Neighbour, RelayHello, ToController, ToRelay, TokenKey, Welcome, limits,
+    LinkReport, LinkState, NamespaceRates, Neighbour, RelayHello, ToController, ToRelay, TokenKey, Welcome,
+    limits,
 };
 use wire_format::{NodeIndex, Timestamp};
 
@@ -24,6 +27,9 @@ use wire_format::{NodeIndex, Timestamp};
 pub(crate) const COALESCE: Duration = Duration::from_millis(5);
 /// Least time between computations that only costs gave reason for.
 const REPRICE_EVERY: Duration = Duration::from_secs(1);
+/// What a relay is told whose certificate was good when its session began.
+const CERTIFICATE_VOID: &str =
+    "the certificate of this session is void: the relay was revoked, or joined anew elsewhere";
 
 /// The route controller's core. The crate's page tells how it behaves and by which laws it is driven.
 #[derive(Clone, Debug)]
@@ -35,6 +41,8 @@ pub struct Controller {
     links: Links,
     directory: Directory,
     rollout: Rollout,
+    /// Of the topology that routes were last computed from.
+    weak: WeakPoints,
     recovery: Option<Recovery>,
     /// `None` until the process around the core has told them: relays keep those they have.
     token_keys: Option<Vec<TokenKey>>,
@@ -60,14 +68,16 @@ impl Controller {
     #[must_use]
     pub fn new(config: ControllerConfig) -> Controller {
         let recovery = (!config.nodes.is_empty()).then(Recovery::after_start);
+        let relays = Relays::new(config.nodes, &config.certificates);
         Controller {
             term: config.term,
             cost: config.cost,
             started_at: None,
-            relays: Relays::new(config.nodes),
+            relays,
             links: Links::default(),
-            directory: Directory::new(config.term, config.room_floor),
+            directory: Directory::new(config.term, config.room_floor, config.limits),
             rollout: Rollout::new(config.epoch_floor),
+            weak: WeakPoints::default(),
             recovery,
             token_keys: None,
             refresh_at: None,
@@ -89,14 +99,20 @@ impl Controller {
             }
             Input::RelayUp { session, name, hello } => self.relay_up(now, session, &name, hello),
             Input::FromRelay { session, message } => match self.relays.of_session(session) {
-                Some(node) => self.hear(now, node, session, message),
+                Some(node) => {
+                    if let Some(rival) = self.relays.said(now, node) {
+                        self.kick(rival, KickCause::NameInUse, NAME_IN_USE);
+                    }
+                    self.hear(now, node, session, message);
+                }
                 None => self.counters.strays += 1,
             },
             Input::RelayDown { session } => {
-                if let Some(node) = self.relays.close(now, session) {
-                    self.session_lost(now, node);
+                if !self.relays.forget_rival(session) {
+                    self.session_over(now, session);
                 }
             }
+            Input::Certificates { name, rule } => self.certificates(now, &name, rule),
             Input::TokenKeys(mut keys) => {
                 keys.truncate(limits::TOKEN_KEYS);
                 let attached: Vec<NodeIndex> = self.attached().collect();
@@ -140,13 +156,14 @@ impl Controller {
         let held = std::mem::take(&mut hello.streams);
         let epoch = hello.epoch;
         let Opened { node, replaced, record } = match self.relays.open(now, session, name, hello) {
-            Ok(opened) => opened,
-            Err(reason) => return self.kick(session, reason),
+            Opening::Opened(opened) => opened,
+            Opening::Waits => return,
+            Opening::Refused(cause, reason) => return self.kick(session, cause, reason),
         };
         self.counters.sessions += 1;
         if let Some(replaced) = replaced {
             self.rollout.leave(node);
-            self.kick(replaced, "the relay opened another session");
+            self.kick(replaced, KickCause::Replaced, "silent, and the relay opened another session");
         }
         if let Some(relay) = self.relays.relay_mut(node) {
             relay.epoch = epoch;
@@ -160,15 +177,18 @@ impl Controller {
         if let Some(keys) = self.token_keys.clone() {
             self.tell(node, ToRelay::TokenKeys(keys));
         }
+        let rates = self.directory.rates();
+        if rates != NamespaceRates::default() {
+            self.tell(node, ToRelay::Namespaces(rates));
+        }
         self.changed(now, Cause::Topology);
     }
 
     fn hear(&mut self, now: Timestamp, node: NodeIndex, session: SessionId, message: ToController) {
         match message {
             ToController::Hello(_) => {
-                self.relays.close(now, session);
-                self.session_lost(now, node);
-                self.kick(session, "the session has said hello before");
+                self.session_over(now, session);
+                self.kick(session, KickCause::Broken, "the session has said hello before");
             }
             ToController::ReportsComplete => self.reports_complete(now, node),
             ToController::Links(reports) => {
@@ -196,6 +216,7 @@ impl Controller {
             ToController::StreamAck { key, revision } => {
                 self.directory.row_acked(now, node, key, revision, &mut self.effects);
             }
+            ToController::Usage(usage) => self.directory.used(node, usage),
             ToController::Goodbye => {
                 if let Some(relay) = self.relays.relay_mut(node) {
                     relay.leaving = true;
@@ -250,6 +271,42 @@ impl Controller {
                 self.changed(now, Cause::Cost);
             }
         }
+    }
+
+    /// A session ended, and whoever waited for its place may come.
+    fn session_over(&mut self, now: Timestamp, session: SessionId) {
+        let Some(node) = self.relays.close(now, session) else { return };
+        self.session_lost(now, node);
+        if let Some(rival) = self.relays.take_rival(node) {
+            self.kick(rival, KickCause::ComeAgain, "the relay's older session has ended: open another");
+        }
+    }
+
+    /// The worth of a relay's certificates changed.
+    fn certificates(&mut self, now: Timestamp, name: &str, rule: CertificateRule) {
+        let Some(node) = self.relays.of_name(name) else { return };
+        let Some(relay) = self.relays.relay_mut(node) else { return };
+        if relay.certificates == rule {
+            return;
+        }
+        relay.certificates = rule;
+        let (session, rival) = (relay.session.map(|session| session.id), relay.rival.take());
+        if rule.revoked {
+            // Cut off at once, like one that said goodbye.
+            relay.leaving = true;
+            relay.named = false;
+            relay.changed_at = now;
+        }
+        if let Some(session) = session {
+            self.session_over(now, session);
+            self.kick(session, KickCause::Void, CERTIFICATE_VOID);
+        }
+        if let Some(rival) = rival {
+            self.kick(rival.id, KickCause::Void, CERTIFICATE_VOID);
+        }
+        // Whatever else may have to wait, a controller that still collects reports for instance: this does not.
+        self.push_neighbours();
+        self.changed(now, Cause::Topology);
     }
 
     /// A relay has no session any more. Its links are believed for a while; media does not depend on sessions.
@@ -326,12 +383,16 @@ impl Controller {
         self.counters.recomputes += 1;
         let topology = self.topology(now);
         let routes = Routes::compute(now, &topology, self.rollout.newest().map(|newest| &newest.routes));
+        self.weak = routes.weak_points();
         self.rollout.want(routes, &topology);
     }
 
     fn topology(&self, now: Timestamp) -> Topology {
         let mut topology = Topology::default();
         for (node, relay) in self.relays.iter() {
+            if relay.certificates.revoked {
+                continue;
+            }
             if relay.is_complete() || self.links.is_reached(node) {
                 topology.add_relay(node, relay.transit(now, self.rollout.is_avoided(node)));
             }
@@ -346,7 +407,8 @@ impl Controller {
     fn judge_presence(&mut self, now: Timestamp) {
         let mut gone = Vec::new();
         for (node, relay) in self.relays.iter_mut() {
-            let present = relay.session.is_some() || self.links.is_reached(node);
+            let reached = self.links.is_reached(node) && !relay.certificates.revoked;
+            let present = relay.session.is_some() || reached;
             if present {
                 relay.offline_since = None;
             } else if relay.offline_since.is_none() {
@@ -367,6 +429,7 @@ impl Controller {
                 node,
                 name: relay.record.name.clone(),
                 addresses: relay.record.addresses.clone(),
+                certificates_from_unix_s: relay.certificates.from_unix_s,
             })
             .collect();
         for (node, relay) in self.relays.iter_mut() {
@@ -384,6 +447,10 @@ impl Controller {
 
     /// Deadlines of single relays: the grace of a lost session, what an offline relay held, its name in the lists.
     fn run_relay_timers(&mut self, now: Timestamp) {
+        while let Some(session) = self.relays.silent_before_rival(now) {
+            self.session_over(now, session);
+            self.kick(session, KickCause::Replaced, "silent, and the relay opened another session");
+        }
         let mut silenced = Vec::new();
         let mut dropped = Vec::new();
         let mut changed = false;
@@ -433,7 +500,7 @@ impl Controller {
                 offline.filter(|_| relay.named).map(|at| at + keep),
             ]
         });
-        deadlines.flatten().min()
+        deadlines.flatten().chain(self.relays.rival_deadline()).min()
     }
 
     fn attached(&self) -> impl Iterator<Item = NodeIndex> + '_ {
@@ -444,10 +511,11 @@ impl Controller {
         self.effects.push(Effect::Tell(node, message));
     }
 
-    fn kick(&mut self, session: SessionId, reason: &'static str) {
+    fn kick(&mut self, session: SessionId, cause: KickCause, reason: &'static str) {
         self.counters.kicked += 1;
+        self.counters.names_contested += u64::from(cause == KickCause::NameInUse);
         self.flush();
-        self.outputs.push_back(Output::Kick { session, reason });
+        self.outputs.push_back(Output::Kick { session, cause, reason });
     }
 
     /// Turns effects into outputs; what is for a relay without a session is dropped, as the relay is told everything

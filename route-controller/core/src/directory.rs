@@ -21,6 +21,9 @@
 mod publications;
 mod rows;
 mod subscriptions;
+mod tenants;
+
+pub use tenants::{LimitsConfig, NamespaceLimits, NamespaceView};
 
 use crate::effect::Effect;
 use crate::ids::Ids;
@@ -28,7 +31,10 @@ use crate::view::StreamView;
 use rows::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use wire_format::control::{HeldStream, StreamName, SubscriptionReport, ToRelay, limits};
+use tenants::{Holding, Tenants};
+use wire_format::control::{
+    HeldStream, NamespaceRates, NamespaceUsage, StreamName, SubscriptionReport, ToRelay, limits,
+};
 use wire_format::{
     Incarnation, MediaKind, NodeIndex, PublicationId, RoomId, StreamKey, SubscriptionId, Timestamp,
 };
@@ -119,13 +125,14 @@ pub(crate) struct Directory {
     streams: BTreeMap<StreamName, Stream>,
     names: BTreeMap<StreamKey, StreamName>,
     peers: BTreeMap<NodeIndex, Peer>,
+    tenants: Tenants,
     timers: BTreeSet<(Timestamp, Timer)>,
     pub(crate) tally: Tally,
 }
 
 impl Directory {
     /// An empty directory of the controller of this term.
-    pub(crate) fn new(term: u64, room_floor: RoomId) -> Directory {
+    pub(crate) fn new(term: u64, room_floor: RoomId, limits: LimitsConfig) -> Directory {
         Directory {
             ids: Ids::new(room_floor),
             revision: term << 32,
@@ -136,6 +143,7 @@ impl Directory {
             streams: BTreeMap::new(),
             names: BTreeMap::new(),
             peers: BTreeMap::new(),
+            tenants: Tenants::new(limits),
             timers: BTreeSet::new(),
             tally: Tally::default(),
         }
@@ -287,6 +295,36 @@ impl Directory {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    /// What relays hold namespaces to.
+    pub(crate) fn rates(&self) -> NamespaceRates {
+        self.tenants.rates()
+    }
+
+    /// A relay reports what namespaces used.
+    pub(crate) fn used(&mut self, node: NodeIndex, usage: Vec<NamespaceUsage>) {
+        self.tenants.used(node, usage);
+    }
+
+    /// All namespaces.
+    pub(crate) fn namespaces(&self) -> Vec<NamespaceView> {
+        self.tenants.views()
+    }
+
+    /// Publications and subscriptions refused because of limits.
+    pub(crate) fn refused_by_limits(&self) -> u64 {
+        self.tenants.refused()
+    }
+
+    /// Whether a namespace may hold one thing more at a relay, for people. What a relay says before it has reported
+    /// everything it holds already.
+    fn check_limits(&mut self, namespace: &str, node: NodeIndex, holding: Holding) -> Result<(), String> {
+        if self.peers.get(&node).is_some_and(|peer| peer.ready) {
+            self.tenants.check(namespace, node, holding)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Publications and subscriptions held at a relay.
     pub(crate) fn counts(&self, node: NodeIndex) -> (usize, usize) {
         self.peers.get(&node).map_or((0, 0), |peer| (peer.publications, peer.subscriptions))
@@ -423,6 +461,7 @@ fn of<I>(node: NodeIndex, first: I, last: I) -> std::ops::RangeInclusive<(NodeIn
     (node, first)..=(node, last)
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a name may be used: of a relay, a tenant, a call, a participant or a stream.
+pub(crate) fn is_name(name: &str) -> bool {
     (1..=limits::NAME_BYTES).contains(&name.len())
 }

@@ -42,9 +42,15 @@
 //! A link may be used while no end says it is down and at least one says it is up. Each direction has a cost
 //! in microseconds, smoothed, with hysteresis, never zero. Shortest paths to every destination give tables whose
 //! suffixes agree; ties fall to the lower index, and tables that say what the last ones said are not pushed. Whatever
-//! changes within five milliseconds is one change; changes of costs alone are looked at once a second. New tables are
-//! an epoch, prepared and stamped in two phases. How that copes with silence and urgency stands in the source of the
-//! rollout, how streams join and leave in that of the directory.
+//! changes within five milliseconds is one change; changes of costs alone are looked at once a second.
+//!
+//! Beside them, for every destination, stand two trees, red and blue, that share nothing but what every way must pass:
+//! the bridges and cut vertices, which are reported as such. For each row of the primary plane the table names the tree
+//! that avoids its next hop, so that a relay which suspects that hop turns there without asking. The trees change when
+//! links come and go, and with costs only when that is well worth it; none of this is urgent.
+//!
+//! New tables are an epoch, prepared and stamped in two phases. How that copes with silence and urgency stands in the
+//! source of the rollout, how streams join and leave in that of the directory.
 
 mod api;
 mod controller;
@@ -61,6 +67,10 @@ mod rollout;
 mod topology;
 mod view;
 
-pub use api::{ControllerConfig, CostConfig, Input, NodeRecord, Output, SessionId, StoreUpdate};
+pub use api::{
+    CertificateRule, ControllerConfig, CostConfig, Input, KickCause, NodeRecord, Output, SessionId,
+    StoreUpdate,
+};
 pub use controller::Controller;
+pub use directory::{LimitsConfig, NamespaceLimits, NamespaceView};
 pub use view::{Counters, LinkView, NodeState, NodeView, RouteFilter, RouteView, StatusView, StreamView};

@@ -2,19 +2,45 @@
 //!
 //! The primary plane is shortest paths under strictly positive costs. Every hop of such a path brings the destination
 //! strictly nearer, so no set of tables computed from one topology can loop, and the rest of a path is the path of its
-//! second relay. The two redundant planes find their place here.
+//! second relay. The red and blue planes are two trees towards each destination that share only what they must
+//! ([`redundant`], [`forest`]): whichever single link or relay fails, one of them is whole, unless the overlay itself
+//! falls apart there ([`blocks`]).
+//!
+//! Shortest paths move with every change of a cost, and that is their purpose. Red and blue are for bad moments, and
+//! whether they are a little longer than they could be hardly matters: as long as the same links join the same relays,
+//! a destination's trees stay as they are until others would be cheaper by a tenth, over all relays together.
+
+mod blocks;
+mod forest;
+mod mesh;
+mod order;
+mod redundant;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use blocks::WeakPoints;
 
 use crate::topology::Topology;
-use std::collections::BTreeMap;
+use forest::{Forester, Trees};
+use mesh::Mesh;
+use redundant::{Branch, Side};
 use wire_format::{Epoch, NodeIndex, Plane, RouteTable, Timestamp};
+
+/// The first of the redundant planes.
+pub(crate) const RED: Plane = Plane(1);
+/// The second of the redundant planes.
+pub(crate) const BLUE: Plane = Plane(2);
+const PLANES: [Plane; 3] = [Plane::PRIMARY, RED, BLUE];
+/// New trees replace old ones when they cost less than this share of them.
+const BETTER_PCT: u64 = 90;
+/// No relay has this place.
+const NOWHERE: u16 = u16::MAX;
 
 /// A row of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Route {
     /// The neighbour that comes next.
     pub next_hop: NodeIndex,
-    /// Cost of the whole path in microseconds.
-    pub cost_us: u64,
     /// When this path, all of it, was first computed.
     pub since: Timestamp,
 }
@@ -22,53 +48,99 @@ pub(crate) struct Route {
 /// Tables of all relays.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
-    tables: BTreeMap<NodeIndex, BTreeMap<(Plane, NodeIndex), Route>>,
+    mesh: Mesh,
+    /// By plane.
+    planes: [Rows; 3],
+    /// By relay and destination: the number of the plane to turn to, or 0.
+    backups: Vec<u8>,
+}
+
+/// One plane of all tables, by place of the relay times the number of relays plus place of the destination.
+#[derive(Clone, Debug, Default)]
+struct Rows {
+    /// Places of the next hops, or [`NOWHERE`].
+    next: Vec<u16>,
+    since: Vec<Timestamp>,
 }
 
 impl Routes {
-    /// Shortest paths between all relays. Paths that stood in `before` keep their age.
+    /// Shortest paths and redundant trees between all relays. Paths that stood in `before` keep their age, and trees
+    /// their shape as long as it is good enough.
     pub(crate) fn compute(now: Timestamp, topology: &Topology, before: Option<&Routes>) -> Routes {
-        let mut tables: BTreeMap<NodeIndex, BTreeMap<(Plane, NodeIndex), Route>> =
-            topology.relays().map(|relay| (relay, BTreeMap::new())).collect();
-        for destination in topology.relays() {
-            let paths = topology.paths_to(destination);
-            // Nearest first, so that the age of the rest of a path is known before the path's own.
-            let mut by_cost: Vec<_> =
-                paths.into_iter().map(|(relay, (next, cost))| (cost, relay, next)).collect();
-            by_cost.sort_unstable();
-            for (cost_us, relay, next_hop) in by_cost {
-                let row = (Plane::PRIMARY, destination);
-                let rest_since =
-                    tables.get(&next_hop).and_then(|table| table.get(&row)).map(|rest| rest.since);
-                let known = before.and_then(|before| before.route(relay, Plane::PRIMARY, destination));
-                let since = known
-                    .filter(|known| {
-                        known.next_hop == next_hop && rest_since.is_none_or(|rest| rest <= known.since)
-                    })
-                    .map_or(now, |known| known.since);
-                let route = Route { next_hop, cost_us: Topology::measured_us(cost_us), since };
-                tables.entry(relay).or_default().insert(row, route);
+        let mesh = Mesh::of(topology);
+        let pairs = mesh.len() * mesh.len();
+        let rows = Rows { next: vec![NOWHERE; pairs], since: vec![now; pairs] };
+        let planes = [rows.clone(), rows.clone(), rows];
+        let mut routes = Routes { mesh, planes, backups: vec![0; pairs] };
+        let mesh = routes.mesh.clone();
+        let mut forester = Forester::new(&mesh);
+        let unchanged = before.filter(|before| before.mesh.is_joined_like(&mesh));
+        for destination in 0..mesh.len() {
+            for (relay, (next, _)) in topology.paths_to(mesh.relay(destination)) {
+                if let (Some(relay), Some(next)) = (mesh.place(relay), mesh.place(next)) {
+                    routes.set(Plane::PRIMARY, relay, destination, next);
+                }
+            }
+            let fresh = forester.towards(destination);
+            let kept = unchanged.and_then(|before| before.trees_worth_keeping(&mesh, destination, &fresh));
+            let trees = kept.unwrap_or(fresh);
+            for relay in 0..mesh.len() {
+                for (plane, side) in [(RED, Side::Red), (BLUE, Side::Blue)] {
+                    if let Some(branch) = trees.of(side)[relay] {
+                        routes.set(plane, relay, destination, branch.next);
+                    }
+                }
+            }
+            routes.choose_backups(destination, &trees);
+            if let Some(before) = before {
+                routes.keep_ages(before, destination);
             }
         }
-        Routes { tables }
+        routes
     }
 
     /// The row of `relay` for `destination`.
-    pub(crate) fn route(&self, relay: NodeIndex, plane: Plane, destination: NodeIndex) -> Option<&Route> {
-        self.tables.get(&relay)?.get(&(plane, destination))
+    pub(crate) fn route(&self, relay: NodeIndex, plane: Plane, destination: NodeIndex) -> Option<Route> {
+        self.route_at(plane, self.mesh.place(relay)?, self.mesh.place(destination)?)
+    }
+
+    /// The redundant plane that `relay` turns to when its primary next hop for `destination` fails.
+    pub(crate) fn backup(&self, relay: NodeIndex, destination: NodeIndex) -> Option<Plane> {
+        let at = self.at(self.mesh.place(relay)?, self.mesh.place(destination)?);
+        (self.backups[at] != 0).then_some(Plane(self.backups[at]))
     }
 
     /// All rows: relay, plane, destination, row.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (NodeIndex, Plane, NodeIndex, &Route)> {
-        self.tables.iter().flat_map(|(relay, table)| {
-            table.iter().map(|((plane, destination), route)| (*relay, *plane, *destination, route))
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (NodeIndex, Plane, NodeIndex, Route)> + '_ {
+        (0..self.mesh.len()).flat_map(move |relay| {
+            PLANES.into_iter().flat_map(move |plane| {
+                (0..self.mesh.len()).filter_map(move |destination| {
+                    let route = self.route_at(plane, relay, destination)?;
+                    Some((self.mesh.relay(relay), plane, self.mesh.relay(destination), route))
+                })
+            })
         })
     }
 
     /// The table of one relay as it is pushed; empty for a relay that was not there when the routes were computed.
     pub(crate) fn table(&self, epoch: Epoch, relay: NodeIndex) -> RouteTable {
-        let rows = self.tables.get(&relay).into_iter().flatten();
-        RouteTable { epoch, next_hops: rows.map(|(row, route)| (*row, route.next_hop)).collect() }
+        let Some(relay) = self.mesh.place(relay) else { return RouteTable::new(epoch) };
+        let to = |destination: usize| self.mesh.relay(destination);
+        let destinations = 0..self.mesh.len();
+        let next_hops = PLANES.into_iter().flat_map(|plane| {
+            let row = move |destination| Some((destination, self.route_at(plane, relay, destination)?));
+            destinations.clone().filter_map(row).map(move |(at, route)| ((plane, to(at)), route.next_hop))
+        });
+        let backups =
+            destinations.clone().map(|destination| (destination, self.backups[self.at(relay, destination)]));
+        RouteTable {
+            epoch,
+            next_hops: next_hops.collect(),
+            backups: backups
+                .filter(|(_, plane)| *plane != 0)
+                .map(|(at, plane)| (to(at), Plane(plane)))
+                .collect(),
+        }
     }
 
     /// All relays from `relay` to `destination`, both included, or `None` if there is no way.
@@ -83,19 +155,26 @@ impl Routes {
         while at != destination {
             at = self.route(at, plane, destination)?.next_hop;
             path.push(at);
-            if path.len() > self.tables.len() {
+            if path.len() > self.mesh.len() {
                 return None;
             }
         }
         Some(path)
     }
 
+    /// What a path cost when it was computed.
+    pub(crate) fn cost_us(&self, path: &[NodeIndex]) -> u64 {
+        let hop_us =
+            |hop: &[NodeIndex]| self.mesh.cost_us(self.mesh.place(hop[0])?, self.mesh.place(hop[1])?);
+        path.windows(2).filter_map(hop_us).sum()
+    }
+
     /// Rows of `self` whose next hop is another in `newer`, or that are missing in one of them: relay, plane,
     /// destination, next hop before.
-    pub(crate) fn changes<'a>(
-        &'a self,
-        newer: &'a Routes,
-    ) -> impl Iterator<Item = (NodeIndex, Plane, NodeIndex, Option<NodeIndex>)> + 'a {
+    pub(crate) fn changes(&self, newer: &Routes) -> Vec<(NodeIndex, Plane, NodeIndex, Option<NodeIndex>)> {
+        if self.mesh.has_relays_of(&newer.mesh) {
+            return self.changes_among_the_same(newer);
+        }
         let changed_or_gone = self.rows().filter_map(|(relay, plane, destination, route)| {
             let now = newer.route(relay, plane, destination).map(|route| route.next_hop);
             (now != Some(route.next_hop)).then_some((relay, plane, destination, Some(route.next_hop)))
@@ -103,6 +182,191 @@ impl Routes {
         let new = newer.rows().filter_map(|(relay, plane, destination, _)| {
             self.route(relay, plane, destination).is_none().then_some((relay, plane, destination, None))
         });
-        changed_or_gone.chain(new)
+        changed_or_gone.chain(new).collect()
+    }
+
+    fn changes_among_the_same(
+        &self,
+        newer: &Routes,
+    ) -> Vec<(NodeIndex, Plane, NodeIndex, Option<NodeIndex>)> {
+        let mut changes = Vec::new();
+        for plane in PLANES {
+            let number = usize::from(plane.0);
+            let pairs = self.planes[number].next.iter().zip(&newer.planes[number].next).enumerate();
+            for (at, (before, _)) in pairs.filter(|(_, (before, now))| before != now) {
+                let (relay, destination) = (at / self.mesh.len(), at % self.mesh.len());
+                let before = (*before != NOWHERE).then(|| self.mesh.relay(usize::from(*before)));
+                changes.push((self.mesh.relay(relay), plane, self.mesh.relay(destination), before));
+            }
+        }
+        changes
+    }
+
+    /// Whether anybody's way to somebody else passes a relay, on any plane.
+    pub(crate) fn pass(&self, relay: NodeIndex) -> bool {
+        let Some(place) = self.mesh.place(relay) else { return false };
+        let passes = |(at, next): (usize, &u16)| usize::from(*next) == place && at % self.mesh.len() != place;
+        self.planes.iter().any(|rows| rows.next.iter().enumerate().any(passes))
+    }
+
+    /// Whether the plane that a relay turns to when its primary next hop fails leads to the destination without
+    /// misgivings, by what is known now.
+    pub(crate) fn turns_soundly(
+        &self,
+        relay: NodeIndex,
+        destination: NodeIndex,
+        topology: &Topology,
+    ) -> bool {
+        let path = self.backup(relay, destination).and_then(|plane| self.path(relay, plane, destination));
+        path.is_some_and(|path| path.windows(2).all(|hop| topology.is_sound(hop[0], hop[1], destination)))
+    }
+
+    /// Whether some relay would turn to another plane by `newer` when a next hop fails.
+    pub(crate) fn turns_otherwise(&self, newer: &Routes) -> bool {
+        !self.mesh.has_relays_of(&newer.mesh) || self.backups != newer.backups
+    }
+
+    /// What no route goes around in the topology of these routes.
+    pub(crate) fn weak_points(&self) -> WeakPoints {
+        WeakPoints::of(&self.mesh)
+    }
+
+    fn at(&self, relay: usize, destination: usize) -> usize {
+        relay * self.mesh.len() + destination
+    }
+
+    fn set(&mut self, plane: Plane, relay: usize, destination: usize, next: usize) {
+        let at = self.at(relay, destination);
+        self.planes[usize::from(plane.0)].next[at] = u16::try_from(next).expect("indices are of 16 bits");
+    }
+
+    fn next(&self, plane: Plane, relay: usize, destination: usize) -> Option<usize> {
+        let next = *self.planes.get(usize::from(plane.0))?.next.get(self.at(relay, destination))?;
+        (next != NOWHERE).then_some(usize::from(next))
+    }
+
+    fn route_at(&self, plane: Plane, relay: usize, destination: usize) -> Option<Route> {
+        let next = self.next(plane, relay, destination)?;
+        let since = self.planes[usize::from(plane.0)].since[self.at(relay, destination)];
+        Some(Route { next_hop: self.mesh.relay(next), since })
+    }
+
+    /// The trees of these routes at the costs of another mesh with the same links, unless `fresh` ones are better by so
+    /// much that they should replace them.
+    fn trees_worth_keeping(&self, mesh: &Mesh, destination: usize, fresh: &Trees) -> Option<Trees> {
+        let tree = |plane| {
+            let mut tree: Vec<Option<Branch>> = vec![None; mesh.len()];
+            for relay in outwards(mesh.len(), |relay| self.next(plane, relay, destination)) {
+                let next = self.next(plane, relay, destination)?;
+                let rest_us = tree[next].map_or(0, |branch| branch.cost_us);
+                let passing_us = if next == destination { 0 } else { mesh.price_us(next) };
+                tree[relay] =
+                    Some(Branch { next, cost_us: mesh.cost_us(relay, next)? + passing_us + rest_us });
+            }
+            Some(tree)
+        };
+        let kept = Trees { red: tree(RED)?, blue: tree(BLUE)? };
+        let whole = |trees: &Trees| {
+            let branches = trees.red.iter().chain(&trees.blue).flatten();
+            branches.map(|branch| u128::from(branch.cost_us)).sum::<u128>()
+        };
+        (whole(fresh) * 100 >= whole(&kept) * u128::from(BETTER_PCT)).then_some(kept)
+    }
+
+    /// For each relay, the redundant plane whose way to the destination avoids the primary next hop and the link to it.
+    /// If both do, the cheaper one.
+    fn choose_backups(&mut self, destination: usize, trees: &Trees) {
+        let ancestry = [Side::Red, Side::Blue].map(|side| Ancestry::of(trees.of(side)));
+        for relay in 0..self.mesh.len() {
+            let Some(suspect) = self.next(Plane::PRIMARY, relay, destination) else { continue };
+            let choices = [(RED, Side::Red), (BLUE, Side::Blue)].into_iter().zip(&ancestry);
+            let avoiding = choices.filter_map(|((plane, side), ancestry)| {
+                let branch = trees.of(side)[relay]?;
+                let avoids = branch.next != suspect
+                    && (suspect == destination || !ancestry.is_on_the_way(suspect, relay));
+                avoids.then_some((branch.cost_us, plane))
+            });
+            if let Some((_, plane)) = avoiding.min() {
+                let at = self.at(relay, destination);
+                self.backups[at] = plane.0;
+            }
+        }
+    }
+
+    /// A path is as old as the youngest row on it.
+    fn keep_ages(&mut self, before: &Routes, destination: usize) {
+        let goal = self.mesh.relay(destination);
+        let Some(destination_before) = before.mesh.place(goal) else { return };
+        for plane in PLANES {
+            for relay in outwards(self.mesh.len(), |relay| self.next(plane, relay, destination)) {
+                let Some(route) = self.route_at(plane, relay, destination) else { continue };
+                let known = before
+                    .mesh
+                    .place(self.mesh.relay(relay))
+                    .and_then(|relay| before.route_at(plane, relay, destination_before))
+                    .filter(|known| known.next_hop == route.next_hop);
+                let rest = self.mesh.place(route.next_hop).filter(|next| *next != destination);
+                let rest_since =
+                    rest.and_then(|next| self.route_at(plane, next, destination)).map(|rest| rest.since);
+                let at = self.at(relay, destination);
+                if let Some(known) = known.filter(|known| rest_since.is_none_or(|rest| rest <= known.since)) {
+                    self.planes[usize::from(plane.0)].since[at] = known.since;
+                }
+            }
+        }
+    }
+}
+
+/// Everyone who has a next hop, next hops before those who name them.
+fn outwards(len: usize, next: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
+    let mut done = vec![false; len];
+    let mut line = Vec::with_capacity(len);
+    let mut way = Vec::new();
+    for start in 0..len {
+        let mut at = start;
+        while !done[at]
+            && let Some(onwards) = next(at)
+        {
+            done[at] = true;
+            way.push(at);
+            at = onwards;
+        }
+        line.extend(way.drain(..).rev());
+    }
+    line
+}
+
+/// Who is on whose way down a tree, by a tour of it: whoever passes a relay is entered after it and left before it.
+struct Ancestry {
+    entered: Vec<usize>,
+    left: Vec<usize>,
+}
+
+impl Ancestry {
+    fn of(tree: &[Option<Branch>]) -> Ancestry {
+        let line = outwards(tree.len(), |place| tree[place].map(|branch| branch.next));
+        // How many relays pass each, itself included; then where the part of the tour that is theirs begins.
+        let mut within = vec![1; tree.len()];
+        for &place in line.iter().rev() {
+            if let Some(branch) = tree[place] {
+                within[branch.next] += within[place];
+            }
+        }
+        let mut entered: Vec<usize> = vec![0; tree.len()];
+        let mut free: Vec<usize> = vec![1; tree.len()];
+        for &place in &line {
+            if let Some(branch) = tree[place] {
+                entered[place] = free[branch.next];
+                free[branch.next] += within[place];
+                free[place] = entered[place] + 1;
+            }
+        }
+        let left = entered.iter().zip(within).map(|(entered, within)| entered + within).collect();
+        Ancestry { entered, left }
+    }
+
+    /// Whether `passed` is on the way of `relay`, or is it.
+    fn is_on_the_way(&self, passed: usize, relay: usize) -> bool {
+        (self.entered[passed]..self.left[passed]).contains(&self.entered[relay])
     }
 }

@@ -4,8 +4,14 @@
 //! it. The last two fail apart. A relay that loses its session is believed as before for a grace (its links count, but
 //! routes pass through it only where nothing else leads on); after that it is a destination, if a neighbour says so,
 //! and never a transit. One with neither session nor links is offline.
+//!
+//! A name has one session. Who opens a second one is a rival: the same process whose connection broke without a word, or
+//! another one that has the same certificate, a copied state directory for instance. Who is right cannot be seen, so
+//! the one that is there stays for as long as it speaks: the rival is sent away when it does, and called back when it
+//! does not. Until then nothing that the rival says counts, a goodbye least of all.
 
-use crate::api::{NodeRecord, SessionId};
+use crate::api::{CertificateRule, KickCause, NodeRecord, SessionId};
+use crate::directory::is_name;
 use crate::topology::Transit;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +25,10 @@ pub(crate) const SESSION_GRACE: Duration = Duration::from_secs(5);
 pub(crate) const OFFLINE_GRACE: Duration = Duration::from_secs(5);
 /// How long an offline relay is still named to its neighbours, so that links come back even if sessions do not.
 pub(crate) const NEIGHBOUR_KEEP: Duration = Duration::from_secs(600);
+/// A session that has said nothing for this long gives way to a rival. Relays report every second.
+pub(crate) const SESSION_SILENCE: Duration = Duration::from_secs(3);
+/// What a session says so soon after a rival came may have been on its way before its connection broke.
+pub(crate) const RIVAL_SETTLE: Duration = Duration::from_secs(1);
 /// Most relays in session at once: everyone's neighbour list names all others.
 pub(crate) const RELAYS_MAX: usize = limits::NEIGHBOURS;
 /// Most indices ever given.
@@ -31,6 +41,15 @@ pub(crate) struct Session {
     pub id: SessionId,
     /// The relay has reported everything.
     pub complete: bool,
+}
+
+/// A session that waits for another one of the same relay to fall silent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rival {
+    /// Its name.
+    pub id: SessionId,
+    /// When it came.
+    pub since: Timestamp,
 }
 
 /// A relay.
@@ -46,6 +65,12 @@ pub(crate) struct Relay {
     pub version: String,
     /// The session, if it has one.
     pub session: Option<Session>,
+    /// When that session said something last.
+    pub said_at: Timestamp,
+    /// Another session that wants its place.
+    pub rival: Option<Rival>,
+    /// Which certificates of this name are worth something.
+    pub certificates: CertificateRule,
     /// Since when a session that had been complete is missed.
     pub lost_at: Option<Timestamp>,
     /// It said goodbye.
@@ -74,6 +99,9 @@ impl Relay {
             tags: Vec::new(),
             version: String::new(),
             session: None,
+            said_at: Timestamp::ZERO,
+            rival: None,
+            certificates: CertificateRule::default(),
             lost_at: None,
             leaving: false,
             heard: false,
@@ -108,6 +136,17 @@ impl Relay {
     }
 }
 
+/// What became of a session that said hello.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Opening {
+    /// It is the relay's session now.
+    Opened(Opened),
+    /// It waits as a rival.
+    Waits,
+    /// It cannot be.
+    Refused(KickCause, &'static str),
+}
+
 /// What opening a session did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Opened {
@@ -129,12 +168,13 @@ pub(crate) struct Relays {
 
 impl Relays {
     /// Those that the store knows.
-    pub(crate) fn new(records: Vec<NodeRecord>) -> Relays {
+    pub(crate) fn new(records: Vec<NodeRecord>, rules: &BTreeMap<String, CertificateRule>) -> Relays {
         let mut relays = Relays::default();
         for record in records {
             relays.names.insert(record.name.clone(), record.node);
-            let named = !record.addresses.is_empty();
-            relays.relays.insert(record.node, Relay { named, ..Relay::new(record) });
+            let certificates = rules.get(&record.name).copied().unwrap_or_default();
+            let named = !record.addresses.is_empty() && !certificates.revoked;
+            relays.relays.insert(record.node, Relay { named, certificates, ..Relay::new(record) });
         }
         relays
     }
@@ -154,34 +194,36 @@ impl Relays {
     }
 
     /// A relay opened a session.
-    ///
-    /// # Errors
-    /// Why it cannot have one.
     pub(crate) fn open(
         &mut self,
         now: Timestamp,
         session: SessionId,
         name: &str,
         hello: RelayHello,
-    ) -> Result<Opened, &'static str> {
-        if hello.name != name {
-            return Err("the hello names another relay than the certificate");
-        }
-        if !is_name(name) || hello.addresses.len() > limits::ADDRESSES {
-            return Err("the hello has an empty or over-long name, or too many addresses");
-        }
-        if hello.wire_versions.0 > WIRE_VERSIONS.1 || hello.wire_versions.1 < WIRE_VERSIONS.0 {
-            return Err("no version of the link protocol in common: update the relay or the controller");
-        }
-        if self.sessions.contains_key(&session) {
-            return Err("the session has said hello before");
-        }
+    ) -> Opening {
         let known = self.names.get(name).copied();
-        let replaced = known.and_then(|node| self.relays.get(&node)?.session).map(|session| session.id);
-        if replaced.is_none() && self.sessions.len() >= RELAYS_MAX {
-            return Err("as many relays as this controller serves are in session already");
+        if let Err(reason) = self.check(session, name, &hello, known) {
+            return Opening::Refused(KickCause::Broken, reason);
         }
-        let node = known.or_else(|| self.free_index(hello.node)).ok_or("no node index is left")?;
+        if known.and_then(|node| self.relays.get(&node)).is_some_and(|relay| relay.certificates.revoked) {
+            let reason = "the relay is revoked: it may join again with a new join token";
+            return Opening::Refused(KickCause::Void, reason);
+        }
+        let present = known.and_then(|node| self.relays.get_mut(&node));
+        if let Some(relay) = present
+            && relay.session.is_some()
+            && now < relay.said_at + SESSION_SILENCE
+        {
+            if relay.rival.is_some() {
+                return Opening::Refused(KickCause::NameInUse, NAME_IN_USE);
+            }
+            relay.rival = Some(Rival { id: session, since: now });
+            return Opening::Waits;
+        }
+        let replaced = known.and_then(|node| self.relays.get(&node)?.session).map(|session| session.id);
+        let Some(node) = known.or_else(|| self.free_index(hello.node)) else {
+            return Opening::Refused(KickCause::Broken, "no node index is left");
+        };
         if let Some(replaced) = replaced {
             self.sessions.remove(&replaced);
         }
@@ -198,13 +240,73 @@ impl Relays {
         relay.tags = hello.tags;
         relay.version = hello.version;
         relay.session = Some(Session { id: session, complete: false });
+        relay.said_at = now;
         relay.leaving = false;
         relay.offline_since = None;
         relay.dropped = false;
         relay.named = true;
         relay.neighbours = None;
         relay.changed_at = now;
-        Ok(Opened { node, replaced, record: changed.then(|| relay.record.clone()) })
+        Opening::Opened(Opened { node, replaced, record: changed.then(|| relay.record.clone()) })
+    }
+
+    /// Whether a hello may open a session at all.
+    fn check(
+        &self,
+        session: SessionId,
+        name: &str,
+        hello: &RelayHello,
+        known: Option<NodeIndex>,
+    ) -> Result<(), &'static str> {
+        if hello.name != name {
+            return Err("the hello names another relay than the certificate");
+        }
+        if !is_name(name) || hello.addresses.len() > limits::ADDRESSES {
+            return Err("the hello has an empty or over-long name, or too many addresses");
+        }
+        if hello.wire_versions.0 > WIRE_VERSIONS.1 || hello.wire_versions.1 < WIRE_VERSIONS.0 {
+            return Err("no version of the link protocol in common: update the relay or the controller");
+        }
+        let is_rival = |relay: &Relay| relay.rival.is_some_and(|rival| rival.id == session);
+        if self.sessions.contains_key(&session) || self.relays.values().any(is_rival) {
+            return Err("the session has said hello before");
+        }
+        let present = known.and_then(|node| self.relays.get(&node));
+        if present.is_none_or(|relay| relay.session.is_none()) && self.sessions.len() >= RELAYS_MAX {
+            return Err("as many relays as this controller serves are in session already");
+        }
+        Ok(())
+    }
+
+    /// The relay in session said something. A rival that this proves wrong; it is one no longer.
+    pub(crate) fn said(&mut self, now: Timestamp, node: NodeIndex) -> Option<SessionId> {
+        let relay = self.relays.get_mut(&node)?;
+        relay.said_at = now;
+        let refuted = relay.rival.filter(|rival| rival.since + RIVAL_SETTLE <= now)?;
+        relay.rival = None;
+        Some(refuted.id)
+    }
+
+    /// The session of that relay, if it was silent for as long as a rival has to wait.
+    pub(crate) fn silent_before_rival(&self, now: Timestamp) -> Option<SessionId> {
+        let outwaited = |relay: &Relay| {
+            relay.rival.filter(|rival| rival.since + SESSION_SILENCE <= now)?;
+            relay.session.map(|session| session.id)
+        };
+        self.relays.values().find_map(outwaited)
+    }
+
+    /// A session that waits for its place is waited for no longer. False if it is none such.
+    pub(crate) fn forget_rival(&mut self, session: SessionId) -> bool {
+        let is_rival = |relay: &&mut Relay| relay.rival.is_some_and(|rival| rival.id == session);
+        let Some(relay) = self.relays.values_mut().find(is_rival) else { return false };
+        relay.rival = None;
+        true
+    }
+
+    /// The rival for the place that has become free, if there is one.
+    pub(crate) fn take_rival(&mut self, node: NodeIndex) -> Option<SessionId> {
+        Some(self.relays.get_mut(&node)?.rival.take()?.id)
     }
 
     /// A relay has reported everything. False if it had before.
@@ -269,6 +371,12 @@ impl Relays {
         self.relays.iter_mut().map(|(node, relay)| (*node, relay))
     }
 
+    /// The next time at which a rival has waited long enough.
+    pub(crate) fn rival_deadline(&self) -> Option<Timestamp> {
+        let rivals = self.relays.values().filter_map(|relay| relay.rival);
+        rivals.map(|rival| rival.since + SESSION_SILENCE).min()
+    }
+
     /// The index that the relay wishes, if it may have it, or the lowest that nobody ever had. Indices are not reused.
     fn free_index(&self, wished: Option<NodeIndex>) -> Option<NodeIndex> {
         let free = |index: &NodeIndex| index.0 < INDICES_MAX && !self.relays.contains_key(index);
@@ -276,6 +384,6 @@ impl Relays {
     }
 }
 
-fn is_name(name: &str) -> bool {
-    (1..=limits::NAME_BYTES).contains(&name.len())
-}
+/// What a rival is told while the one before it is there.
+pub(crate) const NAME_IN_USE: &str = "another process is in session under this relay's name and answers: stop one of \
+                                      the two, or revoke the name and join anew";

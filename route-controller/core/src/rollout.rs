@@ -8,11 +8,15 @@
 //! Two things may not wait that long:
 //! - **A silent relay** freezes nothing. Who does not acknowledge within 500 ms is left out of this wait and, until it
 //!   has acknowledged and 10 s have passed, of the next ones, and is passed through by routes only where nothing else
-//!   leads on. If a neighbour already says that its link to the relay is down, 50 ms are waited, once, and nothing
-//!   else is held against the relay; if its session ends, nothing is waited for.
-//! - **An urgent change**: rows of the newest tables lead over a link that failed or through a relay that must not be
-//!   passed, or a destination has no row yet. Frames on such rows are lost anyway, so the second is not spent: N+2 is
-//!   prepared 50 ms after the last confirmation of N+1. A frame that is still under way with N then meets relays
+//!   leads on. That holds for the tables under preparation too: if they pass it, they are not stamped, but replaced at
+//!   once by tables that go around it, for which it is not waited again. (Relays keep the tables that they stamp when
+//!   newer ones take the place of some that were never stamped.) If a neighbour already says that its link to the
+//!   relay is down, 50 ms are waited, once, and nothing else is held against the relay; if its session ends, nothing
+//!   is waited for.
+//! - **An urgent change**: primary rows of the newest tables lead over a link that failed or through a relay that must
+//!   not be passed, and the plane that the relay turns to then, if there is one, does so too; or a destination has no
+//!   row yet. Frames on such rows are lost anyway, so the second is not spent: N+2 is prepared 50 ms after the last
+//!   confirmation of N+1. Where the relay has turned to another plane, there is time. A frame that is still under way with N then meets relays
 //!   that know only N+1 and N+2; they forward it by their newest table under the hop limit, as any unknown epoch.
 //!   While N+1 is still being prepared, not even an urgent change replaces it: that would make relays forget N, which
 //!   is on every frame. Both phases end within a round trip of the slowest relay, or at the bounds above.
@@ -27,7 +31,7 @@ use crate::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::control::ToRelay;
-use wire_format::{Epoch, NodeIndex, Timestamp};
+use wire_format::{Epoch, NodeIndex, Plane, Timestamp};
 
 /// How long an acknowledgement is waited for.
 const ACK_WAIT: Duration = Duration::from_millis(500);
@@ -37,6 +41,9 @@ const ACK_WAIT_DOUBTED: Duration = Duration::from_millis(50);
 const DRAIN: Duration = Duration::from_secs(1);
 /// From the last confirmation of a stamp to the preparation of an urgent epoch.
 const DRAIN_URGENT: Duration = Duration::from_millis(50);
+/// How long tables are awaited that go around a relay which did not acknowledge. They are computed at once; only a
+/// controller that may not compute at all just now lets this pass.
+const RECONSIDER: Duration = Duration::from_millis(50);
 /// From the acknowledgement of a relay that had missed one until it is trusted as before.
 const MUTE_HOLD_DOWN: Duration = Duration::from_secs(10);
 /// Epochs made durable at a time.
@@ -58,7 +65,10 @@ enum Phase {
     /// Every ingress stamps the current epoch.
     Settled { stamped_at: Timestamp, settled_at: Timestamp },
     /// `prepared` is on its way to the relays; those that have not acknowledged, and until when they are waited for.
-    Preparing { waiting: BTreeMap<NodeIndex, Wait> },
+    /// `again`: in place of tables that led through a relay which did not.
+    Preparing { waiting: BTreeMap<NodeIndex, Wait>, again: bool },
+    /// `prepared` leads through a relay that did not acknowledge it. Tables that go around it are due, until then.
+    Reconsidering { until: Timestamp },
     /// The order to stamp `current` is on its way.
     Stamping { stamped_at: Timestamp, waiting: BTreeMap<NodeIndex, Wait> },
 }
@@ -101,7 +111,7 @@ pub(crate) struct Progress {
     pub epochs: u64,
     /// Of them before the second was over.
     pub epochs_urgent: u64,
-    /// Rows with another next hop.
+    /// Rows of the primary plane with another next hop.
     pub route_changes: u64,
     /// Acknowledgements given up on.
     pub acks_missed: u64,
@@ -144,20 +154,30 @@ impl Rollout {
         }
     }
 
-    /// Takes newly computed tables. Nothing is pushed if they say what the newest pushed ones say.
+    /// Takes newly computed tables. Nothing is pushed if they say what the newest pushed ones say. To be followed by
+    /// [`Rollout::step`].
     pub(crate) fn want(&mut self, routes: Routes, topology: &Topology) {
         let Some(newest) = self.newest() else {
             self.wanted = Some(Wanted { routes, urgent: true });
             return;
         };
-        let mut changed = self.reissue;
+        let mut changed = self.reissue || newest.routes.turns_otherwise(&routes);
         let mut urgent = false;
-        for (relay, _, destination, before) in newest.routes.changes(&routes) {
+        for (relay, plane, destination, before) in newest.routes.changes(&routes) {
             changed = true;
-            urgent |= self.live.contains(&relay)
-                && before.is_none_or(|hop| !topology.is_sound(relay, hop, destination));
+            // What fails on red or blue harms no frame as long as the primary next hops work.
+            urgent |= plane == Plane::PRIMARY
+                && self.live.contains(&relay)
+                && before.is_none_or(|hop| {
+                    !topology.is_sound(relay, hop, destination)
+                        && !newest.routes.turns_soundly(relay, destination, topology)
+                });
         }
         self.wanted = changed.then_some(Wanted { routes, urgent });
+        if let (None, Phase::Reconsidering { until }) = (&self.wanted, &mut self.phase) {
+            // Nothing goes around the silent relay: the tables stay as they are.
+            *until = Timestamp::ZERO;
+        }
     }
 
     /// A relay's session is whole: it takes part from now on. `reported` is the newest epoch it holds.
@@ -188,7 +208,8 @@ impl Rollout {
         let wait = Wait { until: now + ACK_WAIT, doubted: false };
         match &mut self.phase {
             Phase::Settled { stamped_at: _, settled_at: _ } => {}
-            Phase::Preparing { waiting } | Phase::Stamping { stamped_at: _, waiting } => {
+            Phase::Reconsidering { until: _ } => {}
+            Phase::Preparing { waiting, again: _ } | Phase::Stamping { stamped_at: _, waiting } => {
                 waiting.insert(node, wait);
             }
         }
@@ -204,8 +225,8 @@ impl Rollout {
     /// A neighbour says that its link to this relay is down.
     pub(crate) fn doubt(&mut self, now: Timestamp, node: NodeIndex) {
         match &mut self.phase {
-            Phase::Settled { stamped_at: _, settled_at: _ } => {}
-            Phase::Preparing { waiting } | Phase::Stamping { stamped_at: _, waiting } => {
+            Phase::Settled { stamped_at: _, settled_at: _ } | Phase::Reconsidering { until: _ } => {}
+            Phase::Preparing { waiting, again: _ } | Phase::Stamping { stamped_at: _, waiting } => {
                 if let Some(wait) = waiting.get_mut(&node) {
                     wait.until = wait.until.min(now + ACK_WAIT_DOUBTED);
                     wait.doubted = true;
@@ -256,15 +277,24 @@ impl Rollout {
         };
         loop {
             match &mut self.phase {
-                Phase::Preparing { waiting } => {
+                Phase::Preparing { waiting, again } => {
                     let missed = expire(waiting, now);
-                    let done = waiting.is_empty();
+                    let (done, again) = (waiting.is_empty(), *again);
+                    let detour = !again && self.leads_through(&missed);
                     self.miss(missed);
-                    if !done {
+                    if detour {
+                        self.phase = Phase::Reconsidering { until: now + RECONSIDER };
+                    } else if done {
+                        self.stamp(now, &doubted, out);
+                    } else {
                         return;
                     }
-                    self.stamp(now, &doubted, out);
                 }
+                Phase::Reconsidering { until } => match self.wanted.take() {
+                    Some(Wanted { routes, urgent: _ }) => self.prepare(now, routes, true, &doubted, out),
+                    None if now < *until => return,
+                    None => self.stamp(now, &doubted, out),
+                },
                 Phase::Stamping { stamped_at, waiting } => {
                     let stamped_at = *stamped_at;
                     let missed = expire(waiting, now);
@@ -284,7 +314,7 @@ impl Rollout {
                         return;
                     };
                     self.progress.epochs_urgent += u64::from(early && self.current.is_some());
-                    self.prepare(now, routes, &doubted, out);
+                    self.prepare(now, routes, false, &doubted, out);
                 }
             }
         }
@@ -294,7 +324,8 @@ impl Rollout {
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let phase = match &self.phase {
             Phase::Settled { stamped_at: _, settled_at: _ } => self.prepare_at(),
-            Phase::Preparing { waiting } | Phase::Stamping { stamped_at: _, waiting } => {
+            Phase::Reconsidering { until } => Some(self.prepare_at().map_or(*until, |at| at.min(*until))),
+            Phase::Preparing { waiting, again: _ } | Phase::Stamping { stamped_at: _, waiting } => {
                 waiting.values().map(|wait| wait.until).min()
             }
         };
@@ -307,7 +338,8 @@ impl Rollout {
             Phase::Settled { stamped_at: _, settled_at } => {
                 Some(if self.current.is_some() { *settled_at + DRAIN_URGENT } else { *settled_at })
             }
-            Phase::Preparing { waiting: _ } | Phase::Stamping { stamped_at: _, waiting: _ } => None,
+            Phase::Reconsidering { until: _ } => Some(Timestamp::ZERO),
+            Phase::Preparing { .. } | Phase::Stamping { .. } => None,
         }
     }
 
@@ -343,8 +375,10 @@ impl Rollout {
 
     fn prepare_at(&self) -> Option<Timestamp> {
         let wanted = self.wanted.as_ref().filter(|_| !self.live.is_empty())?;
-        let Phase::Settled { stamped_at, settled_at } = self.phase else {
-            return None;
+        let (stamped_at, settled_at) = match self.phase {
+            Phase::Settled { stamped_at, settled_at } => (stamped_at, settled_at),
+            Phase::Reconsidering { until: _ } => return Some(Timestamp::ZERO),
+            Phase::Preparing { .. } | Phase::Stamping { .. } => return None,
         };
         Some(match &self.current {
             None => settled_at,
@@ -357,6 +391,7 @@ impl Rollout {
         &mut self,
         now: Timestamp,
         routes: Routes,
+        again: bool,
         doubted: impl Fn(NodeIndex) -> bool,
         out: &mut Vec<Effect>,
     ) {
@@ -369,14 +404,16 @@ impl Rollout {
             out.push(Effect::Persist(StoreUpdate::EpochFloor(Epoch(self.durable_below))));
         }
         if let Some(current) = &self.current {
-            self.progress.route_changes += current.routes.changes(&routes).count() as u64;
+            let changes = current.routes.changes(&routes);
+            let primary = changes.into_iter().filter(|(_, plane, ..)| *plane == Plane::PRIMARY);
+            self.progress.route_changes += primary.count() as u64;
         }
         self.progress.epochs += 1;
         for node in &self.live {
             out.push(Effect::Tell(*node, ToRelay::Table(routes.table(epoch, *node))));
         }
         self.prepared = Some(Generation { epoch, routes });
-        self.phase = Phase::Preparing { waiting: self.everyone(now, doubted) };
+        self.phase = Phase::Preparing { waiting: self.everyone(now, doubted), again };
     }
 
     fn stamp(&mut self, now: Timestamp, doubted: impl Fn(NodeIndex) -> bool, out: &mut Vec<Effect>) {
@@ -400,6 +437,13 @@ impl Rollout {
             .collect()
     }
 
+    /// Whether tables under preparation pass a relay that had all the time to acknowledge them.
+    fn leads_through(&self, missed: &[(NodeIndex, Wait)]) -> bool {
+        let prepared = self.prepared.as_ref();
+        let silent = missed.iter().filter(|(_, wait)| !wait.doubted);
+        prepared.is_some_and(|prepared| silent.into_iter().any(|(node, _)| prepared.routes.pass(*node)))
+    }
+
     fn miss(&mut self, missed: Vec<(NodeIndex, Wait)>) {
         for (node, wait) in missed {
             self.progress.acks_missed += 1;
@@ -414,8 +458,8 @@ impl Rollout {
 
     fn stop_waiting(&mut self, node: NodeIndex) {
         match &mut self.phase {
-            Phase::Settled { stamped_at: _, settled_at: _ } => {}
-            Phase::Preparing { waiting } | Phase::Stamping { stamped_at: _, waiting } => {
+            Phase::Settled { stamped_at: _, settled_at: _ } | Phase::Reconsidering { until: _ } => {}
+            Phase::Preparing { waiting, again: _ } | Phase::Stamping { stamped_at: _, waiting } => {
                 waiting.remove(&node);
             }
         }

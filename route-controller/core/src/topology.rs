@@ -1,6 +1,6 @@
 //! The overlay as a weighted graph, at one moment. The only user of petgraph.
 
-use petgraph::graph::{DiGraph, NodeIndex as GraphIndex};
+use petgraph::graph::{DiGraph, EdgeReference, NodeIndex as GraphIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef};
 use std::collections::BTreeMap;
 use wire_format::NodeIndex;
@@ -14,6 +14,16 @@ pub(crate) enum Transit {
     Reluctant,
     /// No: it is a destination only.
     Never,
+}
+
+impl Transit {
+    /// What passing such a relay costs on top.
+    pub(crate) fn price_us(self) -> u64 {
+        match self {
+            Transit::Willing => 0,
+            Transit::Reluctant | Transit::Never => RELUCTANCE_US,
+        }
+    }
 }
 
 /// What passing a reluctant relay costs on top: more than any path of willing ones.
@@ -41,9 +51,19 @@ impl Topology {
         }
     }
 
-    /// All relays, ascending.
-    pub(crate) fn relays(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        self.places.keys().copied()
+    /// All relays, ascending, and whether they may be passed.
+    pub(crate) fn transits(&self) -> impl Iterator<Item = (NodeIndex, Transit)> + '_ {
+        self.places.values().map(|place| self.reversed[*place])
+    }
+
+    /// All links in all directions: from, to, cost.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex, u64)> + '_ {
+        let ends =
+            |edge: EdgeReference<'_, u64>| (self.reversed[edge.target()].0, self.reversed[edge.source()].0);
+        self.reversed.edge_references().map(move |edge| {
+            let (from, to) = ends(edge);
+            (from, to, *edge.weight())
+        })
     }
 
     /// Whether a frame for `destination` may go from `from` to `to` without misgivings.
@@ -53,11 +73,6 @@ impl Topology {
         };
         let willing = to == destination || self.reversed[to_place].1 == Transit::Willing;
         willing && self.reversed.find_edge(to_place, from).is_some()
-    }
-
-    /// The part of a path's cost that was measured.
-    pub(crate) fn measured_us(cost_us: u64) -> u64 {
-        cost_us % RELUCTANCE_US
     }
 
     /// For every relay that reaches `destination`: its next hop and the cost of its path. The next hop's own path is
@@ -71,8 +86,7 @@ impl Topology {
             edge.source() == goal || self.reversed[edge.source()].1 != Transit::Never
         });
         let price = |place: GraphIndex, cost_us: u64| {
-            let reluctant = place != goal && self.reversed[place].1 == Transit::Reluctant;
-            cost_us + if reluctant { RELUCTANCE_US } else { 0 }
+            cost_us + if place == goal { 0 } else { self.reversed[place].1.price_us() }
         };
         let found =
             petgraph::algo::dijkstra(&passable, goal, None, |edge| price(edge.source(), *edge.weight()));
@@ -144,7 +158,7 @@ mod tests {
         let topology = square(Never, Reluctant, false);
         assert_eq!(topology.paths_to(B)[&A], (B, 10_000));
         assert_eq!(topology.paths_to(C)[&A], (C, 10_000));
-        assert_eq!(Topology::measured_us(topology.paths_to(D)[&A].1), 20_000);
+        assert_eq!(topology.paths_to(D)[&A], (C, 20_000 + RELUCTANCE_US));
         assert!(topology.is_sound(A, B, B) && !topology.is_sound(A, B, D) && !topology.is_sound(A, D, D));
     }
 }

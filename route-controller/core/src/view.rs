@@ -16,6 +16,8 @@ pub enum NodeState {
     Leaving,
     /// No session and no working link, or known only from the store.
     Offline,
+    /// Cut off by an operator: it may join anew, with a new join token.
+    Revoked,
 }
 
 /// A relay.
@@ -41,6 +43,8 @@ pub struct NodeView {
     pub version: String,
     /// Newest epoch whose tables it acknowledged.
     pub epoch: Option<Epoch>,
+    /// Without it, relays that reach each other now would not.
+    pub cut_vertex: bool,
     /// Neighbours with a usable link.
     pub links_usable: usize,
     /// Publications held there.
@@ -64,6 +68,8 @@ pub struct LinkView {
     pub state: Option<LinkState>,
     /// Routes may use it: both ends agree, or the one that is in session says so.
     pub usable: bool,
+    /// Without it, relays that reach each other now would not.
+    pub bridge: bool,
     /// Cost that routes are computed with, in microseconds; `None` while not usable.
     pub cost_us: Option<u64>,
     /// Cost of the latest measurement, before smoothing and hysteresis, in microseconds.
@@ -132,6 +138,8 @@ pub struct RouteView {
     /// Cost of the path at the present costs of its links, in microseconds; if one of them has failed since, what it
     /// was when the epoch was computed.
     pub cost_us: u64,
+    /// In a row of the primary plane: the plane that frames are moved to when the next hop fails, if there is one.
+    pub backup: Option<Plane>,
     /// The epoch of the table.
     pub epoch: Epoch,
     /// Time since this path was first computed.
@@ -160,7 +168,9 @@ pub struct Counters {
     pub sessions: u64,
     /// Sessions ended by the core.
     pub kicked: u64,
-    /// Messages of sessions that the core does not know (any more).
+    /// Sessions among them that were refused because another process was in session under their name.
+    pub names_contested: u64,
+    /// Messages of sessions that are not a relay's own: not known, not any more, or waiting as rivals.
     pub strays: u64,
     /// Reports that named unknown relays, publications or subscriptions, or broke a limit.
     pub reports_refused: u64,
@@ -170,7 +180,7 @@ pub struct Counters {
     pub epochs: u64,
     /// Epochs that did not wait a full second for the one before, because tables had become wrong.
     pub epochs_urgent: u64,
-    /// Rows of stamped tables whose next hop changed.
+    /// Rows of the primary plane of stamped tables whose next hop changed.
     pub route_changes: u64,
     /// Times that a relay was left out because it did not acknowledge in time.
     pub acks_missed: u64,
@@ -180,6 +190,8 @@ pub struct Counters {
     pub publications_refused: u64,
     /// Subscriptions refused.
     pub subscriptions_refused: u64,
+    /// Of the refused ones, those whose namespace had reached a limit.
+    pub limits_reached: u64,
     /// Published link costs that changed.
     pub cost_changes: u64,
     /// Links that failed.

@@ -28,7 +28,8 @@ fn rows(lab: &Lab, relay: &str, name: &StreamName) -> Vec<(Timestamp, Vec<NodeIn
             | ToRelay::SubscriptionRefused { .. }
             | ToRelay::Stream(_)
             | ToRelay::StreamGone { .. }
-            | ToRelay::TokenKeys(_) => None,
+            | ToRelay::TokenKeys(_)
+            | ToRelay::Namespaces(_) => None,
         })
         .collect()
 }

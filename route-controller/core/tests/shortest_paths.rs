@@ -7,6 +7,7 @@ use petgraph::graph::{DiGraph, NodeIndex as Place};
 use proptest::prelude::*;
 use route_core::RouteFilter;
 use std::collections::BTreeMap;
+use wire_format::Plane;
 
 /// A link: its ends, its round trip in ms, its loss there and back in parts per million.
 type Link = (usize, usize, u64, u32, u32);
@@ -48,7 +49,8 @@ proptest! {
             let (from, to) = (places[usize::from(link.from_node.0)], places[usize::from(link.to_node.0)]);
             oracle.add_edge(from, to, cost_us);
         }
-        let rows = lab.controller.routes(lab.now, RouteFilter::default());
+        let primary = RouteFilter { plane: Some(Plane::PRIMARY), ..RouteFilter::default() };
+        let rows = lab.controller.routes(lab.now, primary);
         let paths: BTreeMap<_, _> =
             rows.iter().map(|row| ((row.node.clone(), row.destination.clone()), row)).collect();
         for from in 0..count {

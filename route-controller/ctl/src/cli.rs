@@ -44,12 +44,18 @@ pub enum Command {
     /// List the relays.
     #[command(after_help = "Examples:\n  relayctl nodes\n  relayctl nodes -o json")]
     Nodes(ListArgs),
+    /// Change what a relay may do.
+    #[command(subcommand)]
+    Node(Node),
     /// List the links between relays, each direction apart.
     #[command(after_help = "Examples:\n  relayctl links\n  relayctl links -o dot | dot -Tsvg > links.svg")]
     Links(GraphArgs),
     /// List the streams: where each enters the overlay and where it is delivered.
     #[command(after_help = "Examples:\n  relayctl streams\n  relayctl streams -o csv")]
     Streams(ListArgs),
+    /// List the namespaces: what each holds and may hold, and what it sent and received.
+    #[command(after_help = "Examples:\n  relayctl namespaces\n  relayctl namespaces -o json")]
+    Namespaces(ListArgs),
     /// Show the routes.
     #[command(subcommand)]
     Routes(Routes),
@@ -59,6 +65,26 @@ pub enum Command {
     /// Tokens that let relays join the overlay.
     #[command(subcommand)]
     JoinToken(JoinToken),
+}
+
+/// `relayctl node`
+#[derive(clap::Subcommand, Debug)]
+pub enum Node {
+    /// Cut a relay off at once: its session ends, every other relay cuts its link to it, its certificate is void. It may
+    /// join again with a new join token.
+    #[command(after_help = "Examples:\n  relayctl node revoke fra-1\n  relayctl node revoke fra-1 -o json")]
+    Revoke(RevokeArgs),
+}
+
+/// Arguments of `relayctl node revoke`.
+#[derive(clap::Args, Debug)]
+pub struct RevokeArgs {
+    /// The relay's name.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// How to print: a sentence, or JSON.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: TokenFormat,
 }
 
 /// `relayctl routes`
@@ -88,7 +114,8 @@ pub enum Token {
 pub enum JoinToken {
     /// Print a token with which one relay of the given name may join, once.
     #[command(after_help = "Examples:\n  relayctl join-token create --name fra-1 --region eu-central\n  \
-                      relayctl join-token create --name fra-1 --region eu-central --ttl 1h > fra-1.join-token")]
+                      relayctl join-token create --name fra-1 --region eu-central --ttl 1h > fra-1.join-token\n  \
+                      relayctl join-token create --name fra-1 --replace")]
     Create(JoinTokenArgs),
 }
 
@@ -144,7 +171,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "NAME", default_value = "relayctl")]
     pub subject: String,
     /// How long it is valid: `90s`, `15m`, `1h`, `30d`.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::output::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = control_proto::cli::parse_duration)]
     pub ttl: std::time::Duration,
     /// How to print: the token alone, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -160,8 +187,11 @@ pub struct JoinTokenArgs {
     /// The relay's region, for instance `eu-central`.
     #[arg(long, value_name = "REGION")]
     pub region: Option<String>,
+    /// Let it take the place of a relay of that name that runs now, whose certificate is then void.
+    #[arg(long)]
+    pub replace: bool,
     /// How long it can be used: `90s`, `15m`, `1h`, `30d`.
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::output::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = control_proto::cli::parse_duration)]
     pub ttl: std::time::Duration,
     /// How to print: the token alone, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]

@@ -13,6 +13,7 @@ mod impair;
 mod live;
 mod monitor;
 mod overlay;
+mod own_stream;
 mod player;
 mod recording;
 mod report;
@@ -32,6 +33,7 @@ pub use topology::{RELAYS_MAX, Topology, relay_name};
 use anyhow::Context as _;
 use control_proto::cli::{LogFormat, init_logging};
 use live::Live;
+use own_stream::Guide;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -60,12 +62,10 @@ pub(crate) fn command(args: &DevArgs) -> ExitCode {
 fn watch(options: &Options, json: bool) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let Outcome { summary, success } = runtime.block_on(async {
-        let stop = async {
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending().await
-            }
-        };
-        run::run_shown(options, &mut Live::new(json), stop).await
+        // SIGTERM ends a run as Ctrl-C does, with its summary.
+        let stop = relay_node::stop_signal().context("signals cannot be caught")?;
+        let guide = if json { Guide::None } else { Guide::Stderr };
+        run::run_shown(options, &mut Live::new(json), guide, stop).await
     })?;
     let verdict = if success { "ok" } else { "not ok: see the counts above" };
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());

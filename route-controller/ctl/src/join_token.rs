@@ -11,6 +11,7 @@ pub(crate) fn run(controller: &ControllerArgs, args: &JoinTokenArgs) -> anyhow::
         name: args.name.clone(),
         region: args.region.clone(),
         ttl_s: Some(args.ttl.as_secs()),
+        replace: args.replace,
     };
     let answer = Client::new(controller)?.post("/v1/join-tokens", &request)?;
     output::print(&match args.output {

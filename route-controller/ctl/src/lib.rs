@@ -11,6 +11,7 @@ mod client;
 pub mod dev;
 mod join_token;
 mod links;
+mod namespaces;
 mod nodes;
 mod output;
 mod routes;
@@ -27,8 +28,10 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match command {
         Command::Dev(args) => return dev::command(&args),
         Command::Nodes(args) => nodes::run(&controller, &args),
+        Command::Node(cli::Node::Revoke(args)) => nodes::revoke(&controller, &args),
         Command::Links(args) => links::run(&controller, &args),
         Command::Streams(args) => streams::run(&controller, &args),
+        Command::Namespaces(args) => namespaces::run(&controller, &args),
         Command::Routes(cli::Routes::Dump(args)) => routes::run(&controller, &args),
         Command::Token(cli::Token::Create(args)) => token::run(&controller, &args),
         Command::JoinToken(cli::JoinToken::Create(args)) => join_token::run(&controller, &args),

@@ -2,7 +2,7 @@
 
 use crate::cli::GraphArgs;
 use crate::client::Client;
-use crate::output::{self, Grid, dot_text};
+use crate::output::{self, Grid, dot_text, yes_or_no};
 use crate::{ControllerArgs, output::GraphFormat};
 use route_controller::LinkRow;
 
@@ -22,7 +22,8 @@ fn grid(rows: &[LinkRow]) -> Grid {
             row.from.clone(),
             row.to.clone(),
             output::text(row.state.as_deref().unwrap_or_default()),
-            if row.usable { "yes" } else { "no" }.to_owned(),
+            yes_or_no(row.usable),
+            yes_or_no(row.bridge),
             output::number(row.cost_us),
             output::number(row.cost_raw_us),
             output::number(row.rtt_us),
@@ -39,6 +40,7 @@ fn grid(rows: &[LinkRow]) -> Grid {
             "to",
             "state",
             "usable",
+            "bridge",
             "cost_us",
             "cost_raw_us",
             "rtt_us",
@@ -52,7 +54,7 @@ fn grid(rows: &[LinkRow]) -> Grid {
     }
 }
 
-/// A graph of all links; what routes may not use is dashed.
+/// A graph of all links; what routes may not use is dashed, what they cannot go around is bold.
 fn dot(rows: &[LinkRow]) -> String {
     let mut text = String::from("digraph links {\n  node [shape=box];\n");
     for row in rows {
@@ -60,7 +62,11 @@ fn dot(rows: &[LinkRow]) -> String {
         if let Some(loss) = row.loss.filter(|loss| *loss > 0.0) {
             label.push(format!("{} % lost", output::fixed(loss * 100.0, 3)));
         }
-        let style = if row.usable { "solid" } else { "dashed" };
+        let style = match (row.usable, row.bridge) {
+            (true, true) => "bold",
+            (true, false) => "solid",
+            (false, _) => "dashed",
+        };
         let (from, to) = (dot_text(&row.from), dot_text(&row.to));
         text.push_str(&format!("  {from} -> {to} [label={}, style={style}];\n", dot_text(&label.join(", "))));
     }
@@ -79,6 +85,7 @@ mod tests {
             to: "sin-1".into(),
             state: Some("up".into()),
             usable: true,
+            bridge: true,
             cost_us: Some(81_250),
             cost_raw_us: Some(80_900),
             rtt_us: Some(158_412),
@@ -93,6 +100,7 @@ mod tests {
             to: "fra-1".into(),
             state: None,
             usable: false,
+            bridge: false,
             cost_us: None,
             cost_raw_us: None,
             rtt_us: None,

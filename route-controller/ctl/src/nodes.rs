@@ -1,8 +1,8 @@
-//! `relayctl nodes`
+//! `relayctl nodes` and `relayctl node ...`
 
-use crate::cli::ListArgs;
+use crate::cli::{ListArgs, RevokeArgs};
 use crate::client::Client;
-use crate::output::{self, ABSENT, Grid};
+use crate::output::{self, ABSENT, Grid, TokenFormat, yes_or_no};
 use crate::{ControllerArgs, output::ListFormat};
 use route_controller::NodeRow;
 
@@ -12,6 +12,19 @@ pub(crate) fn run(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Resul
         ListFormat::Json => output::json(&answer),
         ListFormat::Table => grid(&output::rows(answer, "nodes")?).to_table(),
         ListFormat::Csv => grid(&output::rows(answer, "nodes")?).to_csv(),
+    })
+}
+
+/// `relayctl node revoke`
+pub(crate) fn revoke(controller: &ControllerArgs, args: &RevokeArgs) -> anyhow::Result<()> {
+    let path = format!("/v1/nodes/{}/revoke", output::path_segment(&args.name));
+    let answer = Client::new(controller)?.post(&path, &serde_json::json!({}))?;
+    output::print(&match args.output {
+        TokenFormat::Json => output::json(&answer),
+        TokenFormat::Text => format!(
+            "{} is revoked: no relay links to it any more. It may come back with a new join token.\n",
+            output::printable(&args.name)
+        ),
     })
 }
 
@@ -28,9 +41,11 @@ fn grid(rows: &[NodeRow]) -> Grid {
             output::text(&row.addresses.join(" ")),
             output::text(&row.version),
             row.epoch.map_or(ABSENT.to_owned(), |epoch| epoch.to_string()),
+            yes_or_no(row.cut_vertex),
             row.links_usable.to_string(),
             row.publications.to_string(),
             row.subscriptions.to_string(),
+            row.certificate_expires_unix_s.map_or(ABSENT.to_owned(), output::utc),
         ]
     };
     Grid {
@@ -45,9 +60,11 @@ fn grid(rows: &[NodeRow]) -> Grid {
             "addresses",
             "version",
             "epoch",
+            "cut_vertex",
             "links_usable",
             "publications",
             "subscriptions",
+            "certificate_until",
         ],
         rows: rows.iter().map(cells).collect(),
     }
@@ -70,9 +87,11 @@ mod tests {
             addresses: vec!["203.0.113.7:4700".into(), "[2001:db8::7]:4700".into()],
             version: "0.1.0".into(),
             epoch: Some(17),
+            cut_vertex: true,
             links_usable: 3,
             publications: 2,
             subscriptions: 0,
+            certificate_expires_unix_s: Some(1_795_258_800),
         };
         let offline = NodeRow {
             name: "gru-1".into(),
@@ -85,9 +104,11 @@ mod tests {
             addresses: Vec::new(),
             version: String::new(),
             epoch: None,
+            cut_vertex: false,
             links_usable: 0,
             publications: 0,
             subscriptions: 0,
+            certificate_expires_unix_s: None,
         };
         let grid = grid(&[connected, offline]);
         insta::assert_snapshot!("table", grid.to_table());

@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::Write as _;
-use std::time::Duration;
 
 /// How a list is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -54,13 +53,15 @@ pub(crate) struct Grid {
 impl Grid {
     /// Aligned columns; those that hold only numbers are aligned to the right.
     pub(crate) fn to_table(&self) -> String {
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
         let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].chars().count());
+            let cells = rows.iter().map(|row| row[column].chars().count());
             cells.chain([self.columns[column].len()]).max().unwrap_or(0)
         };
         let numeric = |column: usize| {
-            !self.rows.is_empty()
-                && self.rows.iter().all(|row| row[column] == ABSENT || row[column].parse::<f64>().is_ok())
+            !rows.is_empty()
+                && rows.iter().all(|row| row[column] == ABSENT || row[column].parse::<f64>().is_ok())
         };
         let layout: Vec<(usize, bool)> = (0..self.columns.len()).map(|c| (width(c), numeric(c))).collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
@@ -77,7 +78,7 @@ impl Grid {
         };
         let header: Vec<String> = self.columns.iter().map(|column| column.to_uppercase()).collect();
         let mut text = line(&mut header.iter().map(String::as_str));
-        for row in &self.rows {
+        for row in &rows {
             text.push_str(&line(&mut row.iter().map(String::as_str)));
         }
         text
@@ -87,7 +88,7 @@ impl Grid {
     pub(crate) fn to_csv(&self) -> String {
         let mut text = format!("{}\n", self.columns.join(","));
         for row in &self.rows {
-            let cells: Vec<String> = row.iter().map(|cell| csv_cell(cell)).collect();
+            let cells: Vec<String> = row.iter().map(|cell| csv_cell(&printable(cell))).collect();
             text.push_str(&cells.join(","));
             text.push('\n');
         }
@@ -123,9 +124,53 @@ pub(crate) fn parsed<T: DeserializeOwned>(answer: Value) -> anyhow::Result<T> {
     )
 }
 
+/// A text from the network as a terminal may be shown it: control characters are escaped, and so are those that turn
+/// the direction of what follows.
+pub(crate) fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if !text.contains(hidden) {
+        return text.to_owned();
+    }
+    let escaped = |c: char| if hidden(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
+/// A text as one segment of a URL's path (RFC 3986 section 2.1).
+pub(crate) fn path_segment(text: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escaped).collect()
+}
+
+/// A moment, seconds since 1970, in UTC (RFC 3339). The civil calendar counted by days, after Howard Hinnant's
+/// "chrono-Compatible Low-Level Date Algorithms".
+pub(crate) fn utc(unix_s: u64) -> String {
+    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
+    let from_march_0000 = days + 719_468;
+    let (era, day_of_era) = (from_march_0000 / 146_097, from_march_0000 % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// A text in a table; [`ABSENT`] if there is none.
 pub(crate) fn text(text: &str) -> String {
     if text.is_empty() { ABSENT.to_owned() } else { text.to_owned() }
+}
+
+/// Whether something is so, in a table.
+pub(crate) fn yes_or_no(so: bool) -> String {
+    if so { "yes" } else { "no" }.to_owned()
 }
 
 /// A number in a table; [`ABSENT`] if there is none.
@@ -156,21 +201,9 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// Writes to stderr why something failed, causes included.
 pub(crate) fn complain(error: &anyhow::Error) {
     // Nobody is left to tell if stderr is closed.
-    let _ = writeln!(std::io::stderr(), "relayctl: {error:#}");
-}
-
-/// Reads a duration: a whole number and `s`, `m`, `h` or `d`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let advice = || format!("{text:?} is no duration: write for instance 90s, 15m, 1h or 30d");
-    let (number, seconds) = match text.char_indices().next_back().ok_or_else(advice)? {
-        (unit, 's') => (&text[..unit], 1),
-        (unit, 'm') => (&text[..unit], 60),
-        (unit, 'h') => (&text[..unit], 3600),
-        (unit, 'd') => (&text[..unit], 24 * 3600),
-        _ => return Err(advice()),
-    };
-    let number: u64 = number.parse().map_err(|_| advice())?;
-    number.checked_mul(seconds).filter(|total| *total > 0).map(Duration::from_secs).ok_or_else(advice)
+    let text = format!("{error:#}");
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    let _ = writeln!(std::io::stderr(), "relayctl: {}", lines.join("\n"));
 }
 
 #[cfg(test)]
@@ -193,19 +226,34 @@ b           -  b, \"x\"
     }
 
     #[test]
+    fn nothing_from_the_network_steers_the_terminal() {
+        let hostile = "r1\u{1b}[2J\r\n\u{202e}x\u{9b}1m";
+        assert_eq!(printable(hostile), "r1\\u{1b}[2J\\r\\n\\u{202e}x\\u{9b}1m");
+        assert_eq!(printable("frä-1 日本"), "frä-1 日本");
+        let table = Grid { columns: vec!["name"], rows: vec![vec![hostile.to_owned()]] }.to_table();
+        assert!(table.chars().all(|c| c == '\n' || !c.is_control()), "{table:?}");
+        let csv = Grid { columns: vec!["name"], rows: vec![vec![hostile.to_owned()]] }.to_csv();
+        assert!(csv.chars().all(|c| c == '\n' || !c.is_control()), "{csv:?}");
+        assert_eq!(path_segment("a/../b?c"), "a%2F..%2Fb%3Fc");
+    }
+
+    #[test]
+    fn moments_are_printed_in_utc() {
+        for (unix_s, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_258_800, "2026-11-21T11:00:00Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+        ] {
+            assert_eq!(utc(unix_s), text);
+        }
+    }
+
+    #[test]
     fn csv_quotes_what_needs_it() {
         assert_eq!(
             grid().to_csv(),
             "name,rtt_us,path\nfrä-1,900,\"frä-1, \"\"x\"\"\"\nb,,\"b, \"\"x\"\"\"\n"
         );
-    }
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
-        for bad in ["", "1", "h", "-1h", "1.5h", "0s", "99999999999999999999d", "1é"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -36,12 +36,23 @@ fn grid(rows: &[RouteRow]) -> Grid {
             row.next_hop.clone(),
             row.path.join(" > "),
             row.cost_us.to_string(),
+            output::number(row.backup_plane),
             row.epoch.to_string(),
             output::fixed(row.age_s, 1),
         ]
     };
     Grid {
-        columns: vec!["node", "destination", "plane", "next_hop", "path", "cost_us", "epoch", "age_s"],
+        columns: vec![
+            "node",
+            "destination",
+            "plane",
+            "next_hop",
+            "path",
+            "cost_us",
+            "backup_plane",
+            "epoch",
+            "age_s",
+        ],
         rows: rows.iter().map(cells).collect(),
     }
 }
@@ -83,6 +94,7 @@ mod tests {
             next_hop: path[1].into(),
             path: path.iter().map(|&name| name.to_owned()).collect(),
             cost_us,
+            backup_plane: (plane == 0 && destination == "gru-1").then_some(1),
             epoch: 17,
             age_s: 63.25,
         };

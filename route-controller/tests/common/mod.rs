@@ -7,7 +7,7 @@ use base64::Engine as _;
 use control_proto::proto::route_control_client::RouteControlClient;
 use control_proto::{CONTROLLER_TLS_NAME, JoinToken, proto};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-use route_controller::{Config, Controller, JoinTokenRequest};
+use route_controller::{Config, Controller, JoinTokenRequest, Refusal};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,9 +26,19 @@ pub struct Overlay {
 
 impl Overlay {
     pub async fn start() -> Overlay {
+        Overlay::with(|config| config).await
+    }
+
+    /// One whose configuration is changed.
+    pub async fn with(change: impl FnOnce(Config) -> Config) -> Overlay {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let controller = Controller::start(Config::local(folder.path())).await.expect("starts");
+        let controller = Controller::start(change(Config::local(folder.path()))).await.expect("starts");
         Overlay { controller, folder }
+    }
+
+    pub async fn state_of(&self, name: &str) -> String {
+        let nodes = self.controller.operations().nodes().await.expect("it runs");
+        nodes.into_iter().find(|row| row.name == name).expect("it joined").state
     }
 
     /// Stops the controller and starts another one on what it left.
@@ -40,9 +50,14 @@ impl Overlay {
     }
 
     pub async fn join_token(&self, name: &str) -> JoinToken {
-        let request = JoinTokenRequest { name: name.to_owned(), region: Some("eu".to_owned()), ttl_s: None };
-        let answer = self.controller.operations().create_join_token(request).await.expect("a legal name");
-        answer.token.parse().expect("a join token")
+        self.try_join_token(name, false).await.expect("a legal name")
+    }
+
+    pub async fn try_join_token(&self, name: &str, replace: bool) -> Result<JoinToken, Refusal> {
+        let request =
+            JoinTokenRequest { name: name.to_owned(), region: Some("eu".to_owned()), ttl_s: None, replace };
+        let answer = self.controller.operations().create_join_token(request).await?;
+        Ok(answer.token.parse().expect("a join token"))
     }
 
     pub fn ca_pem(&self) -> String {
@@ -82,8 +97,9 @@ impl Overlay {
             name: token.name.clone(),
             node: answer.node,
             certificate_pem: pem(&answer.certificate_der),
-            ca_certificate_der: answer.ca_certificate_der,
             key_pem: key.serialize_pem(),
+            serial: serial(&answer.certificate_der),
+            ca_certificate_der: answer.ca_certificate_der,
         })
     }
 
@@ -102,6 +118,7 @@ pub struct Relay {
     pub certificate_pem: String,
     pub ca_certificate_der: Vec<u8>,
     pub key_pem: String,
+    pub serial: Vec<u8>,
 }
 
 impl Relay {
@@ -120,6 +137,20 @@ impl Relay {
         }
     }
 
+    /// Its next certificate, asked for on a connection.
+    pub async fn renew(&self, client: &mut RouteControlClient<Channel>) -> Result<Relay, Status> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let csr = CertificateParams::default().serialize_request(&key).expect("a request");
+        let request = proto::RenewRequest { csr_der: csr.der().to_vec(), serial: self.serial.clone() };
+        let answer = client.renew(request).await?.into_inner();
+        Ok(Relay {
+            certificate_pem: pem(&answer.certificate_der),
+            key_pem: key.serialize_pem(),
+            serial: serial(&answer.certificate_der),
+            ..self.clone()
+        })
+    }
+
     /// Opens a session and says hello.
     pub async fn session(&self, overlay: &Overlay) -> Session {
         let mut session = Session::open(overlay, Some(self)).await.expect("a relay of this overlay");
@@ -130,6 +161,7 @@ impl Relay {
 
 /// A relay's side of a session.
 pub struct Session {
+    pub client: RouteControlClient<Channel>,
     outbound: mpsc::Sender<proto::ToController>,
     inbound: Streaming<proto::ToRelay>,
 }
@@ -140,7 +172,7 @@ impl Session {
             overlay.dial(relay).await.map_err(|error| Status::unavailable(format!("{error:?}")))?;
         let (outbound, queue) = mpsc::channel(16);
         let inbound = client.session(ReceiverStream::new(queue)).await?.into_inner();
-        Ok(Session { outbound, inbound })
+        Ok(Session { client, outbound, inbound })
     }
 
     pub async fn say(&mut self, message: ToController) {
@@ -175,6 +207,11 @@ impl Session {
             }
         }
     }
+}
+
+fn serial(certificate_der: &[u8]) -> Vec<u8> {
+    use x509_parser::prelude::{FromDer as _, X509Certificate};
+    X509Certificate::from_der(certificate_der).expect("a certificate").1.raw_serial().to_vec()
 }
 
 pub fn pem(der: &[u8]) -> String {

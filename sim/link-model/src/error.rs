@@ -71,8 +71,10 @@ pub enum SpecError {
         /// What went wrong.
         reason: String,
     },
-    /// No `:` after the selector.
-    #[error("{text:?} has no selector; expected SELECTOR:KEY=VALUE,...[@TIME], for instance r1-r2:loss=2%")]
+    /// No `:`: nothing is said about the selected links, or nothing selects them.
+    #[error(
+        "{text:?} has no colon between selector and changes; expected SELECTOR:KEY=VALUE,...[@TIME], for instance r1-r2:loss=2%"
+    )]
     NoSelector {
         /// What was written.
         text: String,

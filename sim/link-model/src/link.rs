@@ -27,6 +27,8 @@ pub enum DropReason {
     QueueFull,
     /// Lost on the wire.
     Lost,
+    /// Larger than the path takes.
+    TooLarge,
 }
 
 /// Least and most time that a reordered datagram falls behind on a link of no delay; the most grows with the delay.
@@ -78,6 +80,9 @@ impl Link {
     pub fn offer(&mut self, now: Duration, bytes: usize) -> Fate {
         if self.spec.down {
             return Fate::Dropped(DropReason::Down);
+        }
+        if self.spec.mtu.is_some_and(|mtu| bytes > usize::from(mtu)) {
+            return Fate::Dropped(DropReason::TooLarge);
         }
         let Some(left) = self.queue(now, bytes) else { return Fate::Dropped(DropReason::QueueFull) };
         if self.loss.loses(&self.spec.loss) {
@@ -237,6 +242,15 @@ mod tests {
         assert_eq!(link.offer(ms(1), 100), Fate::Dropped(DropReason::Down));
         changed(&mut link, "down=false");
         assert_eq!(at(link.offer(ms(2), 100)), ms(52));
+    }
+
+    #[test]
+    fn datagrams_larger_than_the_path_vanish() {
+        let mut link = link("delay=5ms,mtu=1252", 1);
+        assert_eq!(at(link.offer(ms(0), 1_252)), ms(5));
+        assert_eq!(link.offer(ms(0), 1_253), Fate::Dropped(DropReason::TooLarge));
+        changed(&mut link, "mtu=unlimited");
+        assert_eq!(at(link.offer(ms(1), 9_000)), ms(6));
     }
 
     #[test]

@@ -204,7 +204,10 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, message) in [
-            ("delay=20ms", "has no selector; expected SELECTOR:KEY=VALUE,...[@TIME]"),
+            (
+                "delay=20ms",
+                "has no colon between selector and changes; expected SELECTOR:KEY=VALUE,...[@TIME]",
+            ),
             (
                 "r1:delay=20ms",
                 "selector \"r1\" is not understood; expected A-B (both directions), A>B (one) or all",

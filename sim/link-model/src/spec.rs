@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 /// The keys of a link specification.
-pub const KEYS: [&str; 9] =
-    ["delay", "jitter", "loss", "burst", "rate", "queue", "reorder", "duplicate", "down"];
+pub const KEYS: [&str; 10] =
+    ["delay", "jitter", "loss", "burst", "rate", "queue", "reorder", "duplicate", "mtu", "down"];
 
 /// What one direction of a link does. The default is a perfect link: no delay, no loss, no limit.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +27,8 @@ pub struct LinkSpec {
     pub reorder: Ppm,
     /// Datagrams of which a second copy arrives.
     pub duplicate: Ppm,
+    /// Largest datagram (UDP payload) that comes out; `None` takes all. Larger ones vanish without a word.
+    pub mtu: Option<u16>,
     /// Everything is lost.
     pub down: bool,
 }
@@ -52,6 +54,7 @@ impl Default for LinkSpec {
             queue: Duration::from_millis(100),
             reorder: Ppm::NEVER,
             duplicate: Ppm::NEVER,
+            mtu: None,
             down: false,
         }
     }
@@ -95,6 +98,7 @@ impl LinkSpec {
                 Setting::Queue(queue) => spec.queue = *queue,
                 Setting::Reorder(probability) => spec.reorder = *probability,
                 Setting::Duplicate(probability) => spec.duplicate = *probability,
+                Setting::Mtu(mtu) => spec.mtu = *mtu,
                 Setting::Down(down) => spec.down = *down,
             }
         }
@@ -132,7 +136,12 @@ impl fmt::Display for LinkSpec {
             None => f.write_str(",rate=unlimited")?,
         }
         write!(f, ",queue={}", Written(self.queue))?;
-        write!(f, ",reorder={},duplicate={},down={}", self.reorder, self.duplicate, self.down)
+        write!(f, ",reorder={},duplicate={}", self.reorder, self.duplicate)?;
+        match self.mtu {
+            Some(mtu) => write!(f, ",mtu={mtu}")?,
+            None => f.write_str(",mtu=unlimited")?,
+        }
+        write!(f, ",down={}", self.down)
     }
 }
 
@@ -152,6 +161,7 @@ enum Setting {
     Queue(Duration),
     Reorder(Ppm),
     Duplicate(Ppm),
+    Mtu(Option<u16>),
     Down(bool),
 }
 
@@ -218,6 +228,7 @@ fn setting(
     const LOSS: &str = "a probability, for instance 2% or 0.02, or trace:FILE";
     const BURST: &str = "a mean number of datagrams from 1 to 1000, for instance 1.5, or none";
     const RATE: &str = "a rate, for instance 10mbit, 500kbit or 1gbit, or unlimited";
+    const MTU: &str = "bytes of UDP payload from 1200 on, for instance 1252, or unlimited";
     const DOWN: &str = "true or false";
     let expected = match key {
         "delay" | "jitter" => DURATION,
@@ -226,6 +237,7 @@ fn setting(
         "rate" => RATE,
         "queue" => QUEUE,
         "reorder" | "duplicate" => PROBABILITY,
+        "mtu" => MTU,
         _ => DOWN,
     };
     let value = match value {
@@ -251,6 +263,9 @@ fn setting(
         }
         "reorder" => Ppm::parse(value).map(Setting::Reorder),
         "duplicate" => Ppm::parse(value).map(Setting::Duplicate),
+        "mtu" if value == "unlimited" => Some(Setting::Mtu(None)),
+        // QUIC needs 1,200 (RFC 9000 section 14); over less no link would ever be made.
+        "mtu" => value.parse().ok().filter(|mtu| *mtu >= 1200).map(|mtu| Setting::Mtu(Some(mtu))),
         _ => match value {
             "true" => Some(Setting::Down(true)),
             "false" => Some(Setting::Down(false)),
@@ -274,14 +289,14 @@ mod tests {
 
     #[test]
     fn every_key_is_understood_and_written_back() {
-        let text = "delay=20ms,jitter=5ms,loss=2%,burst=1.5,rate=10mbit,queue=50ms,reorder=0.1%,duplicate=1%,down=true";
+        let text = "delay=20ms,jitter=5ms,loss=2%,burst=1.5,rate=10mbit,queue=50ms,reorder=0.1%,duplicate=1%,mtu=1252,down=true";
         let spec = parse(text).expect("well-formed");
         assert_eq!(spec.to_string(), text);
         assert_eq!(parse(&spec.to_string()), Ok(spec));
         let spec = parse("burst=3, loss=0.02 ,queue=50,down").expect("any order, blanks, bare down");
         assert_eq!(
             spec.to_string(),
-            "delay=0us,jitter=0us,loss=2%,burst=3,rate=unlimited,queue=50ms,reorder=0%,duplicate=0%,down=true"
+            "delay=0us,jitter=0us,loss=2%,burst=3,rate=unlimited,queue=50ms,reorder=0%,duplicate=0%,mtu=unlimited,down=true"
         );
         assert!(parse("loss=trace:good.txt").expect("readable").to_string().contains("loss=trace:good.txt"));
     }
@@ -313,6 +328,7 @@ mod tests {
             ("loss=2", "loss=2 is not understood; expected a probability"),
             ("rate=10", "expected a rate, for instance 10mbit"),
             ("down=maybe", "expected true or false"),
+            ("mtu=576", "expected bytes of UDP payload from 1200 on"),
             ("delay=1ms,delay=2ms", "delay is set twice"),
             ("loss=90%,burst=2", "use burst=9 or more"),
             ("loss=trace:good.txt,burst=2", "has bursts of its own"),

@@ -1,16 +1,40 @@
-//! A link carries each packet at most once in each direction, whoever wants it behind that link.
+//! A link carries each packet at most once in each direction on one plane and stamp, whoever wants it behind that link.
+//!
+//! On the redundant planes that holds as long as relays are right about who is silent. One that stood still, or is heard
+//! in one direction only, passes on what another has sent around it already; and of two failures each may move a
+//! packet. Then the second copy is another one, which `loops` follows by itself.
 
+use super::outlook::is_lossless;
 use super::{Verdict, frames};
-use crate::scenario::{RelayId, Scenario};
+use crate::scenario::{FaultKind, RelayId, Scenario};
 use crate::trace::{Packet, Trace};
 use std::collections::BTreeSet;
 
-pub(super) fn check(_scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
-    let mut carried: BTreeSet<(Packet, u8, u8, RelayId, RelayId)> = BTreeSet::new();
-    for (at, frame) in frames(trace) {
-        if !carried.insert((frame.packet, frame.incarnation, frame.plane, frame.from, frame.to)) {
+/// The plane of the shortest paths.
+const PRIMARY: u8 = 0;
+
+pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
+    let clear = is_lossless(scenario) && fails_clearly(scenario);
+    let mut carried: BTreeSet<(Packet, u8, u8, u16, RelayId, RelayId)> = BTreeSet::new();
+    for (at, frame) in frames(trace).filter(|(_, frame)| clear || frame.plane == PRIMARY) {
+        let stamp = (frame.plane, frame.epoch);
+        if !carried.insert((frame.packet, frame.incarnation, stamp.0, stamp.1, frame.from, frame.to)) {
             let (packet, from, to) = (frame.packet, frame.from, frame.to);
             verdict.object(at, format!("the link from {from} to {to} carries {packet:?} a second time"));
         }
     }
+}
+
+/// At most one thing fails, and nobody can be mistaken about what.
+fn fails_clearly(scenario: &Scenario) -> bool {
+    scenario.faults.len() <= 1
+        && scenario.faults.iter().all(|fault| match &fault.kind {
+            FaultKind::Cut(directions) => directions.len() == 2,
+            FaultKind::Crash(_)
+            | FaultKind::Leave(_)
+            | FaultKind::Isolate(_)
+            | FaultKind::Mute(_)
+            | FaultKind::ControllerCrash => true,
+            FaultKind::Freeze(_) => false,
+        })
 }

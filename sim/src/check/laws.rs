@@ -16,28 +16,13 @@ const NEVER: [&str; 6] = [
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     for (at, event) in trace.events() {
-        match event {
-            Event::Violation { who, what } => verdict.object(*at, format!("{who}: {what}")),
-            Event::Counter { host, name, value } if NEVER.contains(name) => {
-                verdict.object(*at, format!("{} counts {name} = {value}", scenario.host_name(*host)));
-            }
-            Event::Counter { .. }
-            | Event::FaultBegins(_)
-            | Event::FaultEnds(_)
-            | Event::LinkUp { .. }
-            | Event::LinkDown { .. }
-            | Event::SessionUp(_)
-            | Event::SessionDown(_)
-            | Event::Table { .. }
-            | Event::Stamp { .. }
-            | Event::Published(_)
-            | Event::Announced { .. }
-            | Event::Ended { .. }
-            | Event::Refused { .. }
-            | Event::KeyframeRequested(_)
-            | Event::Sent { .. }
-            | Event::Frame(_)
-            | Event::Delivered(_) => {}
+        if let Event::Violation { who, what } = event {
+            verdict.object(*at, format!("{who}: {what}"));
+        }
+        if let Event::Counter { host, name, value } = event
+            && NEVER.contains(name)
+        {
+            verdict.object(*at, format!("{} counts {name} = {value}", scenario.host_name(*host)));
         }
     }
 }

@@ -1,29 +1,97 @@
-//! No frame visits a relay twice on its way to a destination, nor comes back to where it entered.
+//! No copy of a packet visits a relay twice on one plane and stamp, and no relay sends it on more often than it came.
 //!
-//! The way of a packet to one destination is made of the frames that carry this destination; on one plane and stamp
-//! each relay receives at most one of them.
+//! On the primary plane the way of a packet to one destination is made of the frames that carry this destination, and
+//! each relay receives at most one of them; none comes back to where it entered. On the red and the blue plane two
+//! copies may follow each other over the same link: two relays moved the packet because each missed the next, though
+//! one of them had only been slow or deaf and passed it on after all. There each copy is followed by itself, from the
+//! relay that moved it: it comes to no relay twice, and no relay moves a packet twice for the same destination.
 
 use super::{Verdict, frames};
 use crate::scenario::{RelayId, Scenario};
-use crate::trace::{Packet, Trace};
-use std::collections::BTreeSet;
+use crate::trace::{Frame, Packet, Trace};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The plane of the shortest paths.
+const PRIMARY: u8 = 0;
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
-    let mut visited: BTreeSet<(Packet, u8, u8, u16, RelayId, RelayId)> = BTreeSet::new();
+    let mut visited: BTreeSet<(Packet, u8, u16, RelayId, RelayId)> = BTreeSet::new();
+    let mut copies = Copies::default();
     for (at, frame) in frames(trace) {
         let ingress = scenario.client(scenario.stream(frame.packet.stream).client).relay;
         for destination in &frame.destinations {
-            let key = (frame.packet, frame.incarnation, frame.plane, frame.epoch, *destination, frame.to);
-            if frame.to == ingress || !visited.insert(key) {
-                verdict.object(
-                    at,
-                    format!("{:?} came to {} again on its way to {destination}", frame.packet, frame.to),
-                );
+            let again = if frame.plane == PRIMARY {
+                copies.entered(frame, *destination);
+                let key = (frame.packet, frame.incarnation, frame.epoch, *destination, frame.to);
+                (frame.to == ingress || !visited.insert(key)).then(|| format!("came to {} again", frame.to))
+            } else {
+                copies.follow(at, frame, *destination, frame.from == ingress)
+            };
+            if let Some(what) = again {
+                let (packet, plane) = (frame.packet, frame.plane);
+                verdict.object(at, format!("{packet:?} {what} on its way to {destination} on plane {plane}"));
             }
         }
         if frame.hop_limit == 0 && !frame.destinations.contains(&frame.to) {
             verdict
                 .object(at, format!("{:?} used up its hop limit on the way to {}", frame.packet, frame.to));
         }
+    }
+}
+
+/// A copy under way to one destination on a redundant plane.
+struct Copy {
+    arrives: Duration,
+    hop_limit: u8,
+    /// Relays since it moved to its plane, that one first.
+    way: Vec<RelayId>,
+}
+
+/// A packet at a relay, for a destination on a plane and stamp.
+type Place = (Packet, u8, u8, u16, RelayId, RelayId);
+
+#[derive(Default)]
+struct Copies {
+    /// Copies that came or will come to a relay and have not left it.
+    coming: BTreeMap<Place, Vec<Copy>>,
+    moved: BTreeSet<Place>,
+    /// Relays that a packet came to on the primary plane.
+    primary: BTreeSet<(Packet, u8, RelayId, RelayId)>,
+}
+
+impl Copies {
+    /// A frame on the primary plane is on its way.
+    fn entered(&mut self, frame: &Frame, destination: RelayId) {
+        if frame.fate.is_ok() {
+            self.primary.insert((frame.packet, frame.incarnation, destination, frame.to));
+        }
+    }
+
+    /// A frame on a redundant plane leaves a relay. Returns what is wrong with that.
+    fn follow(
+        &mut self,
+        at: Duration,
+        frame: &Frame,
+        destination: RelayId,
+        is_ingress: bool,
+    ) -> Option<String> {
+        let may_move =
+            is_ingress || self.primary.contains(&(frame.packet, frame.incarnation, destination, frame.from));
+        let place = |relay| (frame.packet, frame.incarnation, frame.plane, frame.epoch, destination, relay);
+        let waiting = self.coming.entry(place(frame.from)).or_default();
+        let own = waiting.iter().position(|copy| copy.arrives <= at && copy.hop_limit == frame.hop_limit + 1);
+        let mut way = match own.map(|own| waiting.swap_remove(own)) {
+            Some(copy) => copy.way,
+            None if may_move && self.moved.insert(place(frame.from)) => vec![frame.from],
+            None => return Some(format!("left {} once more than it came", frame.from)),
+        };
+        let again = way.contains(&frame.to).then(|| format!("came to {} again by {way:?}", frame.to));
+        way.push(frame.to);
+        if let Ok(arrives) = frame.fate {
+            let copy = Copy { arrives, hop_limit: frame.hop_limit, way };
+            self.coming.entry(place(frame.to)).or_default().push(copy);
+        }
+        again
     }
 }

@@ -4,12 +4,16 @@
 mod complete;
 mod copies;
 mod entitled;
+mod epochs;
 mod intact;
 mod laws;
 mod loops;
 mod outlook;
 mod pairs;
+mod planes;
+mod reroute;
 mod routes;
+mod tables;
 mod twice;
 
 use crate::scenario::Scenario;
@@ -36,14 +40,18 @@ impl fmt::Display for Objection {
 
 type Judge = fn(&Scenario, &Trace, &mut Verdict);
 
-const JUDGES: [(&str, Judge); 8] = [
+const JUDGES: [(&str, Judge); 12] = [
     ("laws", laws::check),
     ("loops", loops::check),
     ("copies", copies::check),
+    ("planes", planes::check),
+    ("epochs", epochs::check),
+    ("tables", tables::check),
     ("twice", twice::check),
     ("entitled", entitled::check),
     ("intact", intact::check),
     ("complete", complete::check),
+    ("reroute", reroute::check),
     ("routes", routes::check),
 ];
 

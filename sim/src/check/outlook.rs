@@ -26,8 +26,12 @@ impl<'a> Outlook<'a> {
 
     fn is_alive(&self, host: Host) -> bool {
         self.faults_on().all(|kind| match kind {
-            FaultKind::Crash(relay) | FaultKind::Leave(relay) => host != Host::Relay(*relay),
-            FaultKind::Cut(_) | FaultKind::Isolate(_) | FaultKind::ControllerCrash => true,
+            FaultKind::Crash(relay) | FaultKind::Leave(relay) | FaultKind::Freeze(relay) => {
+                host != Host::Relay(*relay)
+            }
+            FaultKind::Cut(_) | FaultKind::Isolate(_) | FaultKind::Mute(_) | FaultKind::ControllerCrash => {
+                true
+            }
         })
     }
 
@@ -44,7 +48,9 @@ impl<'a> Outlook<'a> {
                 FaultKind::Cut(directions) => !directions.contains(&(from, to)),
                 FaultKind::Crash(_)
                 | FaultKind::Leave(_)
+                | FaultKind::Freeze(_)
                 | FaultKind::Isolate(_)
+                | FaultKind::Mute(_)
                 | FaultKind::ControllerCrash => true,
             })
     }
@@ -84,8 +90,8 @@ pub(super) fn controlled_spans(scenario: &Scenario) -> Vec<(Duration, Duration)>
         .faults
         .iter()
         .filter(|fault| match fault.kind {
-            FaultKind::ControllerCrash | FaultKind::Isolate(_) => true,
-            FaultKind::Cut(_) | FaultKind::Crash(_) | FaultKind::Leave(_) => false,
+            FaultKind::ControllerCrash | FaultKind::Isolate(_) | FaultKind::Mute(_) => true,
+            FaultKind::Cut(_) | FaultKind::Crash(_) | FaultKind::Leave(_) | FaultKind::Freeze(_) => false,
         })
         .map(|fault| (fault.at, fault.until.unwrap_or(scenario.run_for)))
         .collect();

@@ -90,6 +90,8 @@ section! {
         crash: Option<String>,
         leave: Option<String>,
         isolate: Option<String>,
+        mute: Option<String>,
+        freeze: Option<String>,
     }
 }
 section! {

@@ -145,6 +145,11 @@ pub enum FaultKind {
     Leave(RelayId),
     /// A relay and the controller cannot reach each other.
     Isolate(RelayId),
+    /// Nothing passes between a relay and the controller, and neither notices that the session is dead: the relay's
+    /// part that talks to the controller hangs, while its port goes on.
+    Mute(RelayId),
+    /// A relay's process is stopped for a while and goes on where it was, knowing nothing of it.
+    Freeze(RelayId),
     /// The controller's process dies and loses all state but its store.
     ControllerCrash,
 }
@@ -153,8 +158,8 @@ impl FaultKind {
     /// It disturbs the way of media. Without the controller, media keeps its way.
     pub fn hurts_media(&self) -> bool {
         match self {
-            FaultKind::Cut(_) | FaultKind::Crash(_) | FaultKind::Leave(_) => true,
-            FaultKind::Isolate(_) | FaultKind::ControllerCrash => false,
+            FaultKind::Cut(_) | FaultKind::Crash(_) | FaultKind::Leave(_) | FaultKind::Freeze(_) => true,
+            FaultKind::Isolate(_) | FaultKind::Mute(_) | FaultKind::ControllerCrash => false,
         }
     }
 }

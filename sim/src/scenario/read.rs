@@ -242,17 +242,28 @@ impl Reader {
             let problem = "must be later than `at`".to_owned();
             return Err(ScenarioError::Value { place: PLACE, key: "until", value, problem });
         }
-        let kind = match (&fault.cut, &fault.crash, &fault.leave, &fault.isolate) {
-            (Some(selector), None, None, None) => FaultKind::Cut(self.selected(PLACE, selector)?),
-            (None, Some(name), None, None) if name == "controller" => FaultKind::ControllerCrash,
-            (None, Some(name), None, None) => FaultKind::Crash(self.relay_id(PLACE, name)?),
-            (None, None, Some(name), None) => FaultKind::Leave(self.relay_id(PLACE, name)?),
-            (None, None, None, Some(name)) => FaultKind::Isolate(self.relay_id(PLACE, name)?),
-            (_, _, _, _) => {
-                let value = fault.at.clone();
-                let problem = "exactly one of cut, crash, leave and isolate says what goes wrong".to_owned();
-                return Err(ScenarioError::Value { place: PLACE, key: "at", value, problem });
-            }
+        let relay = |name: &String| self.relay_id(PLACE, name);
+        let mut kinds = Vec::new();
+        if let Some(selectors) = &fault.cut {
+            let cuts = selectors.split(',').map(|selector| self.selected(PLACE, selector.trim()));
+            kinds.push(FaultKind::Cut(cuts.collect::<Result<Vec<_>, _>>()?.concat()));
+        }
+        if let Some(name) = &fault.crash {
+            let controller = name == "controller";
+            kinds.push(if controller { FaultKind::ControllerCrash } else { FaultKind::Crash(relay(name)?) });
+        }
+        for (name, kind) in [
+            (&fault.leave, FaultKind::Leave as fn(RelayId) -> FaultKind),
+            (&fault.isolate, FaultKind::Isolate),
+            (&fault.mute, FaultKind::Mute),
+            (&fault.freeze, FaultKind::Freeze),
+        ] {
+            kinds.extend(name.as_ref().map(relay).transpose()?.map(kind));
+        }
+        let Ok([kind]) = <[FaultKind; 1]>::try_from(kinds) else {
+            let problem = "exactly one of cut, crash, leave, isolate, mute and freeze says what goes wrong";
+            let (value, problem) = (fault.at.clone(), problem.to_owned());
+            return Err(ScenarioError::Value { place: PLACE, key: "at", value, problem });
         };
         Ok(Fault { kind, at, until })
     }

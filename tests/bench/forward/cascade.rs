@@ -11,19 +11,27 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use wire_format::session::Role;
+use wire_format::session::{Message, Role};
 use wire_format::{
-    FrameKind, Heartbeat, MediaHeader, NodeIndex, PacketNumber, Timestamp, frame_header, frames,
+    EDGE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameKind, Heartbeat, MediaHeader, NodeIndex, PacketNumber,
+    SEND_TIME_BYTES, Timestamp, frame_header, frames,
 };
 
+/// Where user and sequence of the first media frame of a plain datagram are.
+const USER_AT: usize = SEND_TIME_BYTES + FRAME_HEADER_BYTES + 4;
+const SEQUENCE_AT: usize = SEND_TIME_BYTES + FRAME_HEADER_BYTES + 11;
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
 /// What a peer is asked to do.
 pub enum Ask {
     /// Send these trains.
     Burst(Arc<Trains>),
+    /// Send these trains of one frame a datagram, each datagram the next packet of the next of so many streams.
+    Streams(Arc<Trains>, u32),
     /// Send packets one by one at this distance, each with the time of its sending inside.
     Pace { every: Duration, count: usize, bytes: usize },
+    /// Ask the relay for everything in the room.
+    Subscribe,
     /// Tell when this many media frames have arrived.
     Expect(usize),
 }
@@ -32,6 +40,8 @@ pub enum Ask {
 pub enum Tell {
     /// The expected number of frames has arrived.
     Arrived,
+    /// A stream was announced.
+    Announced,
     /// Time of sending and of arrival of a paced packet, ns.
     Latency(u64, u64),
 }
@@ -41,25 +51,30 @@ pub struct Peer {
     link: Option<LinkId>,
     number: u64,
     burst: Option<(Arc<Trains>, usize)>,
+    /// Streams that the datagrams of a burst belong to in turn; 0 leaves them as they are.
+    streams: u32,
     pace: Option<(Timestamp, Duration, usize, usize)>,
     due: usize,
     heartbeat_at: Timestamp,
     heartbeat_due: bool,
     expected: usize,
+    says: Option<Output<()>>,
     told: Sender<Tell>,
 }
 
 impl Peer {
-    fn new(told: Sender<Tell>) -> Peer {
+    pub fn new(told: Sender<Tell>) -> Peer {
         Peer {
             link: None,
             number: 0,
             burst: None,
+            streams: 0,
             pace: None,
             due: 0,
             heartbeat_at: Timestamp::ZERO,
             heartbeat_due: false,
             expected: 0,
+            says: None,
             told,
         }
     }
@@ -72,10 +87,13 @@ impl Peer {
     }
 
     fn frame(&mut self, kind: FrameKind, body: &[u8]) {
-        if kind != FrameKind::Media {
+        let head = if kind == FrameKind::Media {
+            MediaHeader::decode(body).expect("the relay writes well-formed frames").1
+        } else if kind == FrameKind::Edge {
+            EDGE_HEADER_BYTES
+        } else {
             return;
-        }
-        let (_, head) = MediaHeader::decode(body).expect("the relay writes well-formed frames");
+        };
         if let Some(stamp) = body[head..].get(..8) {
             let sent = u64::from_be_bytes(stamp.try_into().expect("8 bytes"));
             if sent >> 56 == 0 && sent != 0 {
@@ -111,10 +129,26 @@ impl Endpoint for Peer {
                     }
                 }
             }
-            Input::Command(Ask::Burst(trains)) => self.burst = Some((trains, 0)),
+            Input::Command(Ask::Burst(trains)) => (self.burst, self.streams) = (Some((trains, 0)), 0),
+            Input::Command(Ask::Streams(trains, streams)) => {
+                (self.burst, self.streams) = (Some((trains, 0)), streams);
+            }
             Input::Command(Ask::Pace { every, count, bytes }) => self.pace = Some((now, every, count, bytes)),
             Input::Command(Ask::Expect(count)) => self.expected = count,
-            Input::Local(_) | Input::Message { link: _, message: _ } => {}
+            Input::Command(Ask::Subscribe) => {
+                let message =
+                    Message::Subscribe { request: 1, room: "room".to_owned(), user: None, stream: None };
+                self.says = self.link.map(|link| Output::Message { link, message });
+            }
+            Input::Message { link: _, message: Message::Announce { .. } } => {
+                // The bench may have stopped listening.
+                let _ = self.told.send(Tell::Announced);
+            }
+            Input::Local(_)
+            | Input::Plain(_)
+            | Input::HandedOver(_)
+            | Input::Challenge { .. }
+            | Input::Message { link: _, message: _ } => {}
             Input::Timeout => {
                 if now >= self.heartbeat_at {
                     self.heartbeat_at = now + HEARTBEAT;
@@ -135,9 +169,12 @@ impl Endpoint for Peer {
         let link = self.link?;
         train.clear();
         if std::mem::take(&mut self.heartbeat_due) {
-            let heartbeat = Heartbeat { in_use: true, highest: 0, received: 0, echo: None, jitter: 0 };
-            let mut frame = frame_header(FrameKind::Heartbeat, Heartbeat::BYTES).to_vec();
-            frame.extend(heartbeat.encode());
+            let heartbeat =
+                Heartbeat { in_use: true, highest: 0, received: 0, echo: None, jitter: 0, sizes: None };
+            let mut body = [0; Heartbeat::BYTES_MAX];
+            let used = heartbeat.encode(&mut body);
+            let mut frame = frame_header(FrameKind::Heartbeat, used).to_vec();
+            frame.extend(&body[..used]);
             self.append(train, now, &frame);
             return Some(link);
         }
@@ -154,6 +191,11 @@ impl Endpoint for Peer {
         for plain in next {
             let slot = train.append(PacketNumber(self.number), plain.len());
             slot.copy_from_slice(plain);
+            if self.streams > 0 {
+                let (user, sequence) = (self.number as u32 % self.streams, self.number as u32 / self.streams);
+                slot[USER_AT..][..4].copy_from_slice(&user.to_be_bytes());
+                slot[SEQUENCE_AT..][..4].copy_from_slice(&sequence.to_be_bytes());
+            }
             self.number += 1;
         }
         self.burst = Some((trains, at + 1));
@@ -165,7 +207,7 @@ impl Endpoint for Peer {
     }
 
     fn poll_output(&mut self) -> Option<Output<()>> {
-        None
+        self.says.take()
     }
 
     fn poll_timeout(&self) -> Option<Timestamp> {
@@ -176,13 +218,13 @@ impl Endpoint for Peer {
 }
 
 /// Certificates of a CA made for the run.
-struct Certificates {
+pub struct Certificates {
     ca: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Certificates {
-    fn new() -> Certificates {
+    pub fn new() -> Certificates {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -190,7 +232,7 @@ impl Certificates {
         Certificates { ca, issuer: Issuer::new(params, key) }
     }
 
-    fn config(&self, name: &str) -> PortConfig {
+    pub fn config(&self, name: &str) -> PortConfig {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.extended_key_usages =
@@ -204,7 +246,7 @@ impl Certificates {
     }
 }
 
-fn admit_relays() -> Admission {
+pub fn admit_relays() -> Admission {
     Arc::new(|dialler| match dialler.role {
         Role::Relay { node } => Ok(PeerKind::Relay { node }),
         Role::Client { token: _ } => Err(link_io::Refusal::new(
@@ -251,7 +293,11 @@ impl Overlay {
         let (sender, receiver, relay) = runtime.block_on(async {
             let sender = peer("r1", admit_nobody());
             let receiver = peer("r2", admit_relays());
-            let expect = |node: u16| Expect::Relay { name: format!("r{node}"), node: NodeIndex(node) };
+            let expect = |node: u16| Expect::Relay {
+                name: format!("r{node}"),
+                node: NodeIndex(node),
+                begins_unix_s: 0,
+            };
             let role = |node: u16| Role::Relay { node: NodeIndex(node) };
             if !with_relay {
                 sender.dial(receiver.local_addr(), expect(2), role(1)).await.expect("a link");

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 const EVERY: Duration = Duration::from_micros(50);
 const BYTES: usize = 1200;
+const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
+/// Rounds of every course.
+const ROUNDS: usize = 5;
 
 /// Latencies of all packets that arrived, sorted, ns.
 struct Latencies(Vec<u64>);
 
 impl Latencies {
     fn new(mut all: Vec<u64>) -> Latencies {
-        // The first second warms caches and queues up.
-        all.drain(..(all.len() / 10).min(20_000));
+        // The beginning warms caches and queues up.
+        all.drain(..all.len() / 10);
         all.sort_unstable();
         Latencies(all)
     }
@@ -35,37 +38,42 @@ pub fn report(time: Duration) {
         Duration::from_secs(1).as_nanos() / EVERY.as_nanos()
     );
     println!("{:<42} {:>8} {:>8} {:>8} {:>8}", "course", "p50", "p99", "p99.9", "arrived");
-    // Interleaved, so that a noisy moment of the machine meets all of them.
-    let mut all = [const { Vec::new() }; 4];
-    for _ in 0..3 {
-        for (sum, part) in all.iter_mut().zip([
-            plain(count / 3, false),
-            plain(count / 3, true),
-            sealed(count / 3, false),
-            sealed(count / 3, true),
-        ]) {
-            sum.extend(part);
-        }
-    }
+    // Interleaved, so that a noisy moment of the machine meets all of them; and the median of the rounds, so that a noisy
+    // round counts for nothing.
+    let each = count / ROUNDS;
+    let rounds: Vec<[Latencies; 4]> = (0..ROUNDS)
+        .map(|_| {
+            [plain(each, false), plain(each, true), sealed(each, false), sealed(each, true)]
+                .map(Latencies::new)
+        })
+        .collect();
     let names = ["plain, no hop", "plain, one bare forwarder", "sealed, no hop", "sealed, one relay"];
-    let measured = all.map(Latencies::new);
-    for (name, latencies) in names.iter().zip(&measured) {
-        row(name, [0.5, 0.99, 0.999].map(|quantile| latencies.us(quantile)), latencies.0.len());
+    for (course, name) in names.iter().enumerate() {
+        let us = QUANTILES.map(|quantile| median(rounds.iter().map(|round| round[course].us(quantile))));
+        row(name, us, rounds.iter().map(|round| round[course].0.len()).sum());
     }
-    let [plain_direct, plain_hop, direct, hop] = &measured;
-    let added = |with: &Latencies, without: &Latencies| {
-        [0.5, 0.99, 0.999].map(|quantile| with.us(quantile) - without.us(quantile))
+    let added = |with: usize, without: usize| {
+        QUANTILES.map(|quantile| {
+            median(rounds.iter().map(|round| round[with].us(quantile) - round[without].us(quantile)))
+        })
     };
-    let (bare, relay) = (added(plain_hop, plain_direct), added(hop, direct));
-    row("added by the bare plain forwarder", bare, plain_hop.0.len());
-    row("added by the relay", relay, hop.0.len());
+    let (bare, relay) = (added(1, 0), added(3, 2));
+    row("added by the bare plain forwarder", bare, each * ROUNDS);
+    row("added by the relay", relay, each * ROUNDS);
+    let whole = |course: usize| median(rounds.iter().map(|round| round[course].us(0.99)));
     println!(
         "p99 of a whole course with one hop: relay {:.0} us, bare plain forwarder {:.0} us, ratio {:.2}",
-        hop.us(0.99),
-        plain_hop.us(0.99),
-        hop.us(0.99) / plain_hop.us(0.99)
+        whole(3),
+        whole(1),
+        whole(3) / whole(1)
     );
-    println!("p99 added: ratio {:.2}", relay[1] / bare[1]);
+    println!("p99 added: ratio {:.2}; all figures are medians of {ROUNDS} rounds", relay[1] / bare[1]);
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 fn row(name: &str, us: [f64; 3], arrived: usize) {
@@ -80,7 +88,7 @@ fn sealed(count: usize, relay: bool) -> Vec<u64> {
     while latencies.len() < count {
         match overlay.told.recv_timeout(Duration::from_millis(500)) {
             Ok(Tell::Latency(sent, came)) => latencies.push(came - sent),
-            Ok(Tell::Arrived) => {}
+            Ok(Tell::Arrived | Tell::Announced) => {}
             Err(_) => break,
         }
     }

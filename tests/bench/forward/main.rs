@@ -12,12 +12,15 @@
 //! - `cascade`: a relay's port with the real core, opened and sealed, real sockets.
 //! - `limit`: receives trains, opens and seals every datagram in place, sends the trains on. No frames, no tables.
 //! - `quinn`: QUIC datagrams from one connection to another.
+//!
+//! Then what a relay's cost does with the number of links and streams that it holds, and with the copies of a packet.
 
 #![allow(clippy::print_stdout, reason = "a report on stdout is what this program is for")]
 
 mod bare;
 mod cascade;
 mod clock;
+mod crowd;
 mod latency;
 mod quic;
 mod trains;
@@ -90,6 +93,8 @@ fn main() {
             );
         }
     }
+    println!();
+    crowd::report(time);
     println!();
     latency::report(time);
 }

@@ -11,6 +11,8 @@ use wire_format::{
 /// Trains of plain datagrams.
 pub type Trains = Vec<Vec<Vec<u8>>>;
 
+/// Of 1,200-byte packets, as many as one call to the kernel takes.
+const DATAGRAMS_OF_A_TRAIN: usize = 50;
 const RECORDING: &[u8] = include_bytes!("../../media/call.rtpdump");
 
 pub fn hello(name: &str) -> RelayHello {
@@ -36,7 +38,12 @@ pub fn pushes(node: u16, neighbours: &[(u16, &str)]) -> Vec<RelayCommand> {
     }
     let neighbours = neighbours
         .iter()
-        .map(|(node, name)| Neighbour { node: NodeIndex(*node), name: (*name).into(), addresses: Vec::new() })
+        .map(|(node, name)| Neighbour {
+            node: NodeIndex(*node),
+            name: (*name).into(),
+            addresses: Vec::new(),
+            certificates_from_unix_s: 0,
+        })
         .collect();
     [
         ToRelay::Welcome(Welcome { node: NodeIndex(node), term: 1 }),
@@ -50,6 +57,21 @@ pub fn pushes(node: u16, neighbours: &[(u16, &str)]) -> Vec<RelayCommand> {
 
 /// A media frame of stream `user` towards node 2, with `packet` as its RTP packet.
 pub fn media_frame(user: u32, sequence: u32, packet: &[u8]) -> Vec<u8> {
+    media_frame_to(&[NodeIndex(2)], user, sequence, packet)
+}
+
+/// A burst of equal datagrams of one media frame each, in trains as long as they get.
+pub fn equal_trains(destinations: &[NodeIndex], bytes: usize, packets: usize) -> Trains {
+    let datagram = |number: usize| {
+        let mut plain = vec![0, 0, 1];
+        plain.extend(media_frame_to(destinations, 1, number as u32, &vec![0x80; bytes]));
+        plain
+    };
+    let datagrams: Vec<_> = (0..packets).map(datagram).collect();
+    datagrams.chunks(DATAGRAMS_OF_A_TRAIN).map(<[_]>::to_vec).collect()
+}
+
+fn media_frame_to(destinations: &[NodeIndex], user: u32, sequence: u32, packet: &[u8]) -> Vec<u8> {
     let header = MediaHeader {
         key: StreamKey { room: RoomId(1), user: UserId(user), stream: StreamId(1) },
         incarnation: Incarnation(0),
@@ -61,7 +83,7 @@ pub fn media_frame(user: u32, sequence: u32, packet: &[u8]) -> Vec<u8> {
         plane: Plane::PRIMARY,
         marked: false,
         rtcp: false,
-        destinations: DestinationSet::single(NodeIndex(2)),
+        destinations: DestinationSet::take(destinations).0,
     };
     let mut head = [0; MEDIA_HEADER_MAX];
     let head_bytes = header.encode(&mut head);

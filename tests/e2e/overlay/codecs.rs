@@ -1,8 +1,8 @@
 //! Real codecs across three relays: every RTP packet comes out as it went in, and what is decoded from it is what is
 //! decoded without the overlay.
 
-use crate::encoders::{FfmpegDecoder, GstDecoder, command, has_ffmpeg, has_gstreamer};
 use crate::media::{Passage, pass};
+use e2e::encoders::{FfmpegDecoder, GstDecoder, command, has_ffmpeg, has_gstreamer};
 use sfu_link::MediaKind;
 
 fn assert_untouched(passage: &Passage, at_least: usize) {

@@ -1,7 +1,10 @@
 //! Whole overlays in this process: real sockets, real handshakes, real media.
 
 mod codecs;
-mod encoders;
+mod fanout;
 mod media;
+mod namespaces;
 mod refusals;
 mod relays;
+mod renewal;
+mod workers;

@@ -20,6 +20,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look on stderr.
@@ -213,6 +214,23 @@ fn suggestion(nearest: Option<&str>, known: &[String]) -> String {
     }
 }
 
+/// Reads a duration: a whole number and `s`, `m`, `h` or `d`.
+///
+/// # Errors
+/// What is wrong and what to write.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let advice = || format!("{text:?} is no duration: write for instance 90s, 15m, 1h or 30d");
+    let (number, seconds) = match text.char_indices().next_back().ok_or_else(advice)? {
+        (unit, 's') => (&text[..unit], 1),
+        (unit, 'm') => (&text[..unit], 60),
+        (unit, 'h') => (&text[..unit], 3600),
+        (unit, 'd') => (&text[..unit], 24 * 3600),
+        _ => return Err(advice()),
+    };
+    let number: u64 = number.parse().map_err(|_| advice())?;
+    number.checked_mul(seconds).filter(|total| *total > 0).map(Duration::from_secs).ok_or_else(advice)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,5 +289,14 @@ mod tests {
     fn a_file_that_is_absent_is_named() {
         let error = load(Some(Path::new("/nonexistent/x.toml")), &Settings::default()).expect_err("absent");
         assert!(error.to_string().starts_with("cannot read /nonexistent/x.toml: "), "{error}");
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("2d"), Ok(Duration::from_secs(172_800)));
+        for bad in ["", "1", "h", "-1h", "1.5h", "0s", "99999999999999999999d", "1é"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
     }
 }

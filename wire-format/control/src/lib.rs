@@ -12,6 +12,7 @@
 //! Without the feature `grpc` there are only messages and conversions, so that a simulator can check that everything
 //! its cores say survives the wire.
 
+mod certificates;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod convert;
@@ -32,6 +33,7 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/cascade.control.v1.rs"));
 }
 
+pub use certificates::{CERTIFICATE_BACKDATING, CERTIFICATE_GRACE, SERIAL_BYTES, renewal_due_unix_s};
 pub use error::ConvertError;
 pub use join_token::{JoinSecret, JoinToken, JoinTokenError};
 pub use names::{CONTROLLER_TLS_NAME, RELAY_NAME_BYTES, RelayNameError, check_relay_name};

@@ -12,7 +12,7 @@ pub const SUBSCRIPTIONS: usize = 65_536;
 /// Labels of a relay.
 pub const TAGS: usize = 64;
 /// Planes of a table: the field on the wire has two bits.
-pub const PLANES: usize = 4;
+pub const PLANES: usize = 3;
 /// Bytes of a reason for people.
 pub const REASON_BYTES: usize = 1024;
 /// Bytes of a software version.

@@ -3,15 +3,17 @@
 
 use relay_core::{
     Client, ClientCommand, ClientConfig, ClientEvent, ClientRights, Delivery, Endpoint, Input, LinkId,
-    Outgoing, Output, Peer, Received, Relay, RelayCommand, RelayConfig, RelayEvent, Train,
+    Notice, Outgoing, Output, Peer, PlainPort, PlainReceived, Received, Relay, RelayCommand, RelayConfig,
+    RelayEvent, Train, Worker, packet_bytes,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToController, ToRelay, Welcome};
 use wire_format::session::Message;
 use wire_format::{
-    Epoch, FrameKind, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, RoomId, RouteTable, StreamId,
-    StreamKey, SubscriptionId, Timestamp, UserId, frames,
+    Epoch, FrameKind, Incarnation, MediaHeader, MediaKind, NodeIndex, PacketNumber, Plane, RoomId,
+    RouteTable, StreamHandle, StreamId, StreamKey, SubscriptionId, Timestamp, UserId, frames,
 };
 
 pub enum Core {
@@ -36,11 +38,16 @@ pub struct Crossing {
 }
 
 pub struct Lab {
+    relays: u16,
+    workers: u8,
+    handed_over: VecDeque<(usize, Vec<u8>)>,
     pub now: Timestamp,
     pub cores: Vec<Core>,
     /// (core, its link) to (other core, its link).
     wires: BTreeMap<(usize, LinkId), (usize, LinkId)>,
     pub cut: BTreeSet<(usize, usize)>,
+    /// Largest UDP payload from one core to another; no limit where nothing is said.
+    pub widths: BTreeMap<(usize, usize), usize>,
     next_link: u32,
     datagrams: VecDeque<Datagram>,
     messages: VecDeque<(usize, LinkId, Message)>,
@@ -49,16 +56,29 @@ pub struct Lab {
     pub client_events: Vec<(usize, ClientEvent)>,
     pub reports: Vec<(usize, ToController)>,
     pub closed: Vec<(usize, LinkId, &'static str)>,
+    pub closed_plain: Vec<(usize, PlainPort)>,
+    pub notices: Vec<(usize, Notice)>,
+    /// Plain datagrams that relays sent: from which relay and port, to whom, what.
+    pub plain: Vec<(usize, PlainPort, SocketAddr, Vec<u8>)>,
 }
 
 impl Lab {
     /// `relays` relays with indices 0.., each the neighbour of each other, none linked.
     pub fn new(relays: u16) -> Lab {
+        Lab::with_workers(relays, 1)
+    }
+
+    /// The same with several workers for each relay; see [`Lab::worker`].
+    pub fn with_workers(relays: u16, workers: u8) -> Lab {
         let mut lab = Lab {
+            relays,
+            workers,
+            handed_over: VecDeque::new(),
             now: Timestamp::from_micros(1_000_000),
             cores: Vec::new(),
             wires: BTreeMap::new(),
             cut: BTreeSet::new(),
+            widths: BTreeMap::new(),
             next_link: 0,
             datagrams: VecDeque::new(),
             messages: VecDeque::new(),
@@ -67,19 +87,34 @@ impl Lab {
             client_events: Vec::new(),
             reports: Vec::new(),
             closed: Vec::new(),
+            closed_plain: Vec::new(),
+            notices: Vec::new(),
+            plain: Vec::new(),
         };
+        for index in 0..workers {
+            for node in 0..relays {
+                let config = RelayConfig { hello: hello(node), seed: 1 };
+                let relay = Relay::of_worker(config, Worker { index, count: workers });
+                lab.cores.push(Core::Relay(Box::new(relay)));
+                lab.relay(lab.worker(node, index), RelayCommand::ControllerUp);
+            }
+        }
         for node in 0..relays {
-            lab.cores.push(Core::Relay(Box::new(Relay::new(RelayConfig { hello: hello(node), seed: 1 }))));
-            lab.relay(node, RelayCommand::ControllerUp);
             lab.push(node, ToRelay::Welcome(Welcome { node: NodeIndex(node), term: 1 }));
             let neighbours = (0..relays).filter(|other| *other != node).map(|other| Neighbour {
                 node: NodeIndex(other),
                 name: format!("r{other}"),
                 addresses: Vec::new(),
+                certificates_from_unix_s: 0,
             });
             lab.push(node, ToRelay::Neighbours(neighbours.collect()));
         }
         lab
+    }
+
+    /// The core of a relay's worker. That of the first worker is the relay's index.
+    pub fn worker(&self, node: u16, index: u8) -> u16 {
+        self.relays * u16::from(index) + node
     }
 
     pub fn client(&mut self, at: u16) -> usize {
@@ -100,9 +135,10 @@ impl Lab {
         client
     }
 
-    /// Links two relays.
+    /// Links two relays, or the workers of two relays.
     pub fn link(&mut self, a: u16, b: u16) {
-        let peer = |node| Peer::Relay { node: NodeIndex(node) };
+        let relays = self.relays;
+        let peer = |core| Peer::Relay { node: NodeIndex(core % relays) };
         self.wire(usize::from(a), peer(b), usize::from(b), peer(a));
     }
 
@@ -114,10 +150,10 @@ impl Lab {
         for (core, link, peer) in [(a, link_a, at_a), (b, link_b, at_b)] {
             match &mut self.cores[core] {
                 Core::Relay(relay) => {
-                    relay.handle_input(self.now, &[], Input::LinkUp { link, peer, max_datagram: 1452 })
+                    relay.handle_input(self.now, &[], Input::LinkUp { link, peer, max_datagram: 1472 })
                 }
                 Core::Client(client) => {
-                    client.handle_input(self.now, &[], Input::LinkUp { link, peer, max_datagram: 1452 });
+                    client.handle_input(self.now, &[], Input::LinkUp { link, peer, max_datagram: 1472 });
                 }
             }
             self.drain(core, &[]);
@@ -134,8 +170,11 @@ impl Lab {
         self.settle();
     }
 
+    /// The controller tells a relay, all its workers.
     pub fn push(&mut self, node: u16, message: ToRelay) {
-        self.relay(node, RelayCommand::Controller(message));
+        for index in 0..self.workers {
+            self.relay(self.worker(node, index), RelayCommand::Controller(message.clone()));
+        }
     }
 
     pub fn ask(&mut self, client: usize, command: ClientCommand) {
@@ -168,6 +207,38 @@ impl Lab {
         core.handle_input(self.now, &arena, Input::Local(&outgoing));
         self.drain(client, &arena);
         self.settle();
+    }
+
+    /// A registration, or another change of a relay.
+    pub fn change<R>(&mut self, node: u16, change: impl FnOnce(&mut Relay, Timestamp) -> R) -> R {
+        let (now, relay) = self.relay_mut(node);
+        let answer = change(relay, now);
+        self.drain(usize::from(node), &[]);
+        self.settle();
+        answer
+    }
+
+    /// Plain datagrams arrive at a relay, in one batch.
+    pub fn plain_in(&mut self, node: u16, port: PlainPort, source: &str, packets: &[&[u8]]) {
+        let source = source.parse().expect("an address");
+        let arena = packets.concat();
+        let mut start = 0;
+        let received: Vec<_> = packets
+            .iter()
+            .map(|packet| {
+                start += packet.len();
+                PlainReceived { port, source, range: start - packet.len()..start }
+            })
+            .collect();
+        let (now, relay) = self.relay_mut(node);
+        relay.handle_input(now, &arena, Input::Plain(&received));
+        self.drain(usize::from(node), &arena);
+        self.settle();
+    }
+
+    /// Plain datagrams that relays have sent since the last look.
+    pub fn take_plain(&mut self) -> Vec<(usize, PlainPort, SocketAddr, Vec<u8>)> {
+        std::mem::take(&mut self.plain)
     }
 
     /// Hands bytes to a relay as if its neighbour had sealed them.
@@ -224,6 +295,11 @@ impl Lab {
                     Core::Client(client) => client.handle_input(self.now, &plain, Input::Datagrams(&batch)),
                 }
                 self.drain(to, &plain);
+            } else if let Some((to, item)) = self.handed_over.pop_front() {
+                let (now, relay) = self.relay_mut(to as u16);
+                let place = 0..item.len();
+                relay.handle_input(now, &item, Input::HandedOver(std::slice::from_ref(&place)));
+                self.drain(to, &item);
             } else {
                 return;
             }
@@ -246,7 +322,8 @@ impl Lab {
                     let body = plain[frame.body].to_vec();
                     self.crossings.push(Crossing { from: at, to, kind: frame.kind, body });
                 }
-                if !self.cut.contains(&(at, to)) {
+                let fits = self.widths.get(&(at, to)).is_none_or(|width| slot.sealed.len() <= *width);
+                if fits && !self.cut.contains(&(at, to)) {
                     self.datagrams.push_back(Datagram { to, link, number: slot.number, plain });
                 }
             }
@@ -254,6 +331,17 @@ impl Lab {
         match &mut self.cores[at] {
             Core::Relay(relay) => {
                 assert!(relay.poll_delivery().is_none(), "a relay delivers nothing itself");
+                while let Some(hand_over) = relay.poll_hand_over() {
+                    for index in hand_over.to.iter() {
+                        let to = usize::from(self.relays) * index + at % usize::from(self.relays);
+                        let item = [hand_over.head(), packet_bytes(arena, relay.annex(), &hand_over.packet)]
+                            .concat();
+                        self.handed_over.push_back((to, item));
+                    }
+                }
+                while let Some(sent) = relay.poll_plain(arena) {
+                    self.plain.push((at, sent.port, sent.to, sent.bytes.to_vec()));
+                }
                 while let Some(output) = relay.poll_output() {
                     match output {
                         Output::Message { link, message } => {
@@ -262,13 +350,16 @@ impl Lab {
                             }
                         }
                         Output::Close { link, reason } => self.closed.push((at, link, reason)),
+                        Output::PathChallenged { link: _ } => panic!("nobody moves here"),
+                        Output::ClosePlain { port } => self.closed_plain.push((at, port)),
                         Output::Event(RelayEvent::ToController(message)) => self.reports.push((at, message)),
+                        Output::Event(RelayEvent::Notice(notice)) => self.notices.push((at, notice)),
                     }
                 }
             }
             Core::Client(client) => {
                 while let Some(delivery) = client.poll_delivery() {
-                    let packet = arena[delivery.range.clone()].to_vec();
+                    let packet = packet_bytes(arena, client.annex(), &delivery.range).to_vec();
                     self.delivered.push((at, delivery, packet));
                 }
                 while let Some(output) = client.poll_output() {
@@ -278,6 +369,8 @@ impl Lab {
                             self.messages.push_back((to, link, message));
                         }
                         Output::Close { link, reason } => self.closed.push((at, link, reason)),
+                        Output::PathChallenged { link: _ } => panic!("nobody moves here"),
+                        Output::ClosePlain { port: _ } => panic!("a client has no plain RTP"),
                         Output::Event(event) => self.client_events.push((at, event)),
                     }
                 }
@@ -287,8 +380,20 @@ impl Lab {
 
     /// Publishes video of user "alice" at a client of relay `ingress`; returns the client.
     pub fn publisher(&mut self, ingress: u16) -> usize {
+        self.publisher_of(ingress, publish(1))
+    }
+
+    pub fn publisher_with_budget(&mut self, ingress: u16, budget: Duration) -> usize {
+        let mut publish = publish(1);
+        if let ClientCommand::Publish { budget: wanted, .. } = &mut publish {
+            *wanted = Some(budget);
+        }
+        self.publisher_of(ingress, publish)
+    }
+
+    fn publisher_of(&mut self, ingress: u16, publish: ClientCommand) -> usize {
         let client = self.client(ingress);
-        self.ask(client, publish(1));
+        self.ask(client, publish);
         let publication = self
             .reports
             .iter()
@@ -298,7 +403,7 @@ impl Lab {
             })
             .expect("the publication was reported");
         self.push(
-            ingress,
+            ingress % self.relays,
             ToRelay::PublicationGranted { publication, key: KEY, incarnation: Incarnation(1) },
         );
         client
@@ -320,6 +425,34 @@ impl Lab {
             })
             .expect("the subscription was reported");
         (client, subscription)
+    }
+
+    /// The handle under which a subscriber gets the stream of a publisher, learned from one more packet of it.
+    pub fn delivered_handle(&mut self, subscriber: usize, publisher: usize) -> StreamHandle {
+        self.send(publisher, 1, &[b"\x80\x60probe"]);
+        let delivery = self.delivered.iter().rev().find(|(client, _, _)| *client == subscriber);
+        delivery.expect("the subscriber gets the stream").1.handle
+    }
+
+    /// Headers of the media frames that crossed from one core to another.
+    pub fn headers(&self, from: usize, to: usize) -> Vec<MediaHeader> {
+        self.crossings
+            .iter()
+            .filter(|c| (c.from, c.to, c.kind) == (from, to, FrameKind::Media))
+            .map(|c| MediaHeader::decode(&c.body).expect("well-formed").0)
+            .collect()
+    }
+
+    /// Ends the link between two relays, as when its connection is lost at both ends.
+    pub fn unlink(&mut self, a: usize, b: usize) {
+        for (at, other) in [(a, b), (b, a)] {
+            let link = self.link_id(at, other);
+            let Core::Relay(relay) = &mut self.cores[at] else { panic!("core {at} is a relay") };
+            relay.handle_input(self.now, &[], Input::LinkDown { link });
+            self.drain(at, &[]);
+        }
+        self.wires.retain(|(at, _), (other, _)| (*at, *other) != (a, b) && (*at, *other) != (b, a));
+        self.settle();
     }
 
     /// Media frames that crossed, as (from, to).
@@ -363,7 +496,18 @@ pub fn entry(ingress: u16, subscriptions: Vec<SubscriptionId>, destinations: &[u
 pub fn table(epoch: u32, rows: &[(u16, u16)]) -> ToRelay {
     let next_hops =
         rows.iter().map(|(to, hop)| ((Plane::PRIMARY, NodeIndex(*to)), NodeIndex(*hop))).collect();
-    ToRelay::Table(RouteTable { epoch: Epoch(epoch), next_hops })
+    ToRelay::Table(RouteTable { epoch: Epoch(epoch), next_hops, backups: BTreeMap::new() })
+}
+
+/// A table of all planes: (plane, destination, next hop), and (destination, backup plane).
+pub fn planes(epoch: u32, rows: &[(u8, u16, u16)], backups: &[(u16, u8)]) -> ToRelay {
+    let row = |(plane, to, hop): &(u8, u16, u16)| ((Plane(*plane), NodeIndex(*to)), NodeIndex(*hop));
+    let backup = |(to, plane): &(u16, u8)| (NodeIndex(*to), Plane(*plane));
+    ToRelay::Table(RouteTable {
+        epoch: Epoch(epoch),
+        next_hops: rows.iter().map(row).collect(),
+        backups: backups.iter().map(backup).collect(),
+    })
 }
 
 fn hello(node: u16) -> RelayHello {

@@ -6,12 +6,14 @@ use link_io::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use relay_core::{Delivery, Endpoint, Input, LinkId, Output, Peer, Train};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use wire_format::session::{Message, Role};
-use wire_format::{NodeIndex, PacketNumber, TAG_BYTES, Timestamp};
+use wire_format::{
+    FrameKind, NodeIndex, PacketNumber, PathChallenge, TAG_BYTES, Timestamp, frame_header, frames,
+};
 
 /// A certificate authority.
 pub struct Ca {
@@ -75,11 +77,13 @@ pub enum Seen {
     Message(LinkId, Message),
 }
 
-/// Sends what it is told and reports what it gets.
+/// Sends what it is told, if the link is its own, and reports what it gets.
 #[derive(Default)]
 pub struct Parrot {
-    next: u64,
+    links: BTreeMap<LinkId, u64>,
     sends: VecDeque<(LinkId, u8, usize)>,
+    /// Path challenges and answers to send.
+    path_frames: VecDeque<(LinkId, bool, [u8; 8])>,
     outputs: VecDeque<Output<Seen>>,
 }
 
@@ -89,11 +93,21 @@ impl Endpoint for Parrot {
 
     fn handle_input(&mut self, _: Timestamp, arena: &[u8], input: Input<'_, Order>) {
         match input {
-            Input::LinkUp { link, peer, max_datagram: _ } => self.see(Seen::Up(link, peer)),
+            Input::LinkUp { link, peer, max_datagram: _ } => {
+                self.links.insert(link, 0);
+                self.see(Seen::Up(link, peer));
+            }
             Input::LinkDown { link } => self.see(Seen::Down(link)),
             Input::Datagrams(datagrams) => {
                 for datagram in datagrams {
                     let bytes = arena[datagram.range.clone()].to_vec();
+                    if let Some(challenge) = path_challenge(&bytes) {
+                        if !challenge.answer {
+                            self.path_frames.push_back((datagram.link, true, challenge.token));
+                            self.outputs.push_back(Output::PathChallenged { link: datagram.link });
+                        }
+                        continue;
+                    }
                     self.see(Seen::Datagram(datagram.link, datagram.number.0, bytes));
                 }
             }
@@ -105,17 +119,30 @@ impl Endpoint for Parrot {
             Input::Command(Order::Close { link }) => {
                 self.outputs.push_back(Output::Close { link, reason: "told to" });
             }
-            Input::Local(_) | Input::Timeout => {}
+            Input::Challenge { link, token } => self.path_frames.push_back((link, false, token)),
+            Input::Local(_) | Input::HandedOver(_) | Input::Plain(_) | Input::Timeout => {}
         }
     }
 
     fn poll_transmit(&mut self, _: Timestamp, _: &[u8], train: &mut Train) -> Option<LinkId> {
-        let (link, count, bytes) = self.sends.pop_front()?;
-        for index in 0..count {
-            train.append(PacketNumber(self.next), bytes).fill(index);
-            self.next += 1;
+        if let Some((link, answer, token)) = self.path_frames.pop_front() {
+            let body = PathChallenge { answer, token }.encode();
+            let plain = [&[0; 3][..], &frame_header(FrameKind::PathChallenge, body.len()), &body].concat();
+            train
+                .append(PacketNumber(*self.links.entry(link).or_default()), plain.len())
+                .copy_from_slice(&plain);
+            *self.links.entry(link).or_default() += 1;
+            return Some(link);
         }
-        Some(link)
+        loop {
+            let (link, count, bytes) = self.sends.pop_front()?;
+            let Some(next) = self.links.get_mut(&link) else { continue };
+            for index in 0..count {
+                train.append(PacketNumber(*next), bytes).fill(index);
+                *next += 1;
+            }
+            return Some(link);
+        }
     }
 
     fn poll_delivery(&mut self) -> Option<Delivery> {
@@ -129,6 +156,12 @@ impl Endpoint for Parrot {
     fn poll_timeout(&self) -> Option<Timestamp> {
         None
     }
+}
+
+/// The challenge or answer that a datagram begins with.
+fn path_challenge(plain: &[u8]) -> Option<PathChallenge> {
+    let frame = frames(plain).next()?.ok().filter(|frame| frame.kind == FrameKind::PathChallenge)?;
+    PathChallenge::decode(&plain[frame.body]).ok()
 }
 
 impl Parrot {
@@ -150,16 +183,32 @@ impl Bench {
         Bench { port, events }
     }
 
+    /// A port with several workers, and what each of them saw.
+    pub fn open_with_workers(
+        config: PortConfig,
+        workers: usize,
+        admission: Admission,
+    ) -> (Port<Parrot>, Vec<EventReceiver<Seen>>) {
+        let (sinks, events): (Vec<_>, Vec<_>) = (0..workers).map(|_| event_queue(4096)).unzip();
+        let cores = sinks.into_iter().map(|sink| (Parrot::default(), sink)).collect();
+        (Port::open_with_workers(config, cores, admission).expect("a port"), events)
+    }
+
     pub async fn next(&mut self) -> Seen {
-        tokio::time::timeout(Duration::from_secs(10), self.events.recv())
-            .await
-            .expect("something happens within 10 s")
-            .expect("the port is open")
+        next(&mut self.events).await
     }
 
     pub async fn stats(&self) -> PortStats {
         self.port.inspect(|_, stats| *stats).await.expect("the port is open")
     }
+}
+
+/// The next that a core saw.
+pub async fn next(events: &mut EventReceiver<Seen>) -> Seen {
+    tokio::time::timeout(Duration::from_secs(10), events.recv())
+        .await
+        .expect("something happens within 10 s")
+        .expect("the port is open")
 }
 
 /// Lets relays in as the node they claim to be, and others as clients without rights.
@@ -204,7 +253,7 @@ impl Pair {
 }
 
 pub fn expect_r2() -> link_io::Expect {
-    link_io::Expect::Relay { name: "r2".to_owned(), node: NodeIndex(2) }
+    link_io::Expect::Relay { name: "r2".to_owned(), node: NodeIndex(2), begins_unix_s: 0 }
 }
 
 /// Least bytes of a sealed datagram of `plain` bytes that carry its tag.

@@ -3,4 +3,6 @@
 mod hostile;
 mod lab;
 mod link;
+mod moving;
 mod refusals;
+mod workers;

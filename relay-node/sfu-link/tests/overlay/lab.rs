@@ -44,7 +44,8 @@ impl Overlay {
             let port = Port::open(config, core, admission(), sink).expect("a port");
             let reports = reports.clone();
             tokio::spawn(async move {
-                while let Some(RelayEvent::ToController(message)) = events.recv().await {
+                while let Some(event) = events.recv().await {
+                    let RelayEvent::ToController(message) = event else { continue };
                     if reports.send((index, message)).is_err() {
                         return;
                     }
@@ -72,7 +73,8 @@ impl Overlay {
         for (a, port) in self.relays.iter().enumerate() {
             for (b, address) in addresses.iter().enumerate() {
                 if nodes[a] < nodes[b] {
-                    let expect = Expect::Relay { name: format!("r{}", b + 1), node: nodes[b] };
+                    let expect =
+                        Expect::Relay { name: format!("r{}", b + 1), node: nodes[b], begins_unix_s: 0 };
                     tokio::spawn(keep_linked(port.clone(), *address, expect, Role::Relay { node: nodes[a] }));
                 }
             }
@@ -125,7 +127,7 @@ impl ControllerTask {
                 match output {
                     Output::ToRelay { session, message } => self.push(session, message).await,
                     Output::Persist(_) => {}
-                    Output::Kick { session, reason } => panic!("{session:?} kicked: {reason}"),
+                    Output::Kick { session, cause: _, reason } => panic!("{session:?} kicked: {reason}"),
                 }
             }
             let due = core.poll_timeout().map(|due| due.since(now()));

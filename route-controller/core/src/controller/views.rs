@@ -1,16 +1,31 @@
 //! What people see of the controller.
 
 use super::Controller;
-use crate::relays::Relay;
+use crate::api::SessionId;
+use crate::directory::NamespaceView;
+use crate::relays::{Relay, SESSION_SILENCE};
 use crate::rollout::Generation;
 use crate::view::{LinkView, NodeState, NodeView, RouteFilter, RouteView, StatusView, StreamView};
-use wire_format::{NodeIndex, Timestamp};
+use wire_format::{NodeIndex, Plane, Timestamp};
 
 impl Controller {
     /// The index of a relay, if it has one.
     #[must_use]
     pub fn node_index(&self, name: &str) -> Option<NodeIndex> {
         self.relays.of_name(name)
+    }
+
+    /// The session of a relay, if it has one.
+    #[must_use]
+    pub fn session_of(&self, name: &str) -> Option<SessionId> {
+        Some(self.relays.relay(self.relays.of_name(name)?)?.session?.id)
+    }
+
+    /// Whether a relay has a session and said something in it lately.
+    #[must_use]
+    pub fn is_present(&self, name: &str, now: Timestamp) -> bool {
+        let relay = self.relays.of_name(name).and_then(|node| self.relays.relay(node));
+        relay.is_some_and(|relay| relay.session.is_some() && now < relay.said_at + SESSION_SILENCE)
     }
 
     /// Every relay known, by index.
@@ -29,6 +44,12 @@ impl Controller {
     #[must_use]
     pub fn streams(&self) -> Vec<StreamView> {
         self.directory.views(|node| self.relays.name(node))
+    }
+
+    /// Every namespace that holds or used something, or has limits of its own, by name.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<NamespaceView> {
+        self.directory.namespaces()
     }
 
     /// Rows of route tables, by relay and destination. Epochs that relays still hold can be asked for; without one, the
@@ -58,7 +79,10 @@ impl Controller {
                     destination: self.relays.name(destination),
                     plane,
                     next_hop: self.relays.name(route.next_hop),
-                    cost_us: self.present_cost_us(&path).unwrap_or(route.cost_us),
+                    cost_us: self.present_cost_us(&path).unwrap_or_else(|| routes.cost_us(&path)),
+                    backup: Some(plane)
+                        .filter(|plane| *plane == Plane::PRIMARY)
+                        .and_then(|_| routes.backup(node, destination)),
                     path: path.into_iter().map(|node| self.relays.name(node)).collect(),
                     epoch: *epoch,
                     age: now.since(route.since),
@@ -82,6 +106,7 @@ impl Controller {
         counters.publications_refused = tally.publications_refused;
         counters.subscriptions_refused = tally.subscriptions_refused;
         counters.reports_refused += tally.reports_refused;
+        counters.limits_reached = self.directory.refused_by_limits();
         StatusView {
             term: self.term,
             epoch: self.rollout.current().map(|current| current.epoch),
@@ -92,7 +117,9 @@ impl Controller {
     }
 
     fn node_view(&self, now: Timestamp, node: NodeIndex, relay: &Relay) -> NodeView {
-        let state = if relay.session.is_some() {
+        let state = if relay.certificates.revoked {
+            NodeState::Revoked
+        } else if relay.session.is_some() {
             if relay.leaving { NodeState::Leaving } else { NodeState::Connected }
         } else if self.links.is_reached(node) {
             NodeState::Silent
@@ -111,6 +138,7 @@ impl Controller {
             addresses: relay.record.addresses.clone(),
             version: relay.version.clone(),
             epoch: relay.epoch,
+            cut_vertex: self.weak.cut_vertices.contains(&node),
             links_usable: self.links.neighbours_usable(node).count(),
             publications,
             subscriptions,
@@ -121,13 +149,15 @@ impl Controller {
         let word = self.links.word(from, to);
         let report = word.map(|word| &word.report);
         let cost = self.links.cost_us(from, to);
+        let usable = self.links.is_usable(from, to);
         LinkView {
             from: self.relays.name(from),
             to: self.relays.name(to),
             from_node: from,
             to_node: to,
             state: report.map(|report| report.state),
-            usable: self.links.is_usable(from, to),
+            usable,
+            bridge: usable && self.weak.bridges.contains(&(from.min(to), from.max(to))),
             cost_us: cost.map(|(published_us, _)| published_us),
             cost_raw_us: cost.map(|(_, raw_us)| raw_us),
             rtt: report.and_then(|report| report.rtt),

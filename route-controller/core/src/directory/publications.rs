@@ -1,6 +1,8 @@
 //! Publications: who has a stream's name, and with which ids.
 
-use super::{Contender, Directory, FORGET_AFTER, HOLD, Publication, Stream, Timer, is_name, matches};
+use super::{
+    Contender, Directory, FORGET_AFTER, HOLD, Holding, Publication, Stream, Timer, is_name, matches,
+};
 use crate::effect::Effect;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,13 +36,17 @@ impl Directory {
             }
             self.unpublished(now, node, report.publication, out);
         }
-        if let Err(reason) = self.check_publication(node, &report.name) {
+        let checked = self
+            .check_publication(node, &report.name)
+            .and_then(|()| self.check_limits(&report.name.namespace, node, Holding::Stream));
+        if let Err(reason) = checked {
             self.refuse_publication(id, reason, out);
             return;
         }
         let publication = Publication { name: report.name.clone(), kind: report.kind, fresh: true };
         self.publications.insert(id, publication);
         self.peers.entry(node).or_default().publications += 1;
+        self.tenants.add(&report.name.namespace, node, Holding::Stream);
         let name = &report.name;
         match self.streams.get(name).map(|stream| stream.live) {
             None => self.begin(now, id, &report, out),
@@ -290,6 +296,7 @@ impl Directory {
         if let Some(peer) = self.peers.get_mut(&id.0) {
             peer.publications -= 1;
         }
+        self.tenants.remove(&publication.name.namespace, id.0, Holding::Stream);
         Some(publication.name)
     }
 

@@ -1,6 +1,6 @@
 //! Subscriptions: who wants which streams.
 
-use super::{Directory, Subscription, in_room, is_name, matches};
+use super::{Directory, Holding, Subscription, in_room, is_name, matches};
 use crate::effect::Effect;
 use wire_format::control::{SubscriptionReport, ToRelay, limits};
 use wire_format::{NodeIndex, SubscriptionId, Timestamp};
@@ -35,7 +35,7 @@ impl Directory {
                 "this relay has {SUBSCRIPTIONS_PER_RELAY} subscriptions already: subscribe elsewhere"
             ))
         } else {
-            None
+            self.check_limits(&report.namespace, node, Holding::Subscription).err()
         };
         if let Some(reason) = reason {
             self.tally.subscriptions_refused += 1;
@@ -43,7 +43,8 @@ impl Directory {
             out.push(Effect::Tell(node, ToRelay::SubscriptionRefused { subscription, reason }));
             return;
         }
-        peer.subscriptions += 1;
+        self.peers.entry(node).or_default().subscriptions += 1;
+        self.tenants.add(&report.namespace, node, Holding::Subscription);
         let room = (report.namespace.clone(), report.room.clone());
         let mut matched = Vec::new();
         for (name, stream) in in_room(&mut self.streams, &room) {
@@ -74,6 +75,7 @@ impl Directory {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.subscriptions -= 1;
         }
+        self.tenants.remove(&report.namespace, node, Holding::Subscription);
         let room = (report.namespace, report.room);
         if let Some(subscriptions) = self.rooms.get_mut(&room) {
             subscriptions.remove(&id);

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the lab")]
 
 use route_core::{
-    Controller, ControllerConfig, Input, NodeRecord, Output, RouteFilter, SessionId, StoreUpdate,
+    Controller, ControllerConfig, Input, KickCause, NodeRecord, Output, RouteFilter, SessionId, StoreUpdate,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -58,6 +58,7 @@ pub struct Lab {
     /// ... so often.
     pub report_every: Duration,
     pub kicked: Vec<(SessionId, &'static str)>,
+    pub causes: Vec<(SessionId, KickCause)>,
     pub outputs: Vec<(Timestamp, Output)>,
     queue: BTreeMap<(Timestamp, u64), Arrival>,
     sequence: u64,
@@ -70,6 +71,8 @@ pub struct Lab {
 enum Arrival {
     Input(Input),
     ToRelay(SessionId, ToRelay),
+    /// A relay that was sent away tries again, unless it has a session by now.
+    Again(String),
 }
 
 pub fn ms(ms: u64) -> Duration {
@@ -81,7 +84,7 @@ impl Lab {
         Lab::with_config(ControllerConfig::new(1, 1), Store::default())
     }
 
-    fn with_config(config: ControllerConfig, store: Store) -> Lab {
+    pub fn with_config(config: ControllerConfig, store: Store) -> Lab {
         Lab {
             controller: Controller::new(config),
             now: Timestamp::from_micros(1_000_000),
@@ -91,6 +94,7 @@ impl Lab {
             reporting: true,
             report_every: ms(1_000),
             kicked: Vec::new(),
+            causes: Vec::new(),
             outputs: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -347,6 +351,7 @@ impl Lab {
         let filter = RouteFilter {
             node: Some(self.node(from)),
             destination: Some(self.node(to)),
+            plane: Some(Plane::PRIMARY),
             ..RouteFilter::default()
         };
         self.controller.routes(self.now, filter).pop().map(|row| row.path)
@@ -379,6 +384,8 @@ impl Lab {
                 match self.queue.pop_first().expect("it was looked at").1 {
                     Arrival::Input(input) => self.input(input),
                     Arrival::ToRelay(session, message) => self.relay_hears(session, message),
+                    Arrival::Again(name) if self.stations[&name].session.is_none() => self.connect(&name),
+                    Arrival::Again(_) => {}
                 }
             } else {
                 self.report_at = self.now + self.report_every;
@@ -409,6 +416,7 @@ impl Lab {
 
     fn drain(&mut self) {
         let mut count = 0;
+        let (mut called_back, mut sent_away) = (Vec::new(), Vec::new());
         while let Some(output) = self.controller.poll_output() {
             count += 1;
             assert!(count < 100_000, "law 6");
@@ -426,15 +434,28 @@ impl Lab {
                     assert!(self.store.room_floor.is_none_or(|before| before < floor));
                     self.store.room_floor = Some(floor);
                 }
-                Output::Kick { session, reason } => {
+                Output::Kick { session, cause, reason } => {
                     self.kicked.push((session, reason));
-                    for station in self.stations.values_mut() {
+                    self.causes.push((session, cause));
+                    for (name, station) in &mut self.stations {
                         if station.session == Some(session) {
                             station.session = None;
+                            match cause {
+                                KickCause::ComeAgain => called_back.push(name.clone()),
+                                KickCause::NameInUse => sent_away.push(name.clone()),
+                                KickCause::Broken | KickCause::Replaced | KickCause::Void => {}
+                            }
                         }
                     }
                 }
             }
+        }
+        for name in called_back {
+            self.connect(&name);
+        }
+        for name in sent_away {
+            self.sequence += 1;
+            self.queue.insert((self.now + ms(10_000), self.sequence), Arrival::Again(name));
         }
     }
 
@@ -469,6 +490,13 @@ impl Lab {
                         *station.tables.last_mut().expect("it was looked at") = table;
                         Some(ToController::TableAck { epoch })
                     }
+                    // As relays do: tables that were never stamped make room before those that are.
+                    Some(_)
+                        if station.tables.len() == 2 && station.stamp == Some(station.tables[0].epoch) =>
+                    {
+                        station.tables[1] = table;
+                        Some(ToController::TableAck { epoch })
+                    }
                     Some(_) | None => {
                         station.tables.push(table);
                         if station.tables.len() > 2 {
@@ -480,9 +508,13 @@ impl Lab {
             }
             ToRelay::Stamp { epoch } => {
                 let held: BTreeSet<Epoch> = station.tables.iter().map(|table| table.epoch).collect();
-                assert!(held.contains(&epoch), "told to stamp {epoch}, holds {held:?}");
-                station.stamp = station.stamp.max(Some(epoch));
-                Some(ToController::StampAck { epoch })
+                // Older tables than those it has, a relay does not take.
+                let too_old = held.first().is_some_and(|oldest| epoch < *oldest);
+                assert!(too_old || held.contains(&epoch), "told to stamp {epoch}, holds {held:?}");
+                if !too_old {
+                    station.stamp = station.stamp.max(Some(epoch));
+                }
+                (!too_old).then_some(ToController::StampAck { epoch })
             }
             ToRelay::PublicationGranted { publication, key, incarnation } => {
                 if let Some(held) = station.publications.get_mut(&publication) {
@@ -510,7 +542,7 @@ impl Lab {
                 station.rows.remove(&key);
                 None
             }
-            ToRelay::TokenKeys(_) => None,
+            ToRelay::TokenKeys(_) | ToRelay::Namespaces(_) => None,
         };
         if let Some(answer) = answer.filter(|_| !station.mute) {
             self.say(&name, answer);

@@ -1,8 +1,8 @@
 //! What may be said to `relayctl dev`, and what becomes of it once checked.
 
 use crate::dev::topology::{RELAYS_MAX, Topology, relay_name};
-use crate::output::duration;
 use anyhow::{Context as _, bail, ensure};
+use control_proto::cli::parse_duration as duration;
 use link_model::{LinkOption, LinkSchedule, Loss, parse_duration};
 use std::time::Duration;
 use wire_format::MediaKind;
@@ -17,11 +17,14 @@ pub struct DevArgs {
     /// How they are connected.
     #[arg(long, value_enum, default_value_t)]
     pub topology: Topology,
+    /// Workers of each relay: threads that forward media, each with a lane of every link.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub workers: u8,
     /// How long media flows, from the first delivery; without it, until Ctrl-C.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
     /// Impairs links between relays: SELECTOR:KEY=VALUE,... or SELECTOR:KEY=VALUE,...@TIME. SELECTOR is A-B (both directions), A>B (one) or all;
-    /// keys are delay, jitter, loss (N% or trace:FILE), burst, rate, queue, reorder, duplicate, down. With @TIME from
+    /// keys are delay, jitter, loss (N% or trace:FILE), burst, rate, queue, reorder, duplicate, mtu, down. With @TIME from
     /// then on, counted from the first delivery. May be repeated; a later option wins.
     #[arg(long = "link", value_name = "OPTION")]
     pub links: Vec<String>,
@@ -59,6 +62,8 @@ pub struct Options {
     pub relays: usize,
     /// How they are connected.
     pub topology: Topology,
+    /// Workers of each relay.
+    pub workers: u8,
     /// How long media flows, from the first delivery; `None` until the caller ends it.
     pub duration: Option<Duration>,
     /// Impairments, in the order given.
@@ -69,6 +74,8 @@ pub struct Options {
     pub budget: Budget,
     /// Seed of everything random in the impaired links.
     pub seed: u64,
+    /// How long relays' certificates live, for tests of their renewal; `None` for as long as usual.
+    pub certificate_lifetime: Option<Duration>,
 }
 
 /// A relay is killed without a goodbye.
@@ -115,11 +122,13 @@ impl Default for Options {
         Options {
             relays: 4,
             topology: Topology::Mesh,
+            workers: 1,
             duration: None,
             links: Vec::new(),
             kills: Vec::new(),
             budget: Budget { video: budget, audio: budget },
             seed: 1,
+            certificate_lifetime: None,
         }
     }
 }
@@ -146,11 +155,13 @@ impl DevArgs {
         let options = Options {
             relays: self.relays,
             topology: self.topology,
+            workers: self.workers,
             duration: self.duration,
             links: links.collect::<anyhow::Result<_>>()?,
             kills: kills.collect::<anyhow::Result<_>>()?,
             budget: self.budget.parse().with_context(|| format!("--budget {}", self.budget))?,
             seed: self.seed,
+            certificate_lifetime: None,
         };
         options.check_links()?;
         if let Some(duration) = self.duration
@@ -290,7 +301,7 @@ mod tests {
         for (words, message) in [
             ("--relays 0", "--relays 0: from 1 to 16"),
             ("--protect", "--protect: sending over two disjoint paths at once is not built yet"),
-            ("--link r1-r2", "--link: \"r1-r2\" has no selector"),
+            ("--link r1-r2", "--link: \"r1-r2\" has no colon between selector and changes"),
             ("--link r1-r9:down", "names no link between two of r1, r2, r3, r4"),
             ("--topology line --link r1-r4:down", "--link: this topology has no link r1-r4"),
             ("--link r1-r2:loss=trace:/nonexistent", "/nonexistent"),

@@ -196,6 +196,7 @@ mod tests {
             to: to.to_owned(),
             state: Some("up".to_owned()),
             usable: true,
+            bridge: false,
             cost_us: rtt_us.map(|rtt| rtt / 2 + 1_000),
             cost_raw_us: None,
             rtt_us,

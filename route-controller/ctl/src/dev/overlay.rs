@@ -10,6 +10,7 @@ use relay_node::RelayNode;
 use route_controller::{Controller, JoinTokenRequest, LinkRow, Operations, RoutesQuery, TokenRequest};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -31,7 +32,7 @@ pub struct Overlay {
     connected: Vec<(usize, usize)>,
     /// Of these, pairs whose link carries datagrams from the start.
     usable: Vec<(usize, usize)>,
-    _state: TempDir,
+    state: TempDir,
 }
 
 struct Relay {
@@ -50,13 +51,15 @@ impl Overlay {
     pub async fn start(options: &Options) -> anyhow::Result<Overlay> {
         let state =
             tempfile::Builder::new().prefix("cascade-dev-").tempdir().context("no temporary directory")?;
-        let controller = Controller::start(route_controller::Config::local(state.path().join("controller")))
-            .await
-            .context("the controller does not start")?;
+        let mut config = route_controller::Config::local(state.path().join("controller"));
+        if let Some(lifetime) = options.certificate_lifetime {
+            config = config.with_certificate_lifetime(lifetime);
+        }
+        let controller = Controller::start(config).await.context("the controller does not start")?;
         let proxy = start_proxy(options)?;
         let mut relays = Vec::new();
         for number in 0..options.relays {
-            let relay = start_relay(&state, controller.operations(), &proxy, options.relays, number)
+            let relay = start_relay(&state, controller.operations(), &proxy, options, number)
                 .await
                 .with_context(|| format!("relay {} does not start", relay_name(number)))?;
             proxy.relay_listens(number, relay.port_address);
@@ -66,7 +69,7 @@ impl Overlay {
         let usable = pairs(options)?.into_iter().filter(|pair| !down(pair)).map(|pair| pair.relays).collect();
         let links = options.topology.links(options.relays);
         let connected = links.into_iter().map(|(pair, _)| pair).collect();
-        let overlay = Overlay { relays, proxy, controller, connected, usable, _state: state };
+        let overlay = Overlay { relays, proxy, controller, connected, usable, state };
         overlay.ready().await?;
         Ok(overlay)
     }
@@ -175,6 +178,11 @@ impl Overlay {
         self.relays[relay].port_address
     }
 
+    /// Where files may lie for as long as this overlay runs.
+    pub fn directory(&self) -> &Path {
+        self.state.path()
+    }
+
     /// The local API of a relay, counted from 0.
     pub fn api_address(&self, relay: usize) -> SocketAddr {
         self.relays[relay].api_address
@@ -230,7 +238,7 @@ impl Overlay {
 
     /// Stops relays and controller in good order.
     pub async fn stop(self) {
-        let Overlay { relays, proxy: _proxy, controller, connected: _, usable: _, _state } = self;
+        let Overlay { relays, proxy: _proxy, controller, connected: _, usable: _, state: _state } = self;
         let mut stopping = tokio::task::JoinSet::new();
         for node in relays.into_iter().filter_map(|relay| relay.node) {
             stopping.spawn(node.stop());
@@ -265,20 +273,23 @@ async fn start_relay(
     state: &TempDir,
     operations: &Operations,
     proxy: &Proxy,
-    relays: usize,
+    options: &Options,
     number: usize,
 ) -> anyhow::Result<Relay> {
     let name = relay_name(number);
-    let request = JoinTokenRequest { name: name.clone(), region: Some("dev".to_owned()), ttl_s: None };
+    let request =
+        JoinTokenRequest { name: name.clone(), region: Some("dev".to_owned()), ttl_s: None, replace: false };
     let token = operations.create_join_token(request).await?.token;
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let others = (0..relays).filter_map(|other| Some((relay_name(other), proxy.address(number, other)?)));
+    let others =
+        (0..options.relays).filter_map(|other| Some((relay_name(other), proxy.address(number, other)?)));
     let settings = relay_node::Settings {
         join_token: Some(token),
         state_dir: Some(state.path().join(&name)),
         listen: Some(any_port),
         api_listen: Some(any_port),
         neighbour_addresses: others.collect(),
+        workers: Some(options.workers),
         ..relay_node::Settings::default()
     };
     let node = RelayNode::start(settings.check()?).await?;

@@ -6,6 +6,7 @@ use crate::dev::clock::Clock;
 use crate::dev::live::{Live, Moment};
 use crate::dev::monitor::Monitor;
 use crate::dev::overlay::Overlay;
+use crate::dev::own_stream::Guide;
 use crate::dev::report::{ControlSummary, Summary};
 use crate::dev::topology::relay_name;
 use anyhow::{Context as _, bail};
@@ -31,19 +32,21 @@ pub struct Outcome {
 /// # Errors
 /// If something does not start, or no media arrives.
 pub async fn run(options: &Options) -> anyhow::Result<Outcome> {
-    run_shown(options, &mut Live::silent(), std::future::pending()).await
+    run_shown(options, &mut Live::silent(), Guide::None, std::future::pending()).await
 }
 
 /// The same, shown, until the duration is over or `stop` resolves.
 pub(crate) async fn run_shown(
     options: &Options,
     live: &mut Live,
+    guide: Guide,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<Outcome> {
     let mut stop = std::pin::pin!(stop);
     let starting = async {
         let overlay = Overlay::start(options).await?;
         introduce(&overlay, live);
+        guide.show(&overlay).await?;
         let mut call = Call::across(&overlay, options).await?;
         call.first_delivery().await?;
         Ok::<_, anyhow::Error>((overlay, call))

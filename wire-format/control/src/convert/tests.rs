@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use prost::Message as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use wire_format::control::limits::{ADDRESSES, DESTINATIONS, NAME_BYTES, NEIGHBOURS, TOKEN_KEYS};
+use wire_format::control::limits::{ADDRESSES, DESTINATIONS, NAME_BYTES, NAMESPACES, NEIGHBOURS, TOKEN_KEYS};
 use wire_format::control::{
-    HeldStream, LinkReport, LinkState, Neighbour, PublicationReport, RelayHello, StreamEntry, StreamName,
-    SubscriptionReport, ToController, ToRelay, TokenKey, Welcome,
+    HeldStream, LinkReport, LinkState, NamespaceRates, NamespaceUsage, Neighbour, PublicationReport,
+    RelayHello, StreamEntry, StreamName, SubscriptionReport, ToController, ToRelay, TokenKey, Welcome,
 };
 use wire_format::{
     Epoch, Incarnation, MediaKind, NodeIndex, Plane, PublicationId, RoomId, RouteTable, StreamId, StreamKey,
@@ -139,12 +139,29 @@ fn to_controller() -> impl Strategy<Value = ToController> {
         epoch().prop_map(|epoch| ToController::StampAck { epoch }),
         (key(), any::<u64>()).prop_map(|(key, revision)| ToController::StreamAck { key, revision }),
         Just(ToController::Goodbye),
+        proptest::collection::vec(usage(), 0..4).prop_map(ToController::Usage),
     ]
 }
 
+fn usage() -> impl Strategy<Value = NamespaceUsage> {
+    (name(), any::<[u64; 5]>()).prop_map(|(namespace, counts)| NamespaceUsage {
+        namespace,
+        packets_in: counts[0],
+        bytes_in: counts[1],
+        packets_out: counts[2],
+        bytes_out: counts[3],
+        packets_over_rate: counts[4],
+    })
+}
+
 fn table() -> impl Strategy<Value = RouteTable> {
-    let rows = proptest::collection::btree_map(((0..4_u8).prop_map(Plane), node()), node(), 0..20);
-    (any::<u32>(), rows).prop_map(|(epoch, next_hops)| RouteTable { epoch: Epoch(epoch), next_hops })
+    let rows = proptest::collection::btree_map(((0..3_u8).prop_map(Plane), node()), node(), 0..20);
+    let backups = proptest::collection::btree_map(node(), (1..3_u8).prop_map(Plane), 0..20);
+    (any::<u32>(), rows, backups).prop_map(|(epoch, next_hops, backups)| RouteTable {
+        epoch: Epoch(epoch),
+        next_hops,
+        backups,
+    })
 }
 
 fn stream_entry() -> impl Strategy<Value = StreamEntry> {
@@ -165,8 +182,13 @@ fn stream_entry() -> impl Strategy<Value = StreamEntry> {
 }
 
 fn to_relay() -> impl Strategy<Value = ToRelay> {
-    let neighbour = (node(), name(), proptest::collection::vec(address(), 0..ADDRESSES))
-        .prop_map(|(node, name, addresses)| Neighbour { node, name, addresses });
+    let neighbour = (node(), name(), proptest::collection::vec(address(), 0..ADDRESSES), any::<u64>())
+        .prop_map(|(node, name, addresses, certificates_from_unix_s)| Neighbour {
+            node,
+            name,
+            addresses,
+            certificates_from_unix_s,
+        });
     let token_key = (name(), any::<[u8; 32]>(), proptest::option::of(name()))
         .prop_map(|(id, public_key, namespace)| TokenKey { id, public_key, namespace });
     prop_oneof![
@@ -192,6 +214,8 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
         stream_entry().prop_map(ToRelay::Stream),
         key().prop_map(|key| ToRelay::StreamGone { key }),
         proptest::collection::vec(token_key, 0..4).prop_map(ToRelay::TokenKeys),
+        (any::<Option<u64>>(), proptest::collection::vec((name(), any::<Option<u64>>()), 0..4))
+            .prop_map(|(default, named)| ToRelay::Namespaces(NamespaceRates { default, named })),
     ]
 }
 
@@ -266,6 +290,11 @@ fn every_list_of_a_relay_is_bounded() {
     let links = proto::Links { links: vec![Default::default(); limits::LINKS + 1] };
     let max = limits::LINKS;
     assert_eq!(refusal(Kind::Links(links)), ConvertError::TooLong { field: "links", length: max + 1, max });
+    let namespaces = vec![proto::NamespaceUsage::default(); NAMESPACES + 1];
+    assert_eq!(
+        refusal(Kind::Usage(proto::Usage { namespaces })),
+        ConvertError::TooLong { field: "namespaces", length: NAMESPACES + 1, max: NAMESPACES }
+    );
 }
 
 #[test]
@@ -279,9 +308,14 @@ fn every_list_of_the_controller_is_bounded() {
     );
     let keys = vec![proto::TokenKey::default(); TOKEN_KEYS + 1];
     assert_eq!(refusal_by_relay(Kind::TokenKeys(proto::TokenKeys { keys })), too_long("keys", TOKEN_KEYS));
+    let namespaces = vec![proto::NamespaceRate::default(); NAMESPACES + 1];
+    assert_eq!(
+        refusal_by_relay(Kind::Namespaces(proto::Namespaces { namespaces, ..Default::default() })),
+        too_long("namespaces", NAMESPACES)
+    );
     let planes = vec![proto::PlaneTable::default(); limits::PLANES + 1];
     assert_eq!(
-        refusal_by_relay(Kind::Table(proto::Table { epoch: 1, planes })),
+        refusal_by_relay(Kind::Table(proto::Table { epoch: 1, planes, ..Default::default() })),
         too_long("planes", limits::PLANES)
     );
     let entry =
@@ -292,13 +326,22 @@ fn every_list_of_the_controller_is_bounded() {
 #[test]
 fn tables_and_entries_must_be_consistent() {
     use proto::to_relay::Kind;
-    let table = |rows| Kind::Table(proto::Table { epoch: 1, planes: vec![rows] });
+    let table = |rows| Kind::Table(proto::Table { epoch: 1, planes: vec![rows], ..Default::default() });
     let uneven = proto::PlaneTable { plane: 0, destinations: vec![1, 2], next_hops: vec![1] };
     assert_eq!(refusal_by_relay(table(uneven)), ConvertError::OutOfRange("plane"));
     let twice = proto::PlaneTable { plane: 0, destinations: vec![1, 1], next_hops: vec![1, 2] };
     assert_eq!(refusal_by_relay(table(twice)), ConvertError::OutOfRange("destinations"));
     let wide = proto::PlaneTable { plane: 0, destinations: vec![65_536], next_hops: vec![1] };
     assert_eq!(refusal_by_relay(table(wide)), ConvertError::OutOfRange("destinations"));
+    let backups = |backup_destinations, backup_planes| {
+        Kind::Table(proto::Table { epoch: 1, backup_destinations, backup_planes, ..Default::default() })
+    };
+    for (destinations, planes) in
+        [(vec![1, 2], vec![1]), (vec![1], vec![0]), (vec![1], vec![3]), (vec![1, 1], vec![1, 2])]
+    {
+        let refusal = refusal_by_relay(backups(destinations, planes));
+        assert_eq!(refusal, ConvertError::OutOfRange("backup_planes"));
+    }
     let unsorted = proto::StreamEntry { destinations: vec![2, 1], ..Default::default() };
     assert_eq!(refusal_by_relay(Kind::Stream(unsorted)), ConvertError::OutOfRange("destinations"));
 }

@@ -7,9 +7,10 @@ use super::parts::{
 use crate::proto::to_controller::Kind;
 use crate::{ConvertError, limits, proto};
 use std::time::Duration;
-use wire_format::control::limits::DESTINATIONS;
+use wire_format::control::limits::{DESTINATIONS, NAMESPACES};
 use wire_format::control::{
-    HeldStream, LinkReport, LinkState, PublicationReport, RelayHello, SubscriptionReport, ToController,
+    HeldStream, LinkReport, LinkState, NamespaceUsage, PublicationReport, RelayHello, SubscriptionReport,
+    ToController,
 };
 use wire_format::{Epoch, PublicationId, SubscriptionId};
 
@@ -35,6 +36,9 @@ impl From<ToController> for proto::ToController {
                 Kind::StreamAck(proto::StreamAck { key: Some(key.into()), revision })
             }
             ToController::Goodbye => Kind::Goodbye(proto::Goodbye {}),
+            ToController::Usage(namespaces) => {
+                Kind::Usage(proto::Usage { namespaces: namespaces.into_iter().map(Into::into).collect() })
+            }
         };
         proto::ToController { kind: Some(kind) }
     }
@@ -65,7 +69,36 @@ impl TryFrom<proto::ToController> for ToController {
                 ToController::StreamAck { key: stream_key(key)?, revision }
             }
             Kind::Goodbye(proto::Goodbye {}) => ToController::Goodbye,
+            Kind::Usage(proto::Usage { namespaces }) => {
+                bounded(namespaces.len(), NAMESPACES, "namespaces")?;
+                ToController::Usage(namespaces.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
         })
+    }
+}
+
+impl From<NamespaceUsage> for proto::NamespaceUsage {
+    fn from(usage: NamespaceUsage) -> proto::NamespaceUsage {
+        let NamespaceUsage { namespace, packets_in, bytes_in, packets_out, bytes_out, packets_over_rate } =
+            usage;
+        proto::NamespaceUsage { namespace, packets_in, bytes_in, packets_out, bytes_out, packets_over_rate }
+    }
+}
+
+impl TryFrom<proto::NamespaceUsage> for NamespaceUsage {
+    type Error = ConvertError;
+
+    fn try_from(usage: proto::NamespaceUsage) -> Result<NamespaceUsage, ConvertError> {
+        let proto::NamespaceUsage {
+            namespace,
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            packets_over_rate,
+        } = usage;
+        let namespace = name(namespace, "namespace")?;
+        Ok(NamespaceUsage { namespace, packets_in, bytes_in, packets_out, bytes_out, packets_over_rate })
     }
 }
 

@@ -7,8 +7,8 @@ use super::parts::{
 use crate::proto::to_relay::Kind;
 use crate::{ConvertError, limits, proto};
 use std::collections::BTreeMap;
-use wire_format::control::limits::{DESTINATIONS, NEIGHBOURS, TOKEN_KEYS};
-use wire_format::control::{Neighbour, StreamEntry, ToRelay, TokenKey, Welcome};
+use wire_format::control::limits::{DESTINATIONS, NAMESPACES, NEIGHBOURS, TOKEN_KEYS};
+use wire_format::control::{NamespaceRates, Neighbour, StreamEntry, ToRelay, TokenKey, Welcome};
 use wire_format::{Epoch, NodeIndex, Plane, PublicationId, RouteTable, SubscriptionId};
 
 impl From<ToRelay> for proto::ToRelay {
@@ -39,6 +39,7 @@ impl From<ToRelay> for proto::ToRelay {
             ToRelay::TokenKeys(keys) => {
                 Kind::TokenKeys(proto::TokenKeys { keys: keys.into_iter().map(Into::into).collect() })
             }
+            ToRelay::Namespaces(rates) => Kind::Namespaces(rates.into()),
         };
         proto::ToRelay { kind: Some(kind) }
     }
@@ -77,6 +78,7 @@ impl TryFrom<proto::ToRelay> for ToRelay {
                 bounded(keys.len(), TOKEN_KEYS, "keys")?;
                 ToRelay::TokenKeys(keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
+            Kind::Namespaces(namespaces) => ToRelay::Namespaces(namespaces.try_into()?),
         })
     }
 }
@@ -87,6 +89,7 @@ impl From<Neighbour> for proto::Neighbour {
             node: u32::from(neighbour.node.0),
             name: neighbour.name,
             addresses: plain_addresses(&neighbour.addresses),
+            certificates_from_unix_s: neighbour.certificates_from_unix_s,
         }
     }
 }
@@ -99,6 +102,7 @@ impl TryFrom<proto::Neighbour> for Neighbour {
             node: node(neighbour.node, "node")?,
             name: name(neighbour.name, "name")?,
             addresses: addresses(neighbour.addresses)?,
+            certificates_from_unix_s: neighbour.certificates_from_unix_s,
         })
     }
 }
@@ -117,7 +121,12 @@ impl From<RouteTable> for proto::Table {
                 rows.next_hops.push(u32::from(next_hop.0));
             }
         }
-        proto::Table { epoch: table.epoch.0, planes }
+        proto::Table {
+            epoch: table.epoch.0,
+            planes,
+            backup_destinations: table.backups.keys().map(|node| u32::from(node.0)).collect(),
+            backup_planes: table.backups.values().map(|plane| u32::from(plane.0)).collect(),
+        }
     }
 }
 
@@ -140,7 +149,19 @@ impl TryFrom<proto::Table> for RouteTable {
                 }
             }
         }
-        Ok(RouteTable { epoch: Epoch(table.epoch), next_hops })
+        if table.backup_destinations.len() != table.backup_planes.len() {
+            return Err(ConvertError::OutOfRange("backup_planes"));
+        }
+        let destinations = nodes(table.backup_destinations, DESTINATIONS, "backup_destinations")?;
+        let mut backups = BTreeMap::new();
+        for (destination, plane) in destinations.into_iter().zip(table.backup_planes) {
+            let plane = Plane(byte(plane, "backup_planes")?);
+            let redundant = plane != Plane::PRIMARY && usize::from(plane.0) < limits::PLANES;
+            if !redundant || backups.insert(destination, plane).is_some() {
+                return Err(ConvertError::OutOfRange("backup_planes"));
+            }
+        }
+        Ok(RouteTable { epoch: Epoch(table.epoch), next_hops, backups })
     }
 }
 
@@ -177,6 +198,33 @@ impl TryFrom<proto::StreamEntry> for StreamEntry {
             subscriptions: entry.subscriptions.into_iter().map(SubscriptionId).collect(),
             destinations,
             revision: entry.revision,
+        })
+    }
+}
+
+impl From<NamespaceRates> for proto::Namespaces {
+    fn from(rates: NamespaceRates) -> proto::Namespaces {
+        let named = rates.named.into_iter();
+        proto::Namespaces {
+            default_bit_rate_per_s: rates.default,
+            namespaces: named
+                .map(|(namespace, bit_rate_per_s)| proto::NamespaceRate { namespace, bit_rate_per_s })
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::Namespaces> for NamespaceRates {
+    type Error = ConvertError;
+
+    fn try_from(rates: proto::Namespaces) -> Result<NamespaceRates, ConvertError> {
+        bounded(rates.namespaces.len(), NAMESPACES, "namespaces")?;
+        let named = rates.namespaces.into_iter();
+        Ok(NamespaceRates {
+            default: rates.default_bit_rate_per_s,
+            named: named
+                .map(|rate| Ok((name(rate.namespace, "namespace")?, rate.bit_rate_per_s)))
+                .collect::<Result<_, ConvertError>>()?,
         })
     }
 }

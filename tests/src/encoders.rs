@@ -15,12 +15,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Whether ffmpeg is here. Where it is not, the test is skipped and says so; with CI=true it fails.
-pub(crate) fn has_ffmpeg() -> bool {
+///
+/// # Panics
+/// With CI=true, if it is not.
+pub fn has_ffmpeg() -> bool {
     there("ffmpeg", Command::new("ffmpeg").arg("-version"))
 }
 
 /// Whether these elements of GStreamer are here; else as above.
-pub(crate) fn has_gstreamer(elements: &[&str]) -> bool {
+///
+/// # Panics
+/// With CI=true, if one is not.
+pub fn has_gstreamer(elements: &[&str]) -> bool {
     elements
         .iter()
         .all(|element| there(&format!("GStreamer's {element}"), Command::new("gst-inspect-1.0").arg(element)))
@@ -40,7 +46,7 @@ fn there(what: &str, command: &mut Command) -> bool {
 }
 
 /// A command from one line of words.
-pub(crate) fn command(line: &str) -> Command {
+pub fn command(line: &str) -> Command {
     let mut words = line.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words).stdin(Stdio::null());
@@ -48,7 +54,8 @@ pub(crate) fn command(line: &str) -> Command {
 }
 
 /// GStreamer, fed with packets through a pipe: it gets every packet and knows the end.
-pub(crate) struct GstDecoder {
+#[derive(Debug)]
+pub struct GstDecoder {
     child: Child,
     feed: Option<mpsc::Sender<Vec<u8>>>,
     feeder: Option<std::thread::JoinHandle<std::io::Result<()>>>,
@@ -58,7 +65,10 @@ pub(crate) struct GstDecoder {
 
 impl GstDecoder {
     /// `caps` describe the RTP stream, `decode` takes it apart and decodes it.
-    pub(crate) fn start(caps: &str, decode: &str) -> anyhow::Result<GstDecoder> {
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(caps: &str, decode: &str) -> anyhow::Result<GstDecoder> {
         let directory = tempfile::tempdir()?;
         let output = directory.path().join("decoded");
         let line = format!(
@@ -82,7 +92,7 @@ impl GstDecoder {
     }
 
     /// Takes a packet. RTCP is passed over.
-    pub(crate) fn feed(&mut self, packet: &[u8]) {
+    pub fn feed(&mut self, packet: &[u8]) {
         if let Some(feed) = self.feed.as_ref().filter(|_| !wire_format::rtp::is_rtcp(packet)) {
             // A decoder that has ended early shows when it is asked for its result.
             let _ = feed.send(packet.to_vec());
@@ -90,7 +100,10 @@ impl GstDecoder {
     }
 
     /// Everything it decoded, raw.
-    pub(crate) fn finish(mut self) -> anyhow::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// If it failed.
+    pub fn finish(mut self) -> anyhow::Result<Vec<u8>> {
         self.feed = None;
         let fed = self.feeder.take().context("finished once")?.join();
         fed.map_err(|_| anyhow::anyhow!("the feeder panicked"))?.context("the decoder takes no more")?;
@@ -109,7 +122,8 @@ impl Drop for GstDecoder {
 }
 
 /// ffmpeg, which receives RTP over UDP and prints a checksum of each of the first pictures.
-pub(crate) struct FfmpegDecoder {
+#[derive(Debug)]
+pub struct FfmpegDecoder {
     child: Child,
     socket: UdpSocket,
     output: PathBuf,
@@ -118,7 +132,10 @@ pub(crate) struct FfmpegDecoder {
 
 impl FfmpegDecoder {
     /// `media` is the stream's description in SDP, with `PORT` in place of the port. Returns when ffmpeg listens.
-    pub(crate) fn start(media: &str, pictures: usize) -> anyhow::Result<FfmpegDecoder> {
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(media: &str, pictures: usize) -> anyhow::Result<FfmpegDecoder> {
         let directory = tempfile::tempdir()?;
         let port = free_port_pair()?;
         let sdp = directory.path().join("stream.sdp");
@@ -146,8 +163,16 @@ impl FfmpegDecoder {
         Ok(decoder)
     }
 
+    /// Where it listens; the port after it is for RTCP.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.socket.peer_addr()?)
+    }
+
     /// Takes a packet. RTCP is passed over.
-    pub(crate) fn feed(&mut self, packet: &[u8]) {
+    pub fn feed(&mut self, packet: &[u8]) {
         if !wire_format::rtp::is_rtcp(packet) {
             // Refused once it has seen enough pictures and has gone.
             let _ = self.socket.send(packet);
@@ -155,7 +180,10 @@ impl FfmpegDecoder {
     }
 
     /// Waits until it has seen as many pictures as it wanted; their checksums.
-    pub(crate) fn finish(mut self) -> anyhow::Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// If it failed, or saw too little in time.
+    pub fn finish(mut self) -> anyhow::Result<Vec<String>> {
         let begin = Instant::now();
         let status = loop {
             match self.child.try_wait()? {

@@ -1,0 +1,271 @@
+//! A relay with several workers is one relay to its controller: each worker's core holds a session of its own, and here
+//! their words become one.
+//!
+//! What concerns everyone (tables, stamps, stream entries) every core acknowledges, and the controller hears it once all
+//! have. Publications and subscriptions belong to one core each and pass. A link between relays has a lane in several
+//! cores: its rates are added up, its state is the worst, and what is measured is the first worker's.
+
+use crate::api::Snapshot;
+use relay_core::{LinkView, PeerView};
+use std::collections::BTreeMap;
+use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController};
+use wire_format::{Epoch, NodeIndex, StreamKey};
+
+/// Makes one relay's reports of those of its workers. One for each session.
+#[derive(Debug)]
+pub(crate) struct Merger {
+    workers: usize,
+    complete: usize,
+    tables: Acks<Epoch>,
+    stamps: Acks<Epoch>,
+    entries: BTreeMap<StreamKey, Acks<u64>>,
+    /// By neighbour, then by worker.
+    lanes: BTreeMap<NodeIndex, BTreeMap<usize, LinkReport>>,
+    /// By namespace, then by worker: what it counted so far.
+    usage: BTreeMap<String, BTreeMap<usize, NamespaceUsage>>,
+}
+
+/// Acknowledgements of something that has versions.
+#[derive(Debug)]
+struct Acks<V> {
+    counts: BTreeMap<V, usize>,
+}
+
+impl<V> Default for Acks<V> {
+    fn default() -> Acks<V> {
+        Acks { counts: BTreeMap::new() }
+    }
+}
+
+impl<V: Ord + Copy> Acks<V> {
+    /// One more worker has it. `true` if it was the last.
+    fn count(&mut self, version: V, workers: usize) -> bool {
+        let count = self.counts.entry(version).or_default();
+        *count += 1;
+        let all = *count >= workers;
+        if all {
+            // Whoever has a version has had, or will never have, those before.
+            self.counts.retain(|other, _| *other > version);
+        }
+        all
+    }
+}
+
+impl Merger {
+    pub(crate) fn new(workers: usize) -> Merger {
+        Merger {
+            workers,
+            complete: 0,
+            tables: Acks::default(),
+            stamps: Acks::default(),
+            entries: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            usage: BTreeMap::new(),
+        }
+    }
+
+    /// What the controller is told when a worker says this; `None` for nothing yet.
+    pub(crate) fn merge(&mut self, worker: usize, message: ToController) -> Option<ToController> {
+        if self.workers == 1 {
+            return Some(message);
+        }
+        let told = match &message {
+            // All know the same tables and entries; the session has begun with the first worker's.
+            ToController::Hello(_) | ToController::Goodbye => worker == 0,
+            ToController::ReportsComplete => {
+                self.complete += 1;
+                self.complete == self.workers
+            }
+            ToController::TableAck { epoch } => self.tables.count(*epoch, self.workers),
+            ToController::StampAck { epoch } => self.stamps.count(*epoch, self.workers),
+            ToController::StreamAck { key, revision } => {
+                let acks = self.entries.entry(*key).or_default();
+                let all = acks.count(*revision, self.workers);
+                if acks.counts.is_empty() {
+                    self.entries.remove(key);
+                }
+                all
+            }
+            ToController::Links(reports) => return self.links(worker, reports),
+            ToController::Usage(usage) => return Some(self.used(worker, usage)),
+            ToController::Published(_)
+            | ToController::Unpublished { .. }
+            | ToController::Subscribed(_)
+            | ToController::Unsubscribed { .. } => true,
+        };
+        told.then_some(message)
+    }
+
+    /// Every worker counts for itself.
+    fn used(&mut self, worker: usize, usage: &[NamespaceUsage]) -> ToController {
+        let sum = usage.iter().map(|usage| {
+            let workers = self.usage.entry(usage.namespace.clone()).or_default();
+            workers.insert(worker, usage.clone());
+            let nothing = NamespaceUsage { namespace: usage.namespace.clone(), ..NamespaceUsage::default() };
+            workers.values().fold(nothing, add_usage)
+        });
+        ToController::Usage(sum.collect())
+    }
+
+    /// The first worker's reports set the pace; another worker's are told at once only where they change the state.
+    fn links(&mut self, worker: usize, reports: &[LinkReport]) -> Option<ToController> {
+        let mut told = Vec::new();
+        for report in reports {
+            let lanes = self.lanes.entry(report.neighbour).or_default();
+            let before = merge_lanes(lanes).map(|merged| merged.state);
+            lanes.insert(worker, report.clone());
+            let merged = merge_lanes(lanes);
+            told.extend(merged.filter(|merged| worker == 0 || before != Some(merged.state)));
+        }
+        // An empty report is a sign of life, which is the first worker's to give.
+        (worker == 0 || !told.is_empty()).then_some(ToController::Links(told))
+    }
+}
+
+fn add_usage(mut sum: NamespaceUsage, more: &NamespaceUsage) -> NamespaceUsage {
+    sum.packets_in += more.packets_in;
+    sum.bytes_in += more.bytes_in;
+    sum.packets_out += more.packets_out;
+    sum.bytes_out += more.bytes_out;
+    sum.packets_over_rate += more.packets_over_rate;
+    sum
+}
+
+/// One report of a link's lanes. A lane that is not there counts only if no other is.
+fn merge_lanes(lanes: &BTreeMap<usize, LinkReport>) -> Option<LinkReport> {
+    let is_there = |report: &&LinkReport| report.state != LinkState::Down || report.samples > 0;
+    let mut there = lanes.values().filter(is_there);
+    let Some(first) = there.next() else { return lanes.values().next().cloned() };
+    let mut merged = first.clone();
+    for lane in there {
+        merged.state = merged.state.max(lane.state);
+        merged.rate_in += lane.rate_in;
+        merged.rate_out += lane.rate_out;
+    }
+    Some(merged)
+}
+
+/// What the API shows of a relay, from a look into each of its workers.
+pub(crate) fn merge_snapshots(snapshots: Vec<Snapshot>) -> Option<Snapshot> {
+    let mut snapshots = snapshots.into_iter();
+    let mut merged = snapshots.next()?;
+    for other in snapshots {
+        merged.counters.add(&other.counters);
+        merged.port.add(&other.port);
+        for link in other.links {
+            add_link(&mut merged.links, link);
+        }
+        for usage in other.namespaces {
+            match merged.namespaces.iter_mut().find(|known| known.namespace == usage.namespace) {
+                Some(known) => *known = add_usage(std::mem::take(known), &usage),
+                None => merged.namespaces.push(usage),
+            }
+        }
+        for stream in other.streams {
+            match merged.streams.iter_mut().find(|known| known.key == stream.key) {
+                Some(known) => {
+                    known.local_subscribers += stream.local_subscribers;
+                    known.packets += stream.packets;
+                    known.bytes += stream.bytes;
+                }
+                None => merged.streams.push(stream),
+            }
+        }
+    }
+    Some(merged)
+}
+
+/// A further lane of a link between relays adds to the traffic of its first; a client has one link only.
+fn add_link(links: &mut Vec<LinkView>, lane: LinkView) {
+    let first = match &lane.peer {
+        PeerView::Relay { node: _ } => links.iter_mut().find(|link| link.peer == lane.peer),
+        PeerView::Client { .. } => None,
+    };
+    match first {
+        Some(first) => {
+            let (sum, more) = (&mut first.stats, &lane.stats);
+            sum.state = sum.state.max(more.state);
+            sum.in_use |= more.in_use;
+            sum.rate_out += more.rate_out;
+            sum.rate_in += more.rate_in;
+            sum.datagrams_out += more.datagrams_out;
+            sum.datagrams_in += more.datagrams_in;
+            sum.bytes_out += more.bytes_out;
+            sum.bytes_in += more.bytes_in;
+        }
+        None => links.push(lane),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn report(state: LinkState, rate: u64, samples: u64) -> LinkReport {
+        LinkReport {
+            neighbour: NodeIndex(7),
+            state,
+            rtt: (samples > 0).then_some(Duration::from_millis(10)),
+            rtt_min: None,
+            jitter_in: Duration::ZERO,
+            jitter_out: Duration::ZERO,
+            loss_out_ppm: 0,
+            loss_in_ppm: 0,
+            rate_out: rate,
+            rate_in: rate,
+            samples,
+        }
+    }
+
+    #[test]
+    fn the_controller_hears_an_acknowledgement_once_all_workers_have_given_it() {
+        let mut merger = Merger::new(3);
+        let ack = |epoch| ToController::TableAck { epoch: Epoch(epoch) };
+        assert_eq!(merger.merge(0, ack(4)), None);
+        assert_eq!(merger.merge(1, ack(4)), None);
+        // One worker is slow and meets the next epoch first.
+        assert_eq!(merger.merge(0, ack(5)), None);
+        assert_eq!(merger.merge(2, ack(4)), Some(ack(4)));
+        assert_eq!(merger.merge(1, ack(5)), None);
+        assert_eq!(merger.merge(2, ack(5)), Some(ack(5)));
+        assert_eq!(merger.merge(0, ToController::ReportsComplete), None);
+        assert_eq!(merger.merge(2, ToController::ReportsComplete), None);
+        assert_eq!(merger.merge(1, ToController::ReportsComplete), Some(ToController::ReportsComplete));
+        assert_eq!(merger.merge(1, ToController::Goodbye), None);
+        assert_eq!(merger.merge(0, ToController::Goodbye), Some(ToController::Goodbye));
+    }
+
+    #[test]
+    fn what_a_namespace_used_is_what_it_used_of_all_workers() {
+        let mut merger = Merger::new(2);
+        let used = |packets_in| {
+            let usage =
+                NamespaceUsage { namespace: "demo".to_owned(), packets_in, ..NamespaceUsage::default() };
+            ToController::Usage(vec![usage])
+        };
+        assert_eq!(merger.merge(0, used(3)), Some(used(3)));
+        assert_eq!(merger.merge(1, used(5)), Some(used(8)));
+        assert_eq!(merger.merge(0, used(4)), Some(used(9)));
+    }
+
+    #[test]
+    fn a_link_is_as_bad_as_its_worst_lane_and_as_busy_as_all_together() {
+        let mut merger = Merger::new(2);
+        let links = |reports: &[LinkReport]| Some(ToController::Links(reports.to_vec()));
+        assert_eq!(merger.merge(0, ToController::Links(Vec::new())), links(&[]));
+        assert_eq!(merger.merge(1, ToController::Links(Vec::new())), None);
+        let up = |rate| report(LinkState::Up, rate, 3);
+        assert_eq!(merger.merge(0, links(&[up(100)]).expect("some")), links(&[up(100)]));
+        assert_eq!(merger.merge(1, links(&[up(50)]).expect("some")), None, "nothing that cannot wait");
+        assert_eq!(merger.merge(0, links(&[up(100)]).expect("some")), links(&[up(150)]));
+        let down = report(LinkState::Down, 0, 3);
+        let merged = merger.merge(1, links(&[down]).expect("some"));
+        assert_eq!(merged, links(&[report(LinkState::Down, 100, 3)]), "told at once");
+        // The neighbour came back with one worker: the second lane is gone for good.
+        let gone = report(LinkState::Down, 0, 0);
+        assert_eq!(merger.merge(1, links(std::slice::from_ref(&gone)).expect("some")), links(&[up(100)]));
+        let merged = merger.merge(0, links(std::slice::from_ref(&gone)).expect("some"));
+        assert_eq!(merged, links(&[gone]));
+    }
+}

@@ -1,0 +1,103 @@
+//! The overlay as the redundant planes see it: relays by their place in the order of indices, and links by their ends'
+//! places. Computations over all pairs of relays run over plain arrays.
+
+use crate::topology::{Topology, Transit};
+use wire_format::NodeIndex;
+
+/// A link that works both ways, seen from one end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Hop {
+    /// Place of the other end.
+    pub to: usize,
+    /// Cost towards it.
+    pub out_us: u64,
+    /// Cost back from it.
+    pub back_us: u64,
+}
+
+/// Relays in ascending order, and what leads from each to others.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Mesh {
+    relays: Vec<NodeIndex>,
+    transit: Vec<Transit>,
+    /// By place: where links lead and what they cost, ascending, whether they lead back or not.
+    links: Vec<Vec<(usize, u64)>>,
+    /// By place: links that lead both ways, ascending.
+    hops: Vec<Vec<Hop>>,
+}
+
+impl Mesh {
+    /// All that is in a topology.
+    pub(crate) fn of(topology: &Topology) -> Mesh {
+        let (relays, transit): (Vec<NodeIndex>, Vec<Transit>) = topology.transits().unzip();
+        let mut mesh = Mesh { links: vec![Vec::new(); relays.len()], relays, transit, hops: Vec::new() };
+        for (from, to, cost_us) in topology.links() {
+            if let (Some(from), Some(to)) = (mesh.place(from), mesh.place(to)) {
+                mesh.links[from].push((to, cost_us));
+            }
+        }
+        for links in &mut mesh.links {
+            links.sort_unstable();
+            links.dedup_by_key(|(to, _)| *to);
+        }
+        let both_ways = |from: usize| {
+            let links = mesh.links[from].iter().filter(|(to, _)| *to != from);
+            links
+                .filter_map(|&(to, out_us)| Some(Hop { to, out_us, back_us: mesh.cost_us(to, from)? }))
+                .collect()
+        };
+        mesh.hops = (0..mesh.len()).map(both_ways).collect();
+        mesh
+    }
+
+    /// How many relays there are. Places are below this.
+    pub(crate) fn len(&self) -> usize {
+        self.relays.len()
+    }
+
+    /// The relay at a place.
+    pub(crate) fn relay(&self, place: usize) -> NodeIndex {
+        self.relays[place]
+    }
+
+    /// Where a relay is.
+    pub(crate) fn place(&self, relay: NodeIndex) -> Option<usize> {
+        self.relays.binary_search(&relay).ok()
+    }
+
+    /// Links of a relay that work both ways, ascending.
+    pub(crate) fn hops(&self, place: usize) -> &[Hop] {
+        &self.hops[place]
+    }
+
+    /// What a link costs in one direction; `None` if there is none.
+    pub(crate) fn cost_us(&self, from: usize, to: usize) -> Option<u64> {
+        let links = &self.links[from];
+        links.binary_search_by_key(&to, |(to, _)| *to).ok().map(|at| links[at].1)
+    }
+
+    /// Whether a relay may carry what is meant for others.
+    pub(crate) fn is_passable(&self, place: usize) -> bool {
+        self.transit[place] != Transit::Never
+    }
+
+    /// What passing a relay costs beside the links.
+    pub(crate) fn price_us(&self, place: usize) -> u64 {
+        self.transit[place].price_us()
+    }
+
+    /// Whether the same relays are in both, so that places in them mean the same.
+    pub(crate) fn has_relays_of(&self, other: &Mesh) -> bool {
+        self.relays == other.relays
+    }
+
+    /// Whether the same relays are joined by the same links, whatever they cost.
+    pub(crate) fn is_joined_like(&self, other: &Mesh) -> bool {
+        let ends = |links: &[(usize, u64)], others: &[(usize, u64)]| {
+            links.len() == others.len() && links.iter().zip(others).all(|(one, other)| one.0 == other.0)
+        };
+        self.relays == other.relays
+            && self.transit == other.transit
+            && self.links.iter().zip(&other.links).all(|(links, others)| ends(links, others))
+    }
+}

@@ -1,0 +1,55 @@
+//! A frame on the red or blue plane stays there, one on the primary may move once, and who moved is marked for good.
+//!
+//! Judged where frames leave a relay: what leaves for a destination on a plane came for that destination on the same
+//! plane, or on the primary, and then bears the mark; what bears no mark came without one. A frame that leaves its
+//! ingress may not have come from anywhere.
+
+use super::{Verdict, frames};
+use crate::scenario::{RelayId, Scenario};
+use crate::trace::{Packet, Trace};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The plane of the shortest paths.
+const PRIMARY: u8 = 0;
+/// Primary, red, blue.
+const PLANES: u8 = 3;
+
+/// What came to a relay for a destination: plane, mark and when.
+type Arrivals = BTreeMap<(Packet, u8, RelayId, RelayId), Vec<(u8, bool, Duration)>>;
+
+pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
+    let mut arrivals: Arrivals = BTreeMap::new();
+    for (at, frame) in frames(trace) {
+        if frame.plane >= PLANES {
+            verdict.object(at, format!("{:?} leaves {} on plane {}", frame.packet, frame.from, frame.plane));
+        }
+        let ingress = scenario.client(scenario.stream(frame.packet.stream).client).relay;
+        for destination in &frame.destinations {
+            let key = (frame.packet, frame.incarnation, frame.from, *destination);
+            let came = arrivals.get(&key).into_iter().flatten().filter(|(_, _, came_at)| *came_at <= at);
+            let mut came: Vec<_> = came.map(|(plane, marked, _)| (*plane, *marked)).collect();
+            if frame.from == ingress {
+                came.push((PRIMARY, false));
+            }
+            let follows = |(plane, marked): &(u8, bool)| {
+                let stays = *plane == frame.plane && (frame.marked || !marked);
+                stays || (*plane == PRIMARY && frame.marked)
+            };
+            if !came.iter().any(follows) {
+                let mark = if frame.marked { "marked" } else { "unmarked" };
+                verdict.object(
+                    at,
+                    format!(
+                        "{:?} for {destination} leaves {} on plane {} {mark}; there it came (plane, mark) as {came:?}",
+                        frame.packet, frame.from, frame.plane
+                    ),
+                );
+            }
+            if let Ok(arrives) = frame.fate {
+                let key = (frame.packet, frame.incarnation, frame.to, *destination);
+                arrivals.entry(key).or_default().push((frame.plane, frame.marked, arrives));
+            }
+        }
+    }
+}

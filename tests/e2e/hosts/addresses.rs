@@ -1,0 +1,111 @@
+//! SFUs behind address translation, whose translator forgets: from one packet to the next they come from another port, or
+//! from another address. The call goes on, over the same link or over one made anew.
+
+use crate::call::{Call, Passage};
+use crate::network::{Family, Network, possible};
+use crate::overlay::{Overlay, network_of};
+
+/// Longest silence when a publisher comes from elsewhere: what comes from there counts at once.
+const PUBLISHER_GAP_MS_MAX: u128 = 250;
+/// The same for a subscriber: it leaves a relay that it has not heard for a second, for the same one here.
+const SUBSCRIBER_GAP_MS_MAX: u128 = 1_500;
+
+#[test]
+fn a_call_survives_an_sfu_that_comes_from_elsewhere() {
+    if !possible() {
+        return;
+    }
+    let mut network = network_of(Family::V4, &[]);
+    for (sfu, translator, relay) in [("sfu-a", "nat-a", "r1"), ("sfu-b", "nat-b", "r3")] {
+        translate(&mut network, sfu, translator, relay);
+    }
+    let mut overlay = Overlay::start_on(network, Family::V4);
+    let call = Call::begin(&mut overlay);
+    let begin = call.now();
+    call.more(100);
+    assert_eq!(call.since(begin).lost, 0);
+
+    let links = ["r1", "r3"].map(|relay| links_made(&overlay, relay));
+    let mut passages = Vec::new();
+    for (what, translator, relay) in [("publisher", "nat-a", "r1"), ("subscriber", "nat-b", "r3")] {
+        let forget = |network: &Network| {
+            network.unplug(translator, relay);
+            network.plug(translator, relay);
+        };
+        passages.push((what, "port", moved(&overlay, &call, relay, forget)));
+        let elsewhere = if relay == "r1" { "10.77.1.1" } else { "10.77.1.3" };
+        let renumber = |network: &Network| {
+            network.ip(relay, &format!("route replace {elsewhere}/32 dev {translator}"));
+            let old = network.address(translator);
+            network.ip(translator, &format!("address del {old}/32 dev {relay}"));
+            network.ip(translator, &format!("address add {elsewhere}/32 dev {relay}"));
+            let there = network.address(relay);
+            network.ip(translator, &format!("route replace {there}/32 dev {relay} src {elsewhere}"));
+        };
+        passages.push((what, "address", moved(&overlay, &call, relay, renumber)));
+    }
+    for (who, what, passage) in &passages {
+        eprintln!("another {what} of the {who}: {passage:?}");
+    }
+    for (who, what, passage) in passages {
+        let max = if who == "publisher" { PUBLISHER_GAP_MS_MAX } else { SUBSCRIBER_GAP_MS_MAX };
+        assert!(passage.gap_ms <= max, "another {what} of the {who}: {passage:?}");
+        assert_eq!((passage.repeated, passage.damaged), (0, 0), "another {what} of the {who}: {passage:?}");
+    }
+    // Each relay saw its SFU move twice.
+    for (relay, before) in ["r1", "r3"].into_iter().zip(links) {
+        let made = links_made(&overlay, relay) - before;
+        eprintln!("links that {relay} made anew: {made}");
+        assert!(made <= 2, "{relay}: {made}");
+    }
+    drop(call);
+    overlay.stop();
+}
+
+/// Puts a translator between an SFU and its relay.
+fn translate(network: &mut Network, sfu: &str, translator: &str, relay: &str) {
+    network.host(sfu);
+    network.host(translator);
+    network.cable(sfu, translator);
+    network.cable(translator, relay);
+    let (via, there) = (network.address(translator), network.address(relay));
+    network.ip(sfu, &format!("route replace {there}/32 via {via} dev {translator}"));
+    network.forward(translator);
+    network.nft(
+        translator,
+        &format!(
+            "table ip nat {{ chain out {{ type nat hook postrouting priority 100; oifname {relay} masquerade random; }}; }}"
+        ),
+    );
+}
+
+/// Waits, after the change, until the call flows and its relay sees the SFU elsewhere.
+fn moved(overlay: &Overlay, call: &Call, relay: &str, change: impl Fn(&Network)) -> Passage {
+    let (before, seen) = (call.now(), flow(overlay, relay));
+    change(&overlay.network);
+    overlay.until("the SFU comes from elsewhere", |overlay| {
+        let now = flow(overlay, relay);
+        !now.is_empty() && now != seen
+    });
+    call.settle();
+    call.more(100);
+    call.since(before)
+}
+
+/// What the translator of a relay's SFU has made of its address, as it stands in its table.
+fn flow(overlay: &Overlay, relay: &str) -> String {
+    let translator = if relay == "r1" { "nat-a" } else { "nat-b" };
+    let there = overlay.network.address(relay).to_string();
+    let table =
+        overlay.network.on(translator, || std::fs::read_to_string("/proc/thread-self/net/nf_conntrack"));
+    let table = table.expect("the table of translations");
+    // The second tuple is that of answers: where the relay sends them.
+    let flows = table.lines().filter(|line| line.contains("udp") && line.contains(&format!("src={there} ")));
+    let answers = flows.filter_map(|line| line.split(&format!("src={there} ")).nth(1));
+    answers.map(|answer| answer.split(" [").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// How many links a relay has had.
+fn links_made(overlay: &Overlay, relay: &str) -> u64 {
+    overlay.metric(relay, "cascade_relay_port_total{event=\"links_up\"}")
+}

@@ -1,0 +1,7 @@
+//! Fuzz targets of everything that reads what others wrote: frames and messages of links, messages of the control
+//! session, whole cores, tokens, configuration, and the specifications of simulated networks.
+
+mod control;
+mod cores;
+mod settings;
+mod wire;
