@@ -8,6 +8,9 @@ use wire_format::{Echo, Heartbeat, PacketNumber, SizeCounts, Timestamp, WireTime
 const LOSS_WINDOW: Duration = Duration::from_secs(10);
 /// Distance of two samples within the window.
 const LOSS_SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Of fewer than this many datagrams the losses are counted as of this many: one lost of the first two is not a link
+/// that loses half.
+const LOSS_OF_LEAST: u64 = 20;
 /// Rates are means over at least this long.
 const RATE_WINDOW_US: u64 = 900_000;
 /// The least round trip is that of one to two of these.
@@ -236,7 +239,8 @@ impl Feedback {
 }
 
 /// Running totals of expected and received datagrams, kept for [`LOSS_WINDOW`]. Totals instead of events: a datagram
-/// that comes late is no loss, and a lost report loses nothing.
+/// that comes late is no loss, and a lost report loses nothing. The first reading is where counting begins: what left
+/// before the other end could open anything says nothing about the path.
 #[derive(Debug)]
 struct LossWindow {
     samples: VecDeque<(Timestamp, u32, u32)>,
@@ -244,7 +248,7 @@ struct LossWindow {
 
 impl LossWindow {
     fn new() -> LossWindow {
-        LossWindow { samples: VecDeque::from([(Timestamp::ZERO, 0, 0)]) }
+        LossWindow { samples: VecDeque::new() }
     }
 
     fn sample(&mut self, now: Timestamp, expected: u32, received: u32) {
@@ -265,7 +269,7 @@ impl LossWindow {
         let growth = |total: u32, before: u32| (total.wrapping_sub(before) as i32).max(0) as u64;
         let expected = growth(expected, *expected_before);
         let received = growth(received, *received_before);
-        (expected.saturating_sub(received) * 1_000_000).checked_div(expected).unwrap_or(0) as u32
+        (expected.saturating_sub(received) * 1_000_000 / expected.max(LOSS_OF_LEAST)) as u32
     }
 }
 
@@ -348,6 +352,20 @@ mod tests {
             }
         }
         assert_eq!((reception.loss_ppm(), feedback.loss_ppm()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_sent_before_the_other_end_was_ready_is_no_loss() {
+        let (mut there, mut here) = (Reception::new(), Feedback::new(at(0)));
+        for number in 1..10 {
+            there.datagram(at(number * 100), PacketNumber(number), at(number * 100).wire());
+            here.heartbeat(at(number * 100), &there.heartbeat(at(number * 100), false, 0), 0);
+            assert_eq!((there.loss_ppm(), here.loss_ppm()), (0, 0), "{number}");
+        }
+        // Number 10 is lost, which is one of ten and counts as one of twenty.
+        there.datagram(at(1_100), PacketNumber(11), at(1_100).wire());
+        here.heartbeat(at(1_100), &there.heartbeat(at(1_100), false, 0), 0);
+        assert_eq!((there.loss_ppm(), here.loss_ppm()), (50_000, 50_000));
     }
 
     #[test]

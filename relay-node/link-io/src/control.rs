@@ -1,8 +1,9 @@
 //! The control stream of a link: messages in, messages out, each behind a length that is checked before it is believed.
 //!
-//! An empty body is no message but a sign of the dialler that it has the answer to its hello and is ready for sealed
-//! datagrams. The other side sends none before that sign (or the first sealed datagram or message after it), so that
-//! the dialler never receives what it cannot open yet.
+//! An empty body is no message but a sign that its sender is ready for sealed datagrams: of the dialler once it has the
+//! answer to its hello, and of the other side once it has read the dialler's lanes, where these are said. Nobody sends
+//! any before that sign (or the first sealed datagram or message after it), so that none arrives where it cannot be
+//! opened yet.
 
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use wire_format::codec::{CodecError, MESSAGE_BYTES_MAX, PREFIX_BYTES, body_length, decode, encode};
@@ -22,7 +23,7 @@ pub(crate) enum ControlError {
     Codec(#[from] CodecError),
     #[error("control stream ended")]
     Ended,
-    #[error("the dialler never became ready")]
+    #[error("the other end never became ready")]
     NeverReady,
     #[error("{0}")]
     Read(quinn::ReadError),

@@ -28,6 +28,9 @@ pub(crate) const CLOSE_REFUSED: u32 = 1;
 pub(crate) struct Agreed {
     /// For the worker of each lane.
     pub(crate) lanes: Vec<Attachment>,
+    pub(crate) dialled: bool,
+    /// Whether the two sides told each other their lanes; then both say when they are ready.
+    pub(crate) said_lanes: bool,
     pub(crate) connection: quinn::Connection,
     pub(crate) reader: ControlReader,
     pub(crate) writer: ControlWriter,
@@ -263,6 +266,7 @@ fn agree(
     };
     let (outbound, outbox) = mpsc::channel(config.limits.messages.max(1));
     let max_datagram = terms.max_datagram.min(config.max_datagram).min(DATAGRAM_BYTES_MAX as u16);
+    let said_lanes = has_lanes(&peer, terms.version);
     let lane = |(lane, (slot, theirs)): (u8, (&Slot, &ReceiverIndex))| {
         Ok(Attachment {
             slot: *slot,
@@ -272,11 +276,12 @@ fn agree(
             max_datagram,
             connection: connection.clone(),
             outbound: outbound.clone(),
-            ready: dialled,
+            dialled,
+            ready: dialled && !said_lanes,
         })
     };
     let lanes = (0..).zip(slots.iter().zip(&terms.theirs)).map(lane).collect::<Result<_, _>>()?;
-    Ok(Agreed { lanes, connection, reader, writer, outbox })
+    Ok(Agreed { lanes, dialled, said_lanes, connection, reader, writer, outbox })
 }
 
 /// Says by whose fault a dial failed.

@@ -21,9 +21,10 @@ pub(crate) struct LinkTask<E: Endpoint> {
     pub(crate) reader: ControlReader,
     pub(crate) writer: ControlWriter,
     pub(crate) outbox: mpsc::Receiver<Outbound>,
-    pub(crate) dialled: bool,
-    /// How long the dialler may take to say that it is ready.
-    pub(crate) ready_timeout: Duration,
+    /// Whether the other end waits until this one says that it can open what is sent.
+    pub(crate) tells_ready: bool,
+    /// How long the other end may take to say that it is ready, where it has to.
+    pub(crate) ready_timeout: Option<Duration>,
     pub(crate) counters: Arc<SharedCounters>,
     pub(crate) down: watch::Sender<Option<Arc<str>>>,
 }
@@ -32,10 +33,9 @@ impl<E: Endpoint> LinkTask<E> {
     /// Carries messages until the link ends, and takes it from the worker.
     pub(crate) async fn run(mut self) {
         let remote = canonical(self.connection.remote_address());
-        let ready_timeout = (!self.dialled).then_some(self.ready_timeout);
         let reason = {
-            let write = write_all(&mut self.writer, &mut self.outbox, self.dialled, &self.down);
-            let read = read_all(&mut self.reader, &self.lanes, ready_timeout);
+            let write = write_all(&mut self.writer, &mut self.outbox, self.tells_ready, &self.down);
+            let read = read_all(&mut self.reader, &self.lanes, self.ready_timeout);
             tokio::select! {
                 reason = write => reason,
                 error = read => {
@@ -96,7 +96,7 @@ async fn read_all<E: Endpoint>(
     }
 }
 
-/// The dialler can open what is sent to it, by any lane.
+/// The other end can open what is sent to it, by any lane.
 async fn ready<E: Endpoint>(lanes: &[(LinkId, WorkerHandle<E>)]) -> Result<(), Stopped> {
     for (link, worker) in lanes {
         worker.send(ToWorker::Ready(*link)).await?;
@@ -108,10 +108,10 @@ async fn ready<E: Endpoint>(lanes: &[(LinkId, WorkerHandle<E>)]) -> Result<(), S
 async fn write_all(
     writer: &mut ControlWriter,
     outbox: &mut mpsc::Receiver<Outbound>,
-    dialled: bool,
+    tells_ready: bool,
     down: &watch::Sender<Option<Arc<str>>>,
 ) -> String {
-    if dialled && let Err(error) = writer.write_ready().await {
+    if tells_ready && let Err(error) = writer.write_ready().await {
         return error.to_string();
     }
     while let Some(outbound) = outbox.recv().await {

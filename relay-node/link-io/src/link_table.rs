@@ -56,7 +56,8 @@ impl LinkTable {
     }
 
     pub(crate) fn insert(&mut self, attachment: Attachment) {
-        let Attachment { slot, peer, sealer, opener, max_datagram, connection, outbound, ready } = attachment;
+        let Attachment { slot, peer, sealer, opener, max_datagram, connection, outbound, dialled, ready: _ } =
+            attachment;
         let route =
             Route { remote: connection.remote_address(), local_ip: connection.local_ip(), max_datagram };
         let entry = Entry {
@@ -67,7 +68,7 @@ impl LinkTable {
             peer: Some(peer),
             connection,
             outbound,
-            dialled: ready,
+            dialled,
             candidate: None,
             next_nudge: Timestamp::ZERO,
         };

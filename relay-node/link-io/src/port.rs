@@ -461,9 +461,9 @@ impl<E: Endpoint> Links<E> {
         mut places: Places<'_>,
         down: watch::Sender<Option<Arc<str>>>,
     ) -> Result<LinkId, PortClosed> {
-        let Agreed { lanes: attachments, connection, reader, writer, outbox } = agreed;
+        let Agreed { lanes: attachments, dialled, said_lanes, connection, reader, writer, outbox } = agreed;
         places.keep(attachments.len());
-        let (id, dialled) = (attachments[0].slot.link, attachments[0].ready);
+        let id = attachments[0].slot.link;
         let remote = canonical(connection.remote_address());
         let (peer, count) = (&attachments[0].peer, attachments.len());
         tracing::info!(link = id.0, %remote, dialled, ?peer, lanes = count, "link up");
@@ -482,8 +482,8 @@ impl<E: Endpoint> Links<E> {
             reader,
             writer,
             outbox,
-            dialled,
-            ready_timeout: self.config.limits.handshake_timeout,
+            tells_ready: dialled || said_lanes,
+            ready_timeout: (!dialled || said_lanes).then_some(self.config.limits.handshake_timeout),
             counters: Arc::clone(&self.counters),
             down,
         };

@@ -82,6 +82,7 @@ pub(crate) struct Attachment {
     pub(crate) max_datagram: u16,
     pub(crate) connection: quinn::Connection,
     pub(crate) outbound: mpsc::Sender<Outbound>,
+    pub(crate) dialled: bool,
     /// The other end can already open what is sent.
     pub(crate) ready: bool,
 }

@@ -64,7 +64,7 @@ fn watch(options: &Options, json: bool) -> anyhow::Result<bool> {
     let Outcome { summary, success } = runtime.block_on(async {
         // SIGTERM ends a run as Ctrl-C does, with its summary.
         let stop = relay_node::stop_signal().context("signals cannot be caught")?;
-        let guide = if json { Guide::None } else { Guide::Stderr };
+        let guide = if json { Guide::None } else { Guide::Shown };
         run::run_shown(options, &mut Live::new(json), guide, stop).await
     })?;
     let verdict = if success { "ok" } else { "not ok: see the counts above" };

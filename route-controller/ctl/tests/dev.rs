@@ -55,7 +55,15 @@ fn without_json_people_read_stdout() {
     let Output { status, stdout, stderr } = dev("--for 1s --relays 2").output().expect("it runs");
     let (stdout, stderr) = (text(&stdout), text(&stderr));
     assert!(status.success() && stderr.is_empty(), "{stdout}{stderr}");
-    for part in ["routes dump", "/v1/links", "path       r1 > r2\n", "0 lost", "\nok\n"] {
+    for part in [
+        "routes dump",
+        "/v1/links",
+        "ffmpeg -re",
+        "gst-launch-1.0 udpsrc",
+        "path       r1 > r2\n",
+        "0 lost",
+        "\nok\n",
+    ] {
         assert!(stdout.contains(part), "no {part} in\n{stdout}");
     }
     assert!(!stdout.contains('\x1b'), "nothing is redrawn where there is no terminal");

@@ -37,7 +37,7 @@ impl Middle {
 #[tokio::test]
 async fn replayed_corrupted_and_unknown_datagrams_are_counted() {
     let ca = Ca::new();
-    let r1 = Bench::open(ca.relay("r1"), admit_all());
+    let mut r1 = Bench::open(ca.relay("r1"), admit_all());
     let mut r2 = Bench::open(ca.relay("r2"), admit_all());
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
@@ -46,7 +46,7 @@ async fn replayed_corrupted_and_unknown_datagrams_are_counted() {
     let (seen, mut passing) = mpsc::unbounded_channel();
     std::thread::spawn(move || middle.pass(&seen));
     let link = r1.port.dial(address, expect_r2(), Role::Relay { node: NodeIndex(1) }).await.expect("a link");
-    let Seen::Up(at_r2, _) = r2.next().await else { panic!("the link comes first") };
+    let (Seen::Up(_, _), Seen::Up(at_r2, _)) = (r1.next().await, r2.next().await) else { panic!("up") };
     r1.port.command(Order::Send { link: link.id(), count: 1, bytes: 300 }).await.expect("open");
     let sealed = passing.recv().await.expect("it passes");
     assert_eq!(r2.next().await, Seen::Datagram(at_r2, 0, vec![0; 300]));

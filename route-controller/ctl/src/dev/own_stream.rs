@@ -1,11 +1,11 @@
 //! How to push a stream of one's own into the overlay, and how to play it: plain RTP registrations made ready, and the
 //! lines for ffmpeg and GStreamer that use them.
 
+use crate::dev::live::Live;
 use crate::dev::overlay::{NAMESPACE, Overlay};
 use crate::dev::topology::relay_name;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 /// The room of that stream.
@@ -18,13 +18,13 @@ const PAIR_TRIES: usize = 64;
 pub(crate) enum Guide {
     /// Not at all; nothing is registered then.
     None,
-    /// On stderr.
-    Stderr,
+    /// Below what the run is.
+    Shown,
 }
 
 impl Guide {
     /// Registers a publication at the first relay and a subscription at the last, and says how they are used.
-    pub(crate) async fn show(self, overlay: &Overlay) -> anyhow::Result<()> {
+    pub(crate) async fn show(self, overlay: &Overlay, live: &mut Live) -> anyhow::Result<()> {
         if self == Guide::None {
             return Ok(());
         }
@@ -44,8 +44,7 @@ impl Guide {
         std::fs::write(&file, description(player))
             .with_context(|| format!("cannot write {}", file.display()))?;
         let text = lines(overlay, to, player, &file.display().to_string());
-        // Whoever closed stderr does not want to see it.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        live.say(&text);
         Ok(())
     }
 }

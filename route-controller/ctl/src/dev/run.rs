@@ -46,7 +46,7 @@ pub(crate) async fn run_shown(
     let starting = async {
         let overlay = Overlay::start(options).await?;
         introduce(&overlay, live);
-        guide.show(&overlay).await?;
+        guide.show(&overlay, live).await?;
         let mut call = Call::across(&overlay, options).await?;
         call.first_delivery().await?;
         Ok::<_, anyhow::Error>((overlay, call))
