@@ -98,7 +98,7 @@ fn an_interrupt_ends_it_with_the_summary() {
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     let mut seen = String::new();
     // The first line about packets: media flows.
-    while !seen.contains("video") {
+    while !seen.contains(" kbit/s ") {
         assert_ne!(stdout.read_line(&mut seen).expect("readable"), 0, "ended early: {seen}");
     }
     let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill(1)");
