@@ -8,8 +8,8 @@ use crate::namespaces::NamespaceRow;
 use crate::operations::Operations;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
-    JoinTokenAnswer, JoinTokenRequest, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer,
-    TokenKeyRow, TokenRequest,
+    JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow,
+    TokenAnswer, TokenKeyRow, TokenRequest,
 };
 use crate::telemetry::Telemetry;
 use axum::Json;
@@ -47,7 +47,8 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
         .route("/v1/namespaces", get(namespaces))
         .route("/v1/routes", get(routes))
         .route("/v1/tokens", post(create_token))
-        .route("/v1/join-tokens", post(create_join_token))
+        .route("/v1/join-tokens", get(join_tokens).post(create_join_token))
+        .route("/v1/join-tokens/{id}", delete(revoke_join_token))
         .route("/v1/token-keys", get(token_keys).post(set_token_key))
         .route("/v1/token-keys/{id}", delete(remove_token_key))
         .route("/metrics", get(metrics))
@@ -136,6 +137,17 @@ async fn create_join_token(
     admin.operations.create_join_token(request).await.map(Json)
 }
 
+async fn join_tokens(State(admin): State<Admin>) -> Result<Listing<JoinTokenRow>, Refusal> {
+    admin.operations.join_tokens().await.map(|rows| listing("join_tokens", rows))
+}
+
+async fn revoke_join_token(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    admin.operations.revoke_join_token(&id).await.map(|()| StatusCode::NO_CONTENT)
+}
+
 async fn token_keys(State(admin): State<Admin>) -> Result<Listing<TokenKeyRow>, Refusal> {
     admin.operations.token_keys().await.map(|rows| listing("token_keys", rows))
 }
@@ -207,7 +219,7 @@ async fn unknown(uri: Uri) -> Refusal {
 async fn wrong_method() -> Response {
     let answer = Refusal::invalid(
         "this method is not for this path",
-        "lists are read with GET, tokens made with POST",
+        "lists are read with GET, tokens made with POST and taken back with DELETE",
     );
     (StatusCode::METHOD_NOT_ALLOWED, Json(answer.answer)).into_response()
 }

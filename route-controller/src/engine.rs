@@ -10,9 +10,9 @@ mod members;
 pub(crate) use members::{Caller, RenewalRequest};
 
 use crate::ca::Authority;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::refusal::{Refusal, RefusalKind};
-use crate::store::{JoinRecord, Store};
+use crate::store::{JoinRecord, JoinTokenId, Store};
 use crate::trust::Lines;
 use anyhow::Context as _;
 use control_proto::limits;
@@ -29,6 +29,10 @@ use wire_format::{NodeIndex, Timestamp};
 
 /// Requests that wait for the loop; senders wait when it is full.
 const REQUESTS_MAX: usize = 1024;
+/// Joins that wait for the loop; more are refused, to come again.
+const JOINS_MAX: usize = 64;
+/// After so many requests a join gets its turn, however many more requests wait.
+const REQUESTS_PER_JOIN: usize = 64;
 /// Messages that wait for one relay. After a reconnect a relay may be sent an entry for every stream it holds at once.
 pub(crate) const SESSION_MESSAGES_MAX: usize = 2 * limits::HELD_STREAMS;
 
@@ -40,13 +44,6 @@ pub(crate) enum Request {
     Said { session: SessionId, message: ToController },
     /// Its session ended.
     Closed { session: SessionId },
-    /// A relay presents a join token.
-    Join {
-        name: String,
-        secret_hash: [u8; 32],
-        csr: Vec<u8>,
-        answer: oneshot::Sender<Result<Joined, Refusal>>,
-    },
     /// A relay asks for its next certificate.
     Renew { request: Box<RenewalRequest>, answer: oneshot::Sender<Result<Vec<u8>, Refusal>> },
     /// An operator cuts a relay off.
@@ -55,6 +52,10 @@ pub(crate) enum Request {
     Expiries { answer: oneshot::Sender<Result<BTreeMap<String, u64>, Refusal>> },
     /// An operator makes a join token.
     AddJoinToken { secret_hash: [u8; 32], record: JoinRecord, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator lists the join tokens that wait to be used.
+    JoinTokens { answer: oneshot::Sender<Result<Vec<(JoinTokenId, JoinRecord)>, Refusal>> },
+    /// An operator takes one back.
+    RevokeJoinToken { id: JoinTokenId, answer: oneshot::Sender<Result<(), Refusal>> },
     /// An operator lists the keys that tokens are checked with.
     TokenKeys { answer: oneshot::Sender<Result<Vec<TokenKey>, Refusal>> },
     /// An operator registers the public key of another token service.
@@ -65,6 +66,19 @@ pub(crate) enum Request {
     Ask(Question),
     /// The process stops.
     Stop,
+}
+
+/// A relay presents a join token. Whoever sends this has proven nothing yet, so it waits in a queue of its own.
+pub(crate) struct JoinRequest {
+    pub(crate) name: String,
+    pub(crate) secret_hash: [u8; 32],
+    pub(crate) csr: Vec<u8>,
+}
+
+/// A join and where its answer goes.
+struct WaitingJoin {
+    request: JoinRequest,
+    answer: oneshot::Sender<Result<Joined, Refusal>>,
 }
 
 /// Reads the core and sends the answer where it is wanted.
@@ -106,6 +120,8 @@ pub(crate) struct Joined {
 pub(crate) struct Counts {
     pub(crate) joined: AtomicU64,
     pub(crate) joins_refused: AtomicU64,
+    pub(crate) joins_overflowed: AtomicU64,
+    pub(crate) join_tokens_revoked: AtomicU64,
     pub(crate) renewed: AtomicU64,
     pub(crate) renewals_refused: AtomicU64,
     pub(crate) revoked: AtomicU64,
@@ -132,6 +148,7 @@ pub(crate) enum Health {
 #[derive(Clone)]
 pub(crate) struct EngineHandle {
     requests: mpsc::Sender<Request>,
+    joins: mpsc::Sender<WaitingJoin>,
     health: watch::Receiver<Health>,
     pub(crate) counts: Arc<Counts>,
 }
@@ -150,6 +167,19 @@ impl EngineHandle {
         let (sender, answer) = oneshot::channel();
         self.send(request(sender)).await?;
         answer.await.map_err(|_| Refusal::stopping())?
+    }
+
+    /// Presents a join token; refused at once where too many others do.
+    pub(crate) async fn join(&self, request: JoinRequest) -> Result<Joined, Refusal> {
+        let (answer, joined) = oneshot::channel();
+        self.joins.try_send(WaitingJoin { request, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                count(&self.counts.joins_overflowed);
+                Refusal::new(RefusalKind::Unavailable, "too many joins wait", "try again in a moment")
+            }
+            mpsc::error::TrySendError::Closed(_) => Refusal::stopping(),
+        })?;
+        joined.await.map_err(|_| Refusal::stopping())?
     }
 
     /// Reads the core.
@@ -219,11 +249,12 @@ impl Engine {
     /// Starts the loop in its own thread.
     pub(crate) fn spawn(mut self) -> anyhow::Result<(EngineHandle, thread::JoinHandle<()>)> {
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
+        let (joins, waiting_joins) = mpsc::channel(JOINS_MAX);
         let (health_sender, health) = watch::channel(Health::Running);
         let counts = Arc::clone(&self.counts);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new().name("controller".to_owned()).spawn(move || {
-            let outcome = runtime.block_on(self.run(queue));
+            let outcome = runtime.block_on(self.run(queue, waiting_joins));
             let health = match outcome {
                 Ok(()) => Health::Stopped,
                 Err(error) => {
@@ -233,13 +264,24 @@ impl Engine {
             };
             health_sender.send_replace(health);
         })?;
-        Ok((EngineHandle { requests, health, counts }, thread))
+        Ok((EngineHandle { requests, joins, health, counts }, thread))
     }
 
-    /// Timers before requests; one thing at a time.
-    async fn run(&mut self, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<()> {
+    /// Timers before requests, requests before joins; one thing at a time. Joins get a turn now and then all the same.
+    async fn run(
+        &mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut joins: mpsc::Receiver<WaitingJoin>,
+    ) -> anyhow::Result<()> {
         self.push_token_keys()?;
+        let mut since_join = 0;
         loop {
+            if since_join >= REQUESTS_PER_JOIN {
+                since_join = 0;
+                if let Ok(join) = joins.try_recv() {
+                    self.answer_join(join)?;
+                }
+            }
             let deadline = self.core.poll_timeout().map(|deadline| self.clock.instant(deadline));
             let timer = async {
                 match deadline {
@@ -252,11 +294,15 @@ impl Engine {
                 () = timer => self.input(Input::Timeout)?,
                 request = requests.recv() => match request {
                     Some(request) => match self.handle(request)? {
-                        ControlFlow::Continue(()) => {}
+                        ControlFlow::Continue(()) => since_join += 1,
                         ControlFlow::Break(()) => return Ok(()),
                     },
                     None => return Ok(()),
                 },
+                Some(join) = joins.recv() => {
+                    since_join = 0;
+                    self.answer_join(join)?;
+                }
             }
         }
     }
@@ -270,11 +316,6 @@ impl Engine {
             Request::Closed { session } => {
                 self.forget(session);
                 self.input(Input::RelayDown { session })?;
-            }
-            Request::Join { name, secret_hash, csr, answer } => {
-                let outcome = self.join(&name, &secret_hash, &csr)?;
-                count(if outcome.is_ok() { &self.counts.joined } else { &self.counts.joins_refused });
-                let _ = answer.send(outcome);
             }
             Request::Renew { request, answer } => {
                 let outcome = self.renew(&request)?;
@@ -290,6 +331,13 @@ impl Engine {
             }
             Request::AddJoinToken { secret_hash, record, answer } => {
                 let outcome = self.add_join_token(&secret_hash, &record)?;
+                let _ = answer.send(outcome);
+            }
+            Request::JoinTokens { answer } => {
+                let _ = answer.send(Ok(self.store.join_tokens(clock::unix_s())?));
+            }
+            Request::RevokeJoinToken { id, answer } => {
+                let outcome = self.revoke_join_token(id)?;
                 let _ = answer.send(outcome);
             }
             Request::TokenKeys { answer } => {
@@ -313,6 +361,14 @@ impl Engine {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn answer_join(&mut self, join: WaitingJoin) -> anyhow::Result<()> {
+        let WaitingJoin { request: JoinRequest { name, secret_hash, csr }, answer } = join;
+        let outcome = self.join(&name, &secret_hash, &csr)?;
+        count(if outcome.is_ok() { &self.counts.joined } else { &self.counts.joins_refused });
+        let _ = answer.send(outcome);
+        Ok(())
     }
 
     /// One input, then everything that follows from it. A failed write ends the process: nothing may leave that a
@@ -493,6 +549,51 @@ mod tests {
         assert!(engine.handle(request)?.is_continue());
         assert!(ended.try_recv().is_err() && queue.try_recv().is_ok());
         assert_eq!(engine.core.nodes(engine.clock.now())[0].state, NodeState::Connected);
+        Ok(())
+    }
+
+    fn join(name: &str) -> WaitingJoin {
+        let (answer, _) = oneshot::channel();
+        let request = JoinRequest { name: name.to_owned(), secret_hash: [9; 32], csr: Vec::new() };
+        WaitingJoin { request, answer }
+    }
+
+    #[tokio::test]
+    async fn joins_of_strangers_hold_up_neither_reports_nor_each_other_for_ever() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (handle, thread) = engine(folder.path())?.spawn()?;
+        // The loop stands still until this is dropped, as behind a slow disk.
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let stand_still: Question = Box::new(move |_, _| {
+            let _ = held.recv();
+        });
+        handle.send(Request::Ask(stand_still)).await?;
+        for _ in 0..JOINS_MAX {
+            handle.joins.try_send(join("fra-1")).map_err(|_| anyhow::anyhow!("there is room"))?;
+        }
+        let WaitingJoin { request, .. } = join("fra-1");
+        let refusal = handle.join(request).await.err().expect("no room is left");
+        assert_eq!(refusal.kind, RefusalKind::Unavailable);
+        assert_eq!(handle.counts.joins_overflowed.load(Ordering::Relaxed), 1);
+
+        // Everything else still gets into its own queue, and goes first; but not for ever.
+        let (sender, mut seen) = mpsc::channel(3 * REQUESTS_PER_JOIN);
+        for _ in 0..3 * REQUESTS_PER_JOIN {
+            let (sender, counts) = (sender.clone(), Arc::clone(&handle.counts));
+            let look: Question = Box::new(move |_, _| {
+                let _ = sender.try_send(counts.joins_refused.load(Ordering::Relaxed));
+            });
+            handle.requests.try_send(Request::Ask(look)).map_err(|_| anyhow::anyhow!("there is room"))?;
+        }
+        drop((hold, sender));
+        let mut judged = Vec::new();
+        while let Some(refused) = seen.recv().await {
+            judged.push(refused);
+        }
+        assert_eq!((judged.first(), judged.last()), (Some(&0), Some(&3)), "{judged:?}");
+        handle.send(Request::Stop).await?;
+        assert_eq!(handle.ended().await, Health::Stopped);
+        thread.join().map_err(|_| anyhow::anyhow!("no panic"))?;
         Ok(())
     }
 }

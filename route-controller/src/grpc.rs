@@ -8,13 +8,15 @@ use crate::ca;
 use crate::ca::RelayCertificate;
 use crate::clock;
 use crate::engine::{
-    Caller, EngineHandle, Outbox, RenewalRequest, Request, SESSION_MESSAGES_MAX, SessionEnd, count,
+    Caller, EngineHandle, JoinRequest, Outbox, RenewalRequest, Request, SESSION_MESSAGES_MAX, SessionEnd,
+    count,
 };
+use crate::ration::Ration;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tls::{Peer, TlsListener};
 use crate::trust::{Certified, Worthless};
 use control_proto::proto::route_control_server::{RouteControl, RouteControlServer};
-use control_proto::{limits, proto};
+use control_proto::{check_relay_name, limits, proto};
 use route_core::{KickCause, SessionId};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,9 +39,10 @@ pub(crate) async fn serve(
     engine: EngineHandle,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = RouteControlServer::new(Service { engine, sessions: AtomicU64::new(1) })
-        .max_decoding_message_size(limits::MESSAGE_BYTES)
-        .max_encoding_message_size(limits::MESSAGE_BYTES);
+    let service =
+        RouteControlServer::new(Service { engine, sessions: AtomicU64::new(1), strangers: Ration::new() })
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
+            .max_encoding_message_size(limits::MESSAGE_BYTES);
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -55,6 +58,8 @@ pub(crate) async fn serve(
 struct Service {
     engine: EngineHandle,
     sessions: AtomicU64,
+    /// What is logged of callers that have proven nothing.
+    strangers: Ration,
 }
 
 #[tonic::async_trait]
@@ -67,13 +72,18 @@ impl RouteControl for Service {
     ) -> Result<tonic::Response<proto::JoinResponse>, Status> {
         let peer = peer(&request)?;
         let proto::JoinRequest { name, secret, csr_der } = request.into_inner();
+        // Looked at before it may wait anywhere: whoever sent it has proven nothing.
         if csr_der.len() > limits::CERTIFICATE_BYTES {
             return Err(Status::invalid_argument("the certificate request is too long"));
         }
-        let secret_hash = ca::sha256(&secret);
-        let request = |answer| Request::Join { name, secret_hash, csr: csr_der, answer };
-        let joined = self.engine.call(request).await.map_err(|refusal| {
-            tracing::warn!(address = %peer.address, "a join is refused: {refusal}");
+        if let Err(error) = check_relay_name(&name) {
+            return Err(Status::invalid_argument(error.to_string()));
+        }
+        let request = JoinRequest { name, secret_hash: ca::sha256(&secret), csr: csr_der };
+        let joined = self.engine.join(request).await.map_err(|refusal| {
+            if let Some(held_back) = self.strangers.take() {
+                tracing::warn!(address = %peer.address, held_back, "a join is refused: {refusal}");
+            }
             status(&refusal)
         })?;
         Ok(tonic::Response::new(proto::JoinResponse {
@@ -111,7 +121,10 @@ impl RouteControl for Service {
         let peer = peer(&request)?;
         let certificate = relay_certificate(&peer).and_then(unexpired).inspect_err(|status| {
             count(&self.engine.counts.sessions_refused);
-            tracing::warn!(address = %peer.address, "a session is refused: {}", status.message());
+            if let Some(held_back) = self.strangers.take() {
+                let reason = status.message();
+                tracing::warn!(address = %peer.address, held_back, "a session is refused: {reason}");
+            }
         })?;
         let caller = caller(certificate, &peer);
         let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));

@@ -21,6 +21,7 @@ mod engine;
 mod grpc;
 mod namespaces;
 mod operations;
+mod ration;
 mod refusal;
 mod rows;
 mod store;
@@ -36,6 +37,6 @@ pub use namespaces::{BitRate, LimitSettings, NamespaceRow, NamespaceSettings};
 pub use operations::Operations;
 pub use refusal::{Refusal, RefusalKind};
 pub use rows::{
-    ErrorAnswer, JoinTokenAnswer, JoinTokenRequest, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow,
-    TokenAnswer, TokenKeyRow, TokenRequest,
+    ErrorAnswer, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery,
+    StreamRow, TokenAnswer, TokenKeyRow, TokenRequest,
 };

@@ -5,11 +5,11 @@ use crate::clock;
 use crate::engine::{EngineHandle, Request};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
-    JoinTokenAnswer, JoinTokenRequest, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer,
-    TokenKeyRow, TokenRequest,
+    JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow,
+    TokenAnswer, TokenKeyRow, TokenRequest,
 };
-use crate::store::JoinRecord;
-use crate::tokens::{TokenIssuer, hex};
+use crate::store::{JoinRecord, JoinTokenId};
+use crate::tokens::{TokenIssuer, hex, unhex};
 use control_proto::{JoinSecret, JoinToken, check_relay_name, limits::KEY_ID_BYTES};
 use route_core::{RouteFilter, StatusView};
 use std::sync::Arc;
@@ -162,12 +162,47 @@ impl Operations {
         let controllers = self.advertise.to_vec();
         let token = JoinToken { controllers, ca_sha256: self.ca_sha256, name, region, secret };
         Ok(JoinTokenAnswer {
+            id: hex(&JoinTokenId::of(&secret_hash).0),
             token: token.to_text(),
             name: token.name,
             controllers: token.controllers,
             ca_sha256: hex(&self.ca_sha256),
             expires_unix_s,
         })
+    }
+
+    /// Join tokens that wait to be used, by the name of their relay.
+    ///
+    /// # Errors
+    /// If the controller stops.
+    pub async fn join_tokens(&self) -> Result<Vec<JoinTokenRow>, Refusal> {
+        let tokens = self.engine.call(|answer| Request::JoinTokens { answer }).await?;
+        let row = |(id, record): (JoinTokenId, JoinRecord)| JoinTokenRow {
+            id: hex(&id.0),
+            name: record.name,
+            region: record.region,
+            replace: record.replace,
+            created_unix_s: record.created_unix_s,
+            expires_unix_s: record.expires_unix_s,
+        };
+        let mut rows: Vec<JoinTokenRow> = tokens.into_iter().map(row).collect();
+        rows.sort_by(|a, b| (&a.name, a.created_unix_s, &a.id).cmp(&(&b.name, b.created_unix_s, &b.id)));
+        Ok(rows)
+    }
+
+    /// Takes back a join token that nobody has used. It is durable when this returns.
+    ///
+    /// # Errors
+    /// If `id` is none of a token that waits, or the controller stops.
+    pub async fn revoke_join_token(&self, id: &str) -> Result<(), Refusal> {
+        let Some(id) = unhex(id).map(JoinTokenId) else {
+            return Err(Refusal::new(
+                RefusalKind::NotFound,
+                format!("{id:?} is no id of a join token"),
+                "`relayctl join-token list` shows them: 16 hexadecimal digits",
+            ));
+        };
+        self.engine.call(|answer| Request::RevokeJoinToken { id, answer }).await
     }
 
     /// Public keys that tokens are checked with: the controller's own, and registered ones.

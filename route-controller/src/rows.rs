@@ -187,6 +187,9 @@ pub struct JoinTokenRequest {
 /// What `POST /v1/join-tokens` answers. Tells what the token holds, so that an operator sees a wrong address at once.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JoinTokenAnswer {
+    /// Names the token in lists and when it is revoked; no secret.
+    #[serde(default)]
+    pub id: String,
     /// The token, to be given to one relay.
     pub token: String,
     /// The relay's name.
@@ -195,6 +198,24 @@ pub struct JoinTokenAnswer {
     pub controllers: Vec<String>,
     /// SHA-256 of the CA's certificate, hexadecimal.
     pub ca_sha256: String,
+    /// When it ends, seconds since 1970.
+    pub expires_unix_s: u64,
+}
+
+/// A join token that waits to be used, in `GET /v1/join-tokens`. The token itself is told once, when it is made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JoinTokenRow {
+    /// Names the token, 16 hexadecimal digits.
+    pub id: String,
+    /// The relay that it is for.
+    pub name: String,
+    /// That relay's region, if one was given.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// It may take the place of a relay that is in session.
+    pub replace: bool,
+    /// When it was made, seconds since 1970.
+    pub created_unix_s: u64,
     /// When it ends, seconds since 1970.
     pub expires_unix_s: u64,
 }

@@ -67,6 +67,20 @@ pub(crate) struct JoinRecord {
     pub(crate) replace: bool,
 }
 
+/// Names a join token without giving anything of its secret away: the first bytes of the secret's hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct JoinTokenId(pub(crate) [u8; 8]);
+
+impl JoinTokenId {
+    pub(crate) fn of(secret_hash: &[u8; 32]) -> JoinTokenId {
+        JoinTokenId(std::array::from_fn(|at| secret_hash[at]))
+    }
+
+    fn names(self, secret_hash: &[u8]) -> bool {
+        secret_hash.starts_with(&self.0)
+    }
+}
+
 /// What a join token's secret is worth.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum JoinState {

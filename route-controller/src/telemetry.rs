@@ -51,6 +51,8 @@ impl Telemetry {
             for (name, count) in [
                 ("cascade_controller_joins_total", &counts.joined),
                 ("cascade_controller_joins_refused_total", &counts.joins_refused),
+                ("cascade_controller_joins_overflowed_total", &counts.joins_overflowed),
+                ("cascade_controller_join_tokens_revoked_total", &counts.join_tokens_revoked),
                 ("cascade_controller_renewals_total", &counts.renewed),
                 ("cascade_controller_renewals_refused_total", &counts.renewals_refused),
                 ("cascade_controller_revocations_total", &counts.revoked),
@@ -136,6 +138,11 @@ fn describe() {
     describe_gauge!("cascade_controller_recovering", "1 while waiting after a start for relays to report");
     describe_counter!("cascade_controller_joins_total", "Relays that joined with a token");
     describe_counter!("cascade_controller_joins_refused_total", "Joins refused");
+    describe_counter!(
+        "cascade_controller_joins_overflowed_total",
+        "Joins refused because too many others waited"
+    );
+    describe_counter!("cascade_controller_join_tokens_revoked_total", "Join tokens taken back unused");
     describe_counter!("cascade_controller_renewals_total", "Certificates of relays renewed");
     describe_counter!("cascade_controller_renewals_refused_total", "Renewals refused");
     describe_counter!("cascade_controller_revocations_total", "Relays revoked");

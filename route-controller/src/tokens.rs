@@ -125,6 +125,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Reads what [`hex`] writes, of exactly that many bytes.
+pub(crate) fn unhex<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    if digits.len() == 2 * BYTES { bytes.try_into().ok() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +165,14 @@ mod tests {
         assert_eq!(token.claims["cascade"], rights);
         assert_eq!(token.claims["exp"], answer.expires_unix_s);
         Ok(())
+    }
+
+    #[test]
+    fn hexadecimal_there_and_back() {
+        assert_eq!(unhex(&hex(&[0x00, 0xAB, 0xFF])), Some([0x00, 0xAB, 0xFF]));
+        for wrong in ["00abf", "00abfff", "00abfg", "", "00é9"] {
+            assert_eq!(unhex::<3>(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -45,6 +45,55 @@ async fn a_token_waits_across_a_restart() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_taken_back_lets_nobody_in() {
+    let overlay = Overlay::start().await;
+    let (token, other) = (overlay.join_token("fra-1").await, overlay.join_token("sin-1").await);
+    let list =
+        async |overlay: &Overlay| overlay.controller.operations().join_tokens().await.expect("it runs");
+    let listed = list(&overlay).await;
+    let names: Vec<&str> = listed.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["fra-1", "sin-1"]);
+    assert!(listed[0].expires_unix_s > listed[0].created_unix_s && !listed[0].replace);
+
+    let operations = overlay.controller.operations();
+    operations.revoke_join_token(&listed[0].id).await.expect("it waits");
+    for wrong in [listed[0].id.as_str(), "0000000000000000", "fra-1", ""] {
+        let refusal = operations.revoke_join_token(wrong).await.expect_err("none waits under this id");
+        assert_eq!(refusal.kind, route_controller::RefusalKind::NotFound, "{wrong}");
+    }
+    let overlay = overlay.restart().await;
+    assert_eq!(list(&overlay).await, [listed[1].clone()], "the other one still waits");
+    let refusal = overlay.join(&token).await.err().expect("taken back");
+    assert!(refusal.message().contains("unknown, used or expired"), "{}", refusal.message());
+    overlay.join(&other).await.expect("not taken back");
+    assert_eq!(list(&overlay).await, [], "a used token waits no more");
+}
+
+#[tokio::test]
+async fn a_join_token_ends_by_itself() {
+    let overlay = Overlay::start().await;
+    let request = route_controller::JoinTokenRequest {
+        name: "fra-1".to_owned(),
+        region: None,
+        ttl_s: Some(1),
+        replace: false,
+    };
+    let operations = overlay.controller.operations();
+    let answer = operations.create_join_token(request).await.expect("a legal name");
+    // The calendar that tokens go by cannot be moved: it moves by itself.
+    let listed = async || operations.join_tokens().await.expect("it runs").len();
+    let gone = async {
+        while listed().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("a second has passed");
+    let token = answer.token.parse().expect("a join token");
+    let refusal = overlay.join(&token).await.err().expect("too late");
+    assert!(refusal.message().contains("expired"), "{}", refusal.message());
+}
+
+#[tokio::test]
 async fn a_token_serves_no_other_name() {
     let overlay = Overlay::start().await;
     let mut token = overlay.join_token("fra-1").await;

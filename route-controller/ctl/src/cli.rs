@@ -117,6 +117,23 @@ pub enum JoinToken {
                       relayctl join-token create --name fra-1 --region eu-central --ttl 1h > fra-1.join-token\n  \
                       relayctl join-token create --name fra-1 --replace")]
     Create(JoinTokenArgs),
+    /// List the tokens that wait to be used; the tokens themselves are told once, when they are made.
+    #[command(after_help = "Examples:\n  relayctl join-token list\n  relayctl join-token list -o json")]
+    List(ListArgs),
+    /// Take back a token that nobody has used.
+    #[command(after_help = "Examples:\n  relayctl join-token revoke 0f3a9c2b77d1e604")]
+    Revoke(RevokeJoinTokenArgs),
+}
+
+/// Arguments of `relayctl join-token revoke`.
+#[derive(clap::Args, Debug)]
+pub struct RevokeJoinTokenArgs {
+    /// The token's id, as `relayctl join-token list` shows it.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How to print: a sentence, or JSON.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: TokenFormat,
 }
 
 /// Arguments of commands that list.

@@ -78,11 +78,24 @@ impl Client {
         self.read(request.send_json(body))
     }
 
+    /// `DELETE path`.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        let mut request = self.agent.delete(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.read(request.call())
+    }
+
+    /// The answer; null where a success has no body.
     fn read(&self, outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
         let mut response = outcome.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
         let body = body.with_context(|| format!("the answer of {} broke off", self.url))?;
+        if status == ureq::http::StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
         if status.is_success() {
             return serde_json::from_str(&body).with_context(|| self.foreign());
         }

@@ -34,7 +34,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Namespaces(args) => namespaces::run(&controller, &args),
         Command::Routes(cli::Routes::Dump(args)) => routes::run(&controller, &args),
         Command::Token(cli::Token::Create(args)) => token::run(&controller, &args),
-        Command::JoinToken(cli::JoinToken::Create(args)) => join_token::run(&controller, &args),
+        Command::JoinToken(cli::JoinToken::Create(args)) => join_token::create(&controller, &args),
+        Command::JoinToken(cli::JoinToken::List(args)) => join_token::list(&controller, &args),
+        Command::JoinToken(cli::JoinToken::Revoke(args)) => join_token::revoke(&controller, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

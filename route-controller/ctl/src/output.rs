@@ -107,9 +107,16 @@ fn csv_cell(cell: &str) -> String {
     }
 }
 
-/// An answer as JSON for people and programs.
+/// An answer as JSON for people and programs. What a terminal must not be shown is written as JSON escapes it.
 pub(crate) fn json(answer: &Value) -> String {
-    format!("{answer:#}\n")
+    let text = format!("{answer:#}\n");
+    // Strings alone hold such characters, except for the line breaks between their neighbours.
+    let escaped = |c: char| match c {
+        '\n' => c.to_string(),
+        _ if is_hidden(c) => format!("\\u{:04x}", u32::from(c)),
+        _ => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
 }
 
 /// The rows of an answer, which has them under `name`.
@@ -127,15 +134,17 @@ pub(crate) fn parsed<T: DeserializeOwned>(answer: Value) -> anyhow::Result<T> {
 /// A text from the network as a terminal may be shown it: control characters are escaped, and so are those that turn
 /// the direction of what follows.
 pub(crate) fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if !text.contains(hidden) {
+    if !text.contains(is_hidden) {
         return text.to_owned();
     }
-    let escaped = |c: char| if hidden(c) { c.escape_default().to_string() } else { c.to_string() };
+    let escaped = |c: char| if is_hidden(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escaped).collect()
+}
+
+/// Steers a terminal, or turns the direction of what follows. All of them have at most four hexadecimal digits.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A text as one segment of a URL's path (RFC 3986 section 2.1).
@@ -185,7 +194,7 @@ pub(crate) fn fixed(number: f64, decimals: usize) -> String {
 
 /// A text within quotes for Graphviz.
 pub(crate) fn dot_text(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", printable(text).replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Writes to stdout what was asked for.
@@ -234,6 +243,12 @@ b           -  b, \"x\"
         assert!(table.chars().all(|c| c == '\n' || !c.is_control()), "{table:?}");
         let csv = Grid { columns: vec!["name"], rows: vec![vec![hostile.to_owned()]] }.to_csv();
         assert!(csv.chars().all(|c| c == '\n' || !c.is_control()), "{csv:?}");
+        let answer = serde_json::json!({ "name": hostile, "more": ["frä-1"] });
+        let text = json(&answer);
+        assert!(text.chars().all(|c| c == '\n' || !is_hidden(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("still JSON"), answer);
+        assert!(text.contains("frä-1"));
+        assert_eq!(dot_text("a\u{1b}\"b"), "\"a\\\\u{1b}\\\"b\"");
         assert_eq!(path_segment("a/../b?c"), "a%2F..%2Fb%3Fc");
     }
 

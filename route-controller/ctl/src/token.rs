@@ -22,6 +22,8 @@ pub(crate) fn run(controller: &ControllerArgs, args: &TokenArgs) -> anyhow::Resu
     let answer = Client::new(controller)?.post("/v1/tokens", &request)?;
     output::print(&match args.output {
         TokenFormat::Json => output::json(&answer),
-        TokenFormat::Text => format!("{}\n", output::parsed::<TokenAnswer>(answer)?.token),
+        TokenFormat::Text => {
+            format!("{}\n", output::printable(&output::parsed::<TokenAnswer>(answer)?.token))
+        }
     })
 }

@@ -51,6 +51,37 @@ async fn lists_are_printed_and_tokens_made() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn join_tokens_are_listed_and_taken_back() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (_controller, url) = controller(folder.path()).await;
+    let create = ["join-token", "create", "--name", "fra-1", "--ttl", "1h", "--replace", "-o", "json"];
+    let (ok, out, err) = answered(&[&create[..], &["--controller", &url]].concat()).await;
+    assert!(ok, "{err}");
+    let made: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let (id, token) = (made["id"].as_str().expect("an id"), made["token"].as_str().expect("a token"));
+
+    let list = ["join-token", "list", "--controller", &url];
+    let (ok, out, _) = answered(&list).await;
+    let mut lines = out.lines();
+    let header: Vec<&str> = lines.next().expect("a header").split_whitespace().collect();
+    assert_eq!((ok, header), (true, vec!["ID", "NAME", "REGION", "REPLACE", "CREATED", "EXPIRES"]));
+    let cells: Vec<&str> = lines.next().expect("a row").split_whitespace().collect();
+    assert_eq!(cells[..4], [id, "fra-1", "-", "yes"]);
+    let (_, out, _) = answered(&[&list[..], &["-o", "json"]].concat()).await;
+    let listed: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(listed["join_tokens"][0]["expires_unix_s"], made["expires_unix_s"]);
+    assert!(!out.contains(token), "the token is told once");
+
+    let revoke = ["join-token", "revoke", id, "--controller", &url];
+    let (ok, out, err) = answered(&revoke).await;
+    assert!(ok && out.contains("is revoked"), "{out}{err}");
+    let (ok, _, err) = answered(&revoke).await;
+    assert!(!ok && err.contains("relayctl join-token list") && err.contains("node revoke"), "{err}");
+    let (_, out, _) = answered(&list).await;
+    assert_eq!(out.lines().count(), 1, "a header alone: {out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn refusals_say_what_to_do() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let (controller, url) = controller(folder.path()).await;

@@ -4,7 +4,7 @@ use super::{Engine, Joined, Outbox, SessionEnd, count};
 use crate::ca::Issued;
 use crate::clock;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::store::{CertificateRecord, JoinRecord, JoinState};
+use crate::store::{CertificateRecord, JoinRecord, JoinState, JoinTokenId};
 use crate::trust::{Certified, Line, Worthless};
 use route_core::{Input, KickCause, SessionId};
 use std::collections::BTreeMap;
@@ -201,6 +201,21 @@ impl Engine {
         }
         let added = self.store.add_join_token(secret_hash, record, clock::unix_s())?;
         Ok(if added { Ok(()) } else { Err(too_many_join_tokens()) })
+    }
+
+    /// Takes back a join token that nobody has used.
+    pub(super) fn revoke_join_token(&mut self, id: JoinTokenId) -> anyhow::Result<Result<(), Refusal>> {
+        let Some(record) = self.store.remove_join_token(id)? else {
+            return Ok(Err(Refusal::new(
+                RefusalKind::NotFound,
+                "no join token of this id waits to be used",
+                "`relayctl join-token list` shows those that do; a relay that has used one is cut off with `relayctl \
+                 node revoke`",
+            )));
+        };
+        count(&self.counts.join_tokens_revoked);
+        tracing::info!(name = record.name, "a join token is revoked");
+        Ok(Ok(()))
     }
 
     /// When the newest certificate of each name ends, seconds since 1970.

@@ -1,12 +1,12 @@
 //! What the store remembers of relays' certificates and of the tokens that lead to them.
 
 use super::{
-    CERTIFICATES, CertificateRecord, JOIN_TOKENS, JoinRecord, LINES, REPEAT_S, SPENT_TOKENS, SpentRecord,
-    Store, json, parsed,
+    CERTIFICATES, CertificateRecord, JOIN_TOKENS, JoinRecord, JoinTokenId, LINES, REPEAT_S, SPENT_TOKENS,
+    SpentRecord, Store, json, parsed,
 };
 use crate::trust::{Certified, Line, Lines};
 use control_proto::CERTIFICATE_GRACE;
-use redb::{ReadableDatabase as _, ReadableTable as _};
+use redb::{ReadableDatabase as _, ReadableTable as _, Table};
 
 impl Store {
     /// The lines of all names. A name that only a store of an earlier version knows has a line of its newest certificate.
@@ -48,13 +48,40 @@ impl Store {
             transaction.open_table(LINES)?.insert(name, json(line).as_slice())?;
             let mut certificates = transaction.open_table(CERTIFICATES)?;
             if let Some((serial, certificate)) = issued {
-                certificates.retain(|_, record| {
-                    serde_json::from_slice::<CertificateRecord>(record)
-                        .is_ok_and(|record| record.expires_unix_s + CERTIFICATE_GRACE.as_secs() > now_unix_s)
-                })?;
-                certificates.insert(serial, json(certificate).as_slice())?;
+                remember(&mut certificates, serial, certificate, now_unix_s)?;
             }
             Ok(())
+        })
+    }
+
+    /// Join tokens that wait to be used, in no particular order.
+    pub(crate) fn join_tokens(&self, now_unix_s: u64) -> anyhow::Result<Vec<(JoinTokenId, JoinRecord)>> {
+        use anyhow::Context as _;
+        let transaction = self.database.begin_read().context("cannot read the store")?;
+        let mut tokens = Vec::new();
+        for row in transaction.open_table(JOIN_TOKENS)?.iter()? {
+            let (hash, record) = row?;
+            let record: JoinRecord = parsed(record.value())?;
+            let hash = hash.value().try_into().context("a join token of the store is damaged")?;
+            if record.expires_unix_s > now_unix_s {
+                tokens.push((JoinTokenId::of(hash), record));
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// Forgets a join token that waits to be used. `None` if there is none of this id.
+    pub(crate) fn remove_join_token(&self, id: JoinTokenId) -> anyhow::Result<Option<JoinRecord>> {
+        self.write(|transaction| {
+            let mut removed = None;
+            transaction.open_table(JOIN_TOKENS)?.retain(|hash, record| {
+                let named = id.names(hash);
+                if named {
+                    removed = serde_json::from_slice(record).ok();
+                }
+                !named
+            })?;
+            Ok(removed)
         })
     }
 
@@ -81,7 +108,7 @@ impl Store {
                 let record = SpentRecord { token, key_sha256: *key_sha256, spent_unix_s: now_unix_s };
                 spent.insert(hash.as_slice(), json(&record).as_slice())?;
             }
-            transaction.open_table(CERTIFICATES)?.insert(serial, json(certificate).as_slice())?;
+            remember(&mut transaction.open_table(CERTIFICATES)?, serial, certificate, now_unix_s)?;
             transaction.open_table(LINES)?.insert(certificate.name.as_str(), json(line).as_slice())?;
             Ok(())
         })
@@ -100,6 +127,21 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// Adds a certificate and forgets those that can no longer even be renewed.
+fn remember(
+    certificates: &mut Table<'_, &'static [u8], &'static [u8]>,
+    serial: &[u8],
+    certificate: &CertificateRecord,
+    now_unix_s: u64,
+) -> Result<(), redb::Error> {
+    certificates.retain(|_, record| {
+        serde_json::from_slice::<CertificateRecord>(record)
+            .is_ok_and(|record| record.expires_unix_s + CERTIFICATE_GRACE.as_secs() > now_unix_s)
+    })?;
+    certificates.insert(serial, json(certificate).as_slice())?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -166,6 +208,12 @@ mod tests {
         Ok(())
     }
 
+    fn certificates(store: &Store) -> anyhow::Result<Vec<Vec<u8>>> {
+        let transaction = store.database.begin_read()?;
+        let table = transaction.open_table(CERTIFICATES)?;
+        table.iter()?.map(|row| Ok(row?.0.value().to_vec())).collect()
+    }
+
     #[test]
     fn certificates_that_nobody_can_use_are_forgotten() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
@@ -175,11 +223,33 @@ mod tests {
             let line = line(serial, issued);
             store.set_line("fra-1", &line, Some((serial, &record(issued))), issued)?;
         }
-        let transaction = store.database.begin_read()?;
-        let table = transaction.open_table(CERTIFICATES)?;
-        let kept: Vec<Vec<u8>> =
-            table.iter()?.map(|row| Ok(row?.0.value().to_vec())).collect::<anyhow::Result<_>>()?;
-        assert_eq!(kept, [b"b".to_vec(), b"c".to_vec()]);
+        assert_eq!(certificates(&store)?, [b"b".to_vec(), b"c".to_vec()]);
+        // Joins alone forget them as well: relays that are replaced often may never renew.
+        let now = 2_100 + week;
+        store.spend_join_token(&[1; 32], &[7; 32], b"d", &record(now), &line(b"d", now), now)?;
+        assert_eq!(certificates(&store)?, [b"c".to_vec(), b"d".to_vec()]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_join_token_is_listed_until_it_is_used_revoked_or_expired() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let store = open(&folder)?;
+        let lasting = JoinRecord { expires_unix_s: 200, ..token() };
+        for (secret, record) in [(1, token()), (2, lasting.clone()), (3, lasting.clone())] {
+            assert!(store.add_join_token(&[secret; 32], &record, 10)?);
+        }
+        let ids = |now| -> anyhow::Result<Vec<u8>> {
+            let mut ids: Vec<u8> = store.join_tokens(now)?.iter().map(|(id, _)| id.0[0]).collect();
+            ids.sort_unstable();
+            Ok(ids)
+        };
+        assert_eq!((ids(10)?, ids(100)?), (vec![1, 2, 3], vec![2, 3]));
+        assert_eq!(store.remove_join_token(JoinTokenId([2; 8]))?, Some(lasting));
+        assert_eq!(store.remove_join_token(JoinTokenId([2; 8]))?, None);
+        assert_eq!(store.join_token(&[2; 32], 10)?, JoinState::Void);
+        store.spend_join_token(&[3; 32], &[7; 32], b"a", &record(5), &line(b"a", 5), 5)?;
+        assert_eq!(ids(10)?, [1]);
         Ok(())
     }
 
