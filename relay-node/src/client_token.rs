@@ -1,14 +1,16 @@
 //! Checks a client's JWT offline, with the public keys that the controller pushed.
 //!
 //! A token is EdDSA (Ed25519) and names its key with `kid`. The key decides which namespaces the token may grant. Every
+//! link ends when its token does, or when that key is removed; the core sees to it. Every
 //! refusal says what is wrong and what to do, and none repeats the token, nor anything of it before its signature held,
 //! except the name of its key.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use link_io::Refusal;
-use relay_core::ClientRights;
+use relay_core::{ClientRights, TokenTerms};
 use serde::Deserialize;
+use std::time::Duration;
 use wire_format::control::{TokenKey, limits};
 use wire_format::session::RefusalCode;
 
@@ -16,6 +18,8 @@ use wire_format::session::RefusalCode;
 const LEEWAY_S: u64 = 30;
 /// Longest token that is looked at, bytes.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// A token that holds for longer holds for ever, as far as a link is concerned.
+const VALID_S_MAX: f64 = 100.0 * 366.0 * 24.0 * 3600.0;
 /// As much of a claimed text as a refusal repeats, characters.
 const SHOWN_CHARS_MAX: usize = 100;
 
@@ -30,6 +34,9 @@ pub(crate) struct TokenVerifier {
 struct Claims {
     #[serde(default)]
     sub: String,
+    /// Seconds since 1970, perhaps with a fraction (RFC 7519 section 2). Checked to be there.
+    #[serde(default)]
+    exp: f64,
     cascade: Grant,
 }
 
@@ -79,6 +86,7 @@ impl TokenVerifier {
         }
         let key = self.key_of(token, keys)?;
         let claims = decode(token, key)?;
+        let left_s = claims.exp + LEEWAY_S as f64 - jsonwebtoken::get_current_timestamp() as f64;
         let grant = claims.cascade;
         for (what, text) in [("namespace", &grant.namespace), ("room", &grant.room), ("sub", &claims.sub)] {
             if text.len() > limits::NAME_BYTES {
@@ -109,6 +117,10 @@ impl TokenVerifier {
             room_pattern: grant.room,
             publish: grant.publish,
             subscribe: grant.subscribe,
+            token: Some(Box::new(TokenTerms {
+                key: key.clone(),
+                valid_for: Duration::from_secs_f64(left_s.clamp(0.0, VALID_S_MAX)),
+            })),
         })
     }
 

@@ -48,13 +48,18 @@ fn reason(verifier: &TokenVerifier, token: &str) -> String {
 #[test]
 fn a_good_token_gives_its_rights() {
     let issuer = Issuer::new("k1");
-    let rights = knowing(vec![issuer.public(None)]).verify(&issuer.sign(&claims(60))).expect("granted");
+    let mut rights = knowing(vec![issuer.public(None)]).verify(&issuer.sign(&claims(60))).expect("granted");
+    let terms = rights.token.take().expect("a token ends");
+    assert_eq!(terms.key, issuer.public(None));
+    let (least, most) = (60 + LEEWAY_S - 5, 60 + LEEWAY_S);
+    assert!((least..=most).contains(&terms.valid_for.as_secs()), "{:?}", terms.valid_for);
     let expected = ClientRights {
         subject: "sfu-a".to_owned(),
         namespace: "demo".to_owned(),
         room_pattern: "call-*".to_owned(),
         publish: true,
         subscribe: false,
+        token: None,
     };
     assert_eq!(rights, expected);
     knowing(vec![issuer.public(Some("demo"))]).verify(&issuer.sign(&claims(60))).expect("its own namespace");
@@ -69,6 +74,13 @@ fn times_are_checked_with_little_leeway() {
     let mut early = claims(600);
     early["nbf"] = json!(get_current_timestamp() + 45);
     assert!(reason(&verifier, &issuer.sign(&early)).contains("not valid yet"));
+    let mut fractional = claims(60);
+    fractional["exp"] = json!(get_current_timestamp() as f64 + 60.5);
+    verifier.verify(&issuer.sign(&fractional)).expect("RFC 7519 allows fractions");
+    let mut far = claims(60);
+    far["exp"] = json!(u64::MAX);
+    let far = verifier.verify(&issuer.sign(&far)).expect("granted").token.expect("it has terms");
+    assert_eq!(far.valid_for, Duration::from_secs_f64(VALID_S_MAX));
     let mut endless = claims(60);
     endless.as_object_mut().expect("an object").remove("exp");
     assert!(reason(&verifier, &issuer.sign(&endless)).contains("no claim `exp`"));

@@ -9,7 +9,7 @@ use crate::operations::Operations;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
     JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow,
-    TokenAnswer, TokenKeyRow, TokenRequest,
+    TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
 };
 use crate::telemetry::Telemetry;
 use axum::Json;
@@ -51,6 +51,7 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
         .route("/v1/join-tokens/{id}", delete(revoke_join_token))
         .route("/v1/token-keys", get(token_keys).post(set_token_key))
         .route("/v1/token-keys/{id}", delete(remove_token_key))
+        .route("/v1/signing-key/rotate", post(rotate_signing_key))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(description))
         .fallback(unknown)
@@ -154,7 +155,7 @@ async fn token_keys(State(admin): State<Admin>) -> Result<Listing<TokenKeyRow>, 
 
 async fn set_token_key(
     State(admin): State<Admin>,
-    body: Result<Json<TokenKeyRow>, JsonRejection>,
+    body: Result<Json<TokenKeyRequest>, JsonRejection>,
 ) -> Result<StatusCode, Refusal> {
     let row = understood(
         body,
@@ -165,6 +166,10 @@ async fn set_token_key(
 
 async fn remove_token_key(State(admin): State<Admin>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     admin.operations.remove_token_key(id).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn rotate_signing_key(State(admin): State<Admin>) -> Result<Json<TokenKeyRow>, Refusal> {
+    admin.operations.rotate_signing_key().await.map(Json)
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
@@ -212,7 +217,7 @@ async fn unknown(uri: Uri) -> Refusal {
         RefusalKind::NotFound,
         format!("there is no {}", uri.path()),
         "there are /v1/nodes, /v1/nodes/NAME/revoke, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/tokens, /v1/join-tokens, \
-         /v1/token-keys, /metrics, /healthz, /readyz and /openapi.json, which describes them",
+         /v1/token-keys, /v1/signing-key/rotate, /metrics, /healthz, /readyz and /openapi.json, which describes them",
     )
 }
 

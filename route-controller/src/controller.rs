@@ -9,7 +9,7 @@ use crate::operations::Operations;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::tls::{Identity, Purpose, TlsListener};
-use crate::tokens::{TokenIssuer, hex};
+use crate::tokens::{SIGNING_KEY, SigningKey, TokenIssuer, hex};
 use crate::vault::Vault;
 use anyhow::Context as _;
 use route_core::ControllerConfig;
@@ -31,7 +31,6 @@ const CA_FILE: &str = "ca.pem";
 const CA_HASH_FILE: &str = "ca.sha256";
 const CA_CERTIFICATE: &str = "ca-certificate";
 const CA_KEY: &str = "ca-key";
-const TOKEN_SIGNING_KEY: &str = "token-signing-key";
 
 /// A running controller. Dropped without [`Controller::shutdown`], it ends abruptly, as in a crash.
 pub struct Controller {
@@ -145,6 +144,7 @@ struct State {
     store: Store,
     authority: Arc<Authority>,
     issuer: Arc<TokenIssuer>,
+    vault: Vault,
 }
 
 impl State {
@@ -161,26 +161,28 @@ impl State {
         private(&store_file).with_context(cannot)?;
         let store = Store::open(&store_file)?;
 
-        let stored = (store.secret(CA_CERTIFICATE)?, store.secret(CA_KEY)?, store.secret(TOKEN_SIGNING_KEY)?);
-        let (authority, token_key) = match stored {
-            (Some(certificate), Some(ca_key), Some(token_key)) => {
+        let stored = (store.secret(CA_CERTIFICATE)?, store.secret(CA_KEY)?);
+        let sealed_keys = store.secrets(SIGNING_KEY)?;
+        let (authority, vault, signing_keys) = match stored {
+            (Some(certificate), Some(ca_key)) if !sealed_keys.is_empty() => {
                 let vault = Vault::open(&config.key_file, false)?;
                 let ca_key = vault.open_sealed(CA_KEY, &ca_key)?;
-                let token_key = vault.open_sealed(TOKEN_SIGNING_KEY, &token_key)?;
-                (Authority::load(&certificate, &ca_key)?, token_key)
+                let keys = sealed_keys.into_iter().map(|(name, sealed)| open_key(&vault, name, &sealed));
+                let keys = keys.collect::<anyhow::Result<_>>()?;
+                (Authority::load(&certificate, &ca_key)?, vault, keys)
             }
-            (None, None, None) => {
+            (None, None) if sealed_keys.is_empty() => {
                 let vault = Vault::open(&config.key_file, true)?;
                 let (authority, ca_key) = Authority::generate()?;
                 let ca_key = zeroize::Zeroizing::new(ca_key);
-                let token_key = zeroize::Zeroizing::new(TokenIssuer::generate()?);
+                let token_key = zeroize::Zeroizing::new(SigningKey::generate()?);
                 store.set_secrets(&[
                     (CA_CERTIFICATE, authority.certificate().as_ref()),
                     (CA_KEY, &vault.seal(CA_KEY, &ca_key)?),
-                    (TOKEN_SIGNING_KEY, &vault.seal(TOKEN_SIGNING_KEY, &token_key)?),
+                    (SIGNING_KEY, &vault.seal(SIGNING_KEY, &token_key)?),
                 ])?;
                 tracing::info!(state_dir = %folder.display(), "a new overlay: its CA and token signing key were made");
-                (authority, token_key)
+                (authority, vault, vec![SigningKey::load(SIGNING_KEY.to_owned(), &token_key, 0)?])
             }
             _ => anyhow::bail!(
                 "{} holds only a part of the CA: restore it from the backup",
@@ -191,8 +193,8 @@ impl State {
         // SFUs are given it, so that they know relays of this overlay.
         fs::write(folder.join(CA_HASH_FILE), format!("{}\n", hex(&authority.sha256())))
             .with_context(cannot)?;
-        let issuer = TokenIssuer::new(&token_key, &authority.sha256())?;
-        Ok(State { store, authority: Arc::new(authority), issuer: Arc::new(issuer) })
+        let issuer = TokenIssuer::new(signing_keys, &authority.sha256());
+        Ok(State { store, authority: Arc::new(authority), issuer: Arc::new(issuer), vault })
     }
 
     fn engine(self, config: &Config) -> anyhow::Result<Engine> {
@@ -210,9 +212,19 @@ impl State {
             cost: config.cost.clone(),
             seed: u64::from_ne_bytes(seed),
         });
-        let key = self.issuer.public_key().clone();
-        Ok(Engine::new(core, self.store, self.authority, key, lines, config.certificate_lifetime))
+        let State { store, authority, issuer, vault } = self;
+        Ok(Engine::new(core, store, authority, issuer, vault, lines, config.certificate_lifetime))
     }
+}
+
+/// A token signing key; its name in the store says when it was made.
+fn open_key(vault: &Vault, name: String, sealed: &[u8]) -> anyhow::Result<SigningKey> {
+    let made_unix_s = match name.strip_prefix(SIGNING_KEY).and_then(|rest| rest.strip_prefix('/')) {
+        Some(seconds) => seconds.parse().with_context(|| format!("the store's {name} has no time"))?,
+        None => 0,
+    };
+    let pkcs8 = vault.open_sealed(&name, sealed)?;
+    SigningKey::load(name, &pkcs8, made_unix_s)
 }
 
 /// Makes the file, readable by its owner only, unless it is there.

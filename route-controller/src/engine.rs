@@ -6,6 +6,7 @@
 //! messages fast enough loses its session rather than a message: it reports anew in the next one and is whole again.
 
 mod members;
+mod token_keys;
 
 pub(crate) use members::{Caller, RenewalRequest};
 
@@ -13,8 +14,9 @@ use crate::ca::Authority;
 use crate::clock::{self, Clock};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::store::{JoinRecord, JoinTokenId, Store};
+use crate::tokens::TokenIssuer;
 use crate::trust::Lines;
-use anyhow::Context as _;
+use crate::vault::Vault;
 use control_proto::limits;
 use route_core::{Controller, Input, KickCause, Output, SessionId};
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey, limits::TOKEN_KEYS};
+use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey};
 use wire_format::{NodeIndex, Timestamp};
 
 /// Requests that wait for the loop; senders wait when it is full.
@@ -56,11 +58,13 @@ pub(crate) enum Request {
     JoinTokens { answer: oneshot::Sender<Result<Vec<(JoinTokenId, JoinRecord)>, Refusal>> },
     /// An operator takes one back.
     RevokeJoinToken { id: JoinTokenId, answer: oneshot::Sender<Result<(), Refusal>> },
-    /// An operator lists the keys that tokens are checked with.
+    /// An operator lists the keys of other token services.
     TokenKeys { answer: oneshot::Sender<Result<Vec<TokenKey>, Refusal>> },
     /// An operator registers the public key of another token service.
     SetTokenKey { key: TokenKey, answer: oneshot::Sender<Result<(), Refusal>> },
-    /// An operator removes one.
+    /// An operator has the controller make itself another key.
+    RotateSigningKey { answer: oneshot::Sender<Result<TokenKey, Refusal>> },
+    /// An operator removes a key, of whomever.
     RemoveTokenKey { id: String, answer: oneshot::Sender<Result<(), Refusal>> },
     /// Somebody reads the core.
     Ask(Question),
@@ -212,7 +216,9 @@ pub(crate) struct Engine {
     core: Controller,
     store: Store,
     authority: Arc<Authority>,
-    own_token_key: TokenKey,
+    issuer: Arc<TokenIssuer>,
+    /// Seals the issuer's next keys.
+    vault: Vault,
     /// Which certificates of relays are good.
     lines: Lines,
     /// How long the next one is valid.
@@ -228,7 +234,8 @@ impl Engine {
         core: Controller,
         store: Store,
         authority: Arc<Authority>,
-        own_token_key: TokenKey,
+        issuer: Arc<TokenIssuer>,
+        vault: Vault,
         lines: Lines,
         lifetime: Duration,
     ) -> Engine {
@@ -237,7 +244,8 @@ impl Engine {
             core,
             store,
             authority,
-            own_token_key,
+            issuer,
+            vault,
             lines,
             lifetime,
             sessions: BTreeMap::new(),
@@ -341,10 +349,14 @@ impl Engine {
                 let _ = answer.send(outcome);
             }
             Request::TokenKeys { answer } => {
-                let _ = answer.send(Ok(self.token_keys()?));
+                let _ = answer.send(Ok(self.registered_keys()?));
             }
             Request::SetTokenKey { key, answer } => {
                 let outcome = self.set_token_key(&key)?;
+                let _ = answer.send(outcome);
+            }
+            Request::RotateSigningKey { answer } => {
+                let outcome = self.rotate_signing_key()?;
                 let _ = answer.send(outcome);
             }
             Request::RemoveTokenKey { id, answer } => {
@@ -442,69 +454,24 @@ impl Engine {
         self.connections.remove(&session);
         self.sessions.remove(&session)
     }
-
-    fn set_token_key(&mut self, key: &TokenKey) -> anyhow::Result<Result<(), Refusal>> {
-        let registered = self.store.token_keys()?;
-        let replaces = registered.iter().any(|other| other.id == key.id);
-        if key.id == self.own_token_key.id {
-            return Ok(Err(Refusal::new(
-                RefusalKind::Conflict,
-                format!("{:?} is the controller's own key", key.id),
-                "give yours another id",
-            )));
-        }
-        // One place is for the controller's own.
-        if !replaces && registered.len() + 1 >= TOKEN_KEYS {
-            return Ok(Err(Refusal::new(
-                RefusalKind::Conflict,
-                format!("{} keys are registered", registered.len()),
-                "remove one first",
-            )));
-        }
-        self.store.set_token_key(key)?;
-        self.push_token_keys()?;
-        Ok(Ok(()))
-    }
-
-    fn remove_token_key(&mut self, id: &str) -> anyhow::Result<Result<(), Refusal>> {
-        if !self.store.remove_token_key(id)? {
-            return Ok(Err(Refusal::new(
-                RefusalKind::NotFound,
-                format!("no key {id:?} is registered"),
-                "GET /v1/token-keys lists them",
-            )));
-        }
-        self.push_token_keys()?;
-        Ok(Ok(()))
-    }
-
-    /// Tells the core all public keys, the controller's own first.
-    fn push_token_keys(&mut self) -> anyhow::Result<()> {
-        let keys = self.token_keys()?;
-        self.input(Input::TokenKeys(keys))
-    }
-
-    fn token_keys(&self) -> anyhow::Result<Vec<TokenKey>> {
-        let mut keys = vec![self.own_token_key.clone()];
-        keys.extend(self.store.token_keys().context("cannot read the registered token keys")?);
-        Ok(keys)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::TokenIssuer;
+    use crate::tokens::{SIGNING_KEY, SigningKey};
     use crate::trust::Certified;
     use route_core::{ControllerConfig, NodeState};
 
     fn engine(folder: &std::path::Path) -> anyhow::Result<Engine> {
         let (authority, _) = Authority::generate()?;
-        let issuer = TokenIssuer::new(&TokenIssuer::generate()?, &authority.sha256())?;
+        let key = SigningKey::load(SIGNING_KEY.to_owned(), &SigningKey::generate()?, 0)?;
+        let issuer = Arc::new(TokenIssuer::new(vec![key], &authority.sha256()));
+        let vault = Vault::open(&folder.join("key"), true)?;
         let store = Store::open(&folder.join("store.redb"))?;
         let core = Controller::new(ControllerConfig::new(1, 7));
-        let (key, lifetime) = (issuer.public_key().clone(), Duration::from_secs(3600));
-        Ok(Engine::new(core, store, Arc::new(authority), key, Lines::new(), lifetime))
+        let lifetime = Duration::from_secs(3600);
+        Ok(Engine::new(core, store, Arc::new(authority), issuer, vault, Lines::new(), lifetime))
     }
 
     fn open(session: u64, capacity: usize) -> (Request, mpsc::Receiver<ToRelay>, mpsc::Receiver<SessionEnd>) {

@@ -38,5 +38,5 @@ pub use operations::Operations;
 pub use refusal::{Refusal, RefusalKind};
 pub use rows::{
     ErrorAnswer, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery,
-    StreamRow, TokenAnswer, TokenKeyRow, TokenRequest,
+    StreamRow, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
 };

@@ -6,7 +6,7 @@ use crate::engine::{EngineHandle, Request};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
     JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow,
-    TokenAnswer, TokenKeyRow, TokenRequest,
+    TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
 };
 use crate::store::{JoinRecord, JoinTokenId};
 use crate::tokens::{TokenIssuer, hex, unhex};
@@ -205,20 +205,34 @@ impl Operations {
         self.engine.call(|answer| Request::RevokeJoinToken { id, answer }).await
     }
 
-    /// Public keys that tokens are checked with: the controller's own, and registered ones.
+    /// Public keys that tokens are checked with: the controller's own, oldest first, then registered ones.
     ///
     /// # Errors
     /// If the controller stops.
     pub async fn token_keys(&self) -> Result<Vec<TokenKeyRow>, Refusal> {
-        let keys = self.engine.call(|answer| Request::TokenKeys { answer }).await?;
-        Ok(keys.into_iter().map(TokenKeyRow::from).collect())
+        let registered = self.engine.call(|answer| Request::TokenKeys { answer }).await?;
+        let own = self.issuer.public_keys(clock::unix_s());
+        let own = own.into_iter().map(|(key, role)| TokenKeyRow::own(key, role));
+        Ok(own.chain(registered.into_iter().map(TokenKeyRow::registered)).collect())
+    }
+
+    /// Makes the controller's next own key. Relays have it at once, and some seconds later tokens are signed with it;
+    /// those of the keys before stay good until these are removed. It is durable when this returns.
+    ///
+    /// # Errors
+    /// If the one before has not begun to sign yet, there are too many keys, or the controller stops.
+    pub async fn rotate_signing_key(&self) -> Result<TokenKeyRow, Refusal> {
+        let made = self.engine.call(|answer| Request::RotateSigningKey { answer }).await?;
+        let mut rows = self.token_keys().await?;
+        rows.retain(|row| row.id == made.id);
+        rows.pop().ok_or_else(|| Refusal::broken("the new key is gone", "somebody removed it just now"))
     }
 
     /// Registers the public key of another token service. It is durable when this returns; relays have it at once.
     ///
     /// # Errors
     /// If it is no such key, or there are too many.
-    pub async fn set_token_key(&self, row: TokenKeyRow) -> Result<(), Refusal> {
+    pub async fn set_token_key(&self, row: TokenKeyRequest) -> Result<(), Refusal> {
         let key = TokenKey::try_from(row)?;
         if key.id.is_empty() || key.id.len() > KEY_ID_BYTES {
             return Err(Refusal::invalid(
@@ -235,10 +249,11 @@ impl Operations {
         self.engine.call(|answer| Request::SetTokenKey { key, answer }).await
     }
 
-    /// Removes a registered public key.
+    /// Removes a key, registered or the controller's own: tokens that it signed are refused from now on, and links that
+    /// stand on them end.
     ///
     /// # Errors
-    /// If there is none of this id.
+    /// If there is none of this id, or it is the last that the controller signs with.
     pub async fn remove_token_key(&self, id: String) -> Result<(), Refusal> {
         self.engine.call(|answer| Request::RemoveTokenKey { id, answer }).await
     }

@@ -1,6 +1,7 @@
 //! Rows of the admin API, as JSON writes them. `relayctl` reads the same types.
 
 use crate::refusal::Refusal;
+use crate::tokens::KeyRole;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use route_core::{LinkView, NodeState, NodeView, RouteView, StreamView};
@@ -234,10 +235,10 @@ pub struct RoutesQuery {
     pub epoch: Option<u32>,
 }
 
-/// A public key that tokens are checked with, in `/v1/token-keys`.
+/// The public key of another token service, for `POST /v1/token-keys`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TokenKeyRow {
+pub struct TokenKeyRequest {
     /// `kid` of the tokens it signs.
     pub id: String,
     /// Ed25519 public key, base64url without padding.
@@ -247,20 +248,49 @@ pub struct TokenKeyRow {
     pub namespace: Option<String>,
 }
 
-impl From<TokenKey> for TokenKeyRow {
-    fn from(key: TokenKey) -> TokenKeyRow {
+/// A public key that tokens are checked with, in `GET /v1/token-keys`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TokenKeyRow {
+    /// `kid` of the tokens it signs.
+    pub id: String,
+    /// Ed25519 public key, base64url without padding.
+    pub public_key: String,
+    /// The only namespace it may grant; absent for all.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// `signing` (the controller signs with it), `next` (it will), `former` (it did), or `registered` (of another token
+    /// service). Tokens of all of them are accepted.
+    pub role: String,
+    /// Of the next one: from when on the controller signs with it, seconds since 1970.
+    #[serde(default)]
+    pub signs_from_unix_s: Option<u64>,
+}
+
+impl TokenKeyRow {
+    pub(crate) fn own(key: TokenKey, role: KeyRole) -> TokenKeyRow {
+        let (role, signs_from_unix_s) = match role {
+            KeyRole::Signing => ("signing", None),
+            KeyRole::Next { signs_from_unix_s } => ("next", Some(signs_from_unix_s)),
+            KeyRole::Former => ("former", None),
+        };
+        TokenKeyRow { role: role.to_owned(), signs_from_unix_s, ..TokenKeyRow::registered(key) }
+    }
+
+    pub(crate) fn registered(key: TokenKey) -> TokenKeyRow {
         TokenKeyRow {
             id: key.id,
             public_key: URL_SAFE_NO_PAD.encode(key.public_key),
             namespace: key.namespace,
+            role: "registered".to_owned(),
+            signs_from_unix_s: None,
         }
     }
 }
 
-impl TryFrom<TokenKeyRow> for TokenKey {
+impl TryFrom<TokenKeyRequest> for TokenKey {
     type Error = Refusal;
 
-    fn try_from(row: TokenKeyRow) -> Result<TokenKey, Refusal> {
+    fn try_from(row: TokenKeyRequest) -> Result<TokenKey, Refusal> {
         let bytes = URL_SAFE_NO_PAD.decode(&row.public_key).ok();
         let Some(public_key) = bytes.and_then(|bytes| bytes.try_into().ok()) else {
             return Err(Refusal::invalid(

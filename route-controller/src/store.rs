@@ -216,6 +216,28 @@ impl Store {
         Ok(table.get(name)?.map(|value| value.value().to_vec()))
     }
 
+    /// Secrets whose name begins like this, in the order of their names.
+    pub(crate) fn secrets(&self, prefix: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        let transaction = self.database.begin_read().context("cannot read the store")?;
+        let mut secrets = Vec::new();
+        for row in transaction.open_table(SECRETS)?.range(prefix..)? {
+            let (name, value) = row?;
+            if !name.value().starts_with(prefix) {
+                break;
+            }
+            secrets.push((name.value().to_owned(), value.value().to_vec()));
+        }
+        Ok(secrets)
+    }
+
+    /// Forgets a secret.
+    pub(crate) fn remove_secret(&self, name: &str) -> anyhow::Result<()> {
+        self.write(|transaction| {
+            transaction.open_table(SECRETS)?.remove(name)?;
+            Ok(())
+        })
+    }
+
     /// Keeps secrets and certificates, all of them or none.
     pub(crate) fn set_secrets(&self, secrets: &[(&str, &[u8])]) -> anyhow::Result<()> {
         self.write(|transaction| {
@@ -339,7 +361,12 @@ mod tests {
                 StoreUpdate::RoomFloor(RoomId(64)),
             ])?;
             store.apply(&[StoreUpdate::Node(record(2, "sin-2"))])?;
-            store.set_secrets(&[("ca-certificate", b"der")])?;
+            store.set_secrets(&[
+                ("ca-certificate", b"der"),
+                ("key/2", b"2"),
+                ("key", b"1"),
+                ("kez", b"3"),
+            ])?;
             store.set_token_key(&key)?;
         }
         let store = Store::open(&file)?;
@@ -349,6 +376,10 @@ mod tests {
         assert_eq!((memory.epoch_floor, memory.room_floor), (Epoch(512), RoomId(64)));
         assert_eq!(store.secret("ca-certificate")?.as_deref(), Some(b"der".as_slice()));
         assert_eq!(store.secret("none")?, None);
+        let keys = [("key".to_owned(), b"1".to_vec()), ("key/2".to_owned(), b"2".to_vec())];
+        assert_eq!(store.secrets("key")?, keys);
+        store.remove_secret("key")?;
+        assert_eq!(store.secrets("key")?, keys[1..]);
         assert_eq!(store.token_keys()?, [key]);
         assert!(store.remove_token_key("ops")? && !store.remove_token_key("ops")?);
         Ok(())

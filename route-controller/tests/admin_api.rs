@@ -134,6 +134,60 @@ async fn a_web_page_reaches_nothing() {
 }
 
 #[tokio::test]
+async fn the_controllers_own_key_gives_way_to_the_next() {
+    let overlay = Overlay::start().await;
+    let keys = async |overlay: &Overlay| {
+        let keys = overlay.controller.operations().token_keys().await.expect("it runs");
+        keys.into_iter().map(|row| (row.id, row.role)).collect::<Vec<_>>()
+    };
+    let row = |key: &(String, String), role: &str| (key.0.clone(), role.to_owned());
+    let own = keys(&overlay).await;
+    let delete = |id: &str| format!("DELETE /v1/token-keys/{id} HTTP/1.1\r\nHost: 127.0.0.1");
+    let (status, body) = ask(&overlay, &delete(&own[0].0), "").await;
+    assert!(
+        status == 409 && error(&body).1.contains("relayctl token-key rotate"),
+        "the last one stays: {body}"
+    );
+
+    let relay = overlay.relay("fra-1").await;
+    let mut session = relay.session(&overlay).await;
+    session.welcome().await.expect("welcome");
+    let (status, body) = post(&overlay, "/v1/signing-key/rotate", "").await;
+    let made: route_controller::TokenKeyRow = serde_json::from_str(&body).expect("a row");
+    assert!(status == 200 && made.role == "next" && made.signs_from_unix_s.is_some(), "{body}");
+    // Relays have it before the first token of it is made.
+    let heard = async {
+        loop {
+            if let ToRelay::TokenKeys(keys) = session.hear().await.expect("a message")
+                && keys.iter().any(|key| key.id == made.id)
+            {
+                return keys.len();
+            }
+        }
+    };
+    assert_eq!(heard.await, 2, "beside the one before");
+    let token = "{\"namespace\":\"demo\",\"room\":\"*\",\"publish\":true}";
+    let signed_by = async |overlay: &Overlay| {
+        let (_, body) = post(overlay, "/v1/tokens", token).await;
+        let answer: route_controller::TokenAnswer = serde_json::from_str(&body).expect("a token");
+        jsonwebtoken::decode_header(&answer.token).expect("a JWT").kid.expect("it names its key")
+    };
+    assert_eq!(signed_by(&overlay).await, own[0].0);
+    let (status, body) = post(&overlay, "/v1/signing-key/rotate", "").await;
+    assert!(status == 409 && error(&body).0.contains(&made.id), "one at a time: {body}");
+
+    // Both are there after a restart; and one that leaked goes at once.
+    let overlay = overlay.restart().await;
+    let now = keys(&overlay).await;
+    assert_eq!(now, [row(&own[0], "signing"), (made.id.clone(), "next".to_owned())]);
+    assert_eq!(ask(&overlay, &delete(&own[0].0), "").await.0, 204);
+    assert_eq!(keys(&overlay).await, [(made.id.clone(), "signing".to_owned())]);
+    assert_eq!(signed_by(&overlay).await, made.id);
+    let overlay = overlay.restart().await;
+    assert_eq!(signed_by(&overlay).await, made.id, "the removed one does not come back");
+}
+
+#[tokio::test]
 async fn other_token_services_register_their_keys() {
     let overlay = Overlay::start().await;
     let key = "{\"id\":\"ops\",\"public_key\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\",\"namespace\":\"demo\"}";
@@ -142,7 +196,9 @@ async fn other_token_services_register_their_keys() {
     let mut answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     let keys: Vec<route_controller::TokenKeyRow> =
         serde_json::from_value(answer["token_keys"].take()).expect("rows");
+    let role = |at: usize| keys[at].role.as_str();
     assert_eq!((keys.len(), keys[1].id.as_str()), (2, "ops"), "after the controller's own");
+    assert_eq!((role(0), role(1)), ("signing", "registered"));
     let own = format!("{{\"id\":{:?},\"public_key\":{:?}}}", keys[0].id, keys[1].public_key);
     assert_eq!(post(&overlay, "/v1/token-keys", &own).await.0, 409, "nobody replaces the controller's own");
     assert_eq!(post(&overlay, "/v1/token-keys", "{\"id\":\"x\",\"public_key\":\"AA\"}").await.0, 400);

@@ -199,6 +199,7 @@ fn sfu() -> Peer {
         room_pattern: "*".into(),
         publish: true,
         subscribe: true,
+        token: None,
     })
 }
 

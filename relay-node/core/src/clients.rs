@@ -1,7 +1,7 @@
 //! SFUs at their relay: what they may do, publish and want.
 
 use crate::notice::EndReason;
-use crate::relay::{Relay, Side};
+use crate::relay::{Relay, Side, Timer};
 use crate::streams::LocalSubscriber;
 use crate::{ClientRights, LinkId, PeerView, PlainId};
 use std::collections::BTreeMap;
@@ -117,6 +117,10 @@ impl ClientSide {
             last_inbound: 0,
             last_outbound: 0,
         }
+    }
+
+    pub(crate) fn rights(&self) -> &ClientRights {
+        &self.rights
     }
 
     pub(crate) fn view(&self) -> PeerView {
@@ -373,6 +377,7 @@ impl Relay {
 
     /// The link of an SFU is gone: so is all that it published and wanted.
     pub(crate) fn forget_client(&mut self, _now: Timestamp, link: LinkId, client: ClientSide) {
+        self.timers.clear(Timer::Token(link));
         for publication in client.publications.into_values() {
             self.remove_publication(publication);
             self.report(ToController::Unpublished { publication });

@@ -101,8 +101,7 @@ impl Relay {
             }
             ToRelay::StreamGone { key } => self.remove_entry(key),
             ToRelay::Namespaces(rates) => self.tenants.set_rates(rates),
-            // The process around the core checks tokens.
-            ToRelay::TokenKeys(_) => {}
+            ToRelay::TokenKeys(keys) => self.set_token_keys(now, keys),
         }
     }
 

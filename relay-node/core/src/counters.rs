@@ -142,6 +142,10 @@ counters! {
     drop_plain_resend_rate,
     /// Dropped: plain datagrams beyond the bound of their queue.
     drop_plain_queue_full,
+    /// Links of SFUs that ended because their token expired.
+    links_token_expired,
+    /// Links of SFUs that ended because the key that signed their token was removed.
+    links_key_removed,
     /// Messages that make no sense from this peer.
     messages_refused,
     /// Tables or entries of the controller that were older than what is held.

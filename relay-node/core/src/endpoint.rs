@@ -28,6 +28,8 @@
 
 use crate::{HandOver, PlainPort, PlainReceived, PlainTransmit, Train};
 use std::ops::Range;
+use std::time::Duration;
+use wire_format::control::TokenKey;
 use wire_format::session::Message;
 use wire_format::{Incarnation, NodeIndex, PacketNumber, Sequence, StreamHandle, Timestamp};
 
@@ -62,6 +64,17 @@ pub struct ClientRights {
     pub publish: bool,
     /// May subscribe.
     pub subscribe: bool,
+    /// What the token itself hangs on; `None` where no token limits the link.
+    pub token: Option<Box<TokenTerms>>,
+}
+
+/// What a client's token, and so its link, hangs on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenTerms {
+    /// The key that signed it.
+    pub key: TokenKey,
+    /// How long it still holds when the link begins.
+    pub valid_for: Duration,
 }
 
 /// A plain datagram that arrived, opened and never seen before; its bytes are `arena[range]`.

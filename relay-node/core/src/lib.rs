@@ -51,6 +51,7 @@ mod switches;
 mod table;
 mod tenants;
 mod timers;
+mod token_terms;
 mod train;
 mod views;
 mod waiting;
@@ -60,7 +61,9 @@ pub use annex::packet_bytes;
 pub use api::{ClientCommand, ClientConfig, ClientEvent, RelayCommand, RelayConfig, RelayEvent};
 pub use client::Client;
 pub use counters::Counters;
-pub use endpoint::{ClientRights, Delivery, Endpoint, Input, LinkId, Outgoing, Output, Peer, Received};
+pub use endpoint::{
+    ClientRights, Delivery, Endpoint, Input, LinkId, Outgoing, Output, Peer, Received, TokenTerms,
+};
 pub use link::LinkStats;
 pub use notice::{EndReason, Notice};
 pub use plain::{

@@ -14,6 +14,7 @@ use crate::switches::Switches;
 use crate::table::{Reach, Tables};
 use crate::tenants::Tenants;
 use crate::timers::Timers;
+use crate::token_terms::KEY_REMOVED;
 use crate::waiting::Waiting;
 use crate::{
     Counters, Delivery, Endpoint, HandOver, Input, LinkId, LinkView, Output, Peer, PeerView, PlainId,
@@ -21,7 +22,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController};
+use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController, TokenKey};
 use wire_format::session::Message;
 use wire_format::{MediaHeader, NodeIndex, Plane, PublicationId, StreamKey, SubscriptionId, Timestamp};
 
@@ -42,6 +43,7 @@ pub(crate) enum Timer {
     PlainReport(PublicationId),
     PlainLease(PlainId),
     Switches,
+    Token(LinkId),
 }
 
 /// The other end of a link and what is kept for it.
@@ -79,6 +81,8 @@ pub struct Relay {
     pub(crate) link_of_node: Vec<Option<LinkId>>,
     /// Who may be linked to; `None` before the controller said so.
     pub(crate) neighbours: Option<BTreeMap<NodeIndex, u64>>,
+    /// Keys that sign SFUs' tokens; `None` before the controller said so.
+    pub(crate) token_keys: Option<Vec<TokenKey>>,
     pub(crate) tables: Tables,
     pub(crate) streams: StreamTable,
     pub(crate) publications: BTreeMap<PublicationId, Publication>,
@@ -130,6 +134,7 @@ impl Relay {
             links: Vec::new(),
             link_of_node: Vec::new(),
             neighbours: None,
+            token_keys: None,
             tables: Tables::new(),
             streams: StreamTable::new(),
             publications: BTreeMap::new(),
@@ -257,6 +262,10 @@ impl Relay {
                 }
                 Side::Relay { node }
             }
+            Peer::Client(rights) if !self.token_stands(&rights) => {
+                self.output(Output::Close { link: id, reason: KEY_REMOVED });
+                return;
+            }
             Peer::Client(rights) => Side::Client(ClientSide::new(rights)),
             Peer::Upstream => {
                 self.output(Output::Close { link: id, reason: "a relay has no upstream" });
@@ -288,6 +297,8 @@ impl Relay {
         });
         if is_relay {
             self.reroute(now);
+        } else {
+            self.time_token(now, id);
         }
         self.notice_link(id);
         self.tick_link(now, id);
@@ -428,6 +439,7 @@ impl Relay {
                 Timer::PlainReport(publication) => self.plain_report_due(now, publication),
                 Timer::PlainLease(id) => self.plain_lease_over(id),
                 Timer::Switches => self.switches_due(now),
+                Timer::Token(link) => self.token_over(now, link),
             }
         }
     }

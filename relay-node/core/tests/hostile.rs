@@ -94,6 +94,7 @@ fn rights_are_checked_and_the_refusal_says_why() {
         room_pattern: "other-*".into(),
         publish: false,
         subscribe: true,
+        token: None,
     };
     let client = lab.client_with(0, rights);
     lab.ask(client, publish(1));

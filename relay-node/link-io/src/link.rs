@@ -42,6 +42,10 @@ impl<E: Endpoint> LinkTask<E> {
                     if matches!(error, ControlError::Codec(_)) {
                         self.counters.closed_bad_message.fetch_add(1, Ordering::Relaxed);
                     }
+                    if matches!(error, ControlError::Ended) {
+                        // The peer closes the connection, and says why, once it knows that its last message arrived.
+                        let _ = tokio::time::timeout(CLOSE_LINGER, self.connection.closed()).await;
+                    }
                     error.to_string()
                 }
                 error = self.connection.closed() => error.to_string(),

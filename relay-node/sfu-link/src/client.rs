@@ -40,6 +40,9 @@ pub(crate) struct Shared {
     next_number: AtomicU32,
     endings: mpsc::UnboundedSender<ClientCommand>,
     relay: watch::Sender<Option<SocketAddr>>,
+    last_loss: watch::Sender<Option<Arc<str>>>,
+    /// Notified when the token was replaced.
+    renewing: Arc<Notify>,
     reconnects: AtomicU64,
     too_large: AtomicU64,
     closing: Arc<Notify>,
@@ -51,6 +54,19 @@ impl Shared {
         self.router.remove(number);
         // Bounded by the number of requests; and when nobody takes it, the port is closed and nothing is left to end.
         let _ = self.endings.send(command);
+    }
+
+    fn current_token(&self) -> String {
+        let newer = self.config.token_source.as_ref().and_then(|source| source());
+        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newer) = newer {
+            *token = newer;
+        }
+        token.clone()
+    }
+
+    fn lost(&self, reason: &str) {
+        self.last_loss.send_replace(Some(Arc::from(reason)));
     }
 
     pub(crate) fn count_too_large(&self) {
@@ -85,6 +101,8 @@ impl SfuLink {
             next_number: AtomicU32::new(1),
             endings,
             relay: watch::Sender::new(None),
+            last_loss: watch::Sender::new(None),
+            renewing: Arc::new(Notify::new()),
             reconnects: AtomicU64::new(0),
             too_large: AtomicU64::new(0),
             closing: Arc::new(Notify::new()),
@@ -174,14 +192,21 @@ impl SfuLink {
         tokio::time::timeout(limit, answer).await.unwrap_or(Err(RequestError::Timeout(limit)))
     }
 
-    /// Uses another token from the next connection on.
+    /// Uses another token from now on: links again with it, to the same relay. The present link carries media until the
+    /// next stands; if that is refused, it stays, for as long as its own token holds.
     pub fn set_token(&self, token: impl Into<String>) {
         *self.shared.token.lock().unwrap_or_else(PoisonError::into_inner) = token.into();
+        self.shared.renewing.notify_one();
     }
 
     /// The relay linked to at present, and every change of it. `None` while there is no link.
     pub fn relay(&self) -> watch::Receiver<Option<SocketAddr>> {
         self.shared.relay.subscribe()
+    }
+
+    /// Why a link was lost or an attempt failed, the last time that one was, in words; and every such event from now on.
+    pub fn last_loss(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.shared.last_loss.subscribe()
     }
 
     /// Measurements and counters.
@@ -229,7 +254,7 @@ async fn dial(shared: &Shared, index: usize) -> Result<Link, RelayError> {
     let addresses = lookup_host(&shared.config.relays[index]).await.map_err(RelayError::Resolve)?;
     let mut last = RelayError::NoAddress;
     for address in addresses.take(ADDRESSES_MAX) {
-        let token = shared.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let token = shared.current_token();
         match shared.port.dial(address, Expect::Upstream, Role::Client { token }).await {
             Ok(link) => {
                 tracing::info!(relay = %shared.config.relays[index], %address, "linked");
@@ -263,20 +288,33 @@ struct Keeper {
 impl Keeper {
     async fn keep_up(mut self, mut link: Link) {
         loop {
-            tokio::select! {
+            let Some(shared) = self.shared.upgrade() else { break };
+            let renewing = Arc::clone(&shared.renewing);
+            drop(shared);
+            let next = tokio::select! {
                 reason = link.down() => {
                     tracing::warn!(relay = %link.address(), %reason, "link lost, connecting again");
                     if let Some(shared) = self.shared.upgrade() {
+                        shared.lost(&reason);
                         shared.relay.send_replace(None);
                     }
+                    self.dial_again().await
                 }
                 // The link still carries media; the next one replaces it without a gap, if another relay takes us.
                 () = self.router.leaving.notified() => {
                     tracing::info!(relay = %link.address(), "relay leaves, connecting elsewhere");
+                    self.dial_again().await
+                }
+                () = renewing.notified() => {
+                    tracing::info!(relay = %link.address(), "the token was replaced, linking again");
+                    match self.dial_here().await {
+                        Some(next) => Some(next),
+                        None => continue,
+                    }
                 }
                 () = self.closing.notified() => break,
-            }
-            match self.dial_again().await {
+            };
+            match next {
                 Some(next) => link = next,
                 None => break,
             }
@@ -285,6 +323,22 @@ impl Keeper {
         self.router.close();
         let _ = self.port.command(ClientCommand::Shutdown).await;
         self.port.close().await;
+    }
+
+    /// Tries the present relay once. `None` if the present link is to stay.
+    async fn dial_here(&mut self) -> Option<Link> {
+        let shared = self.shared.upgrade()?;
+        match dial(&shared, self.index).await {
+            Ok(link) => {
+                shared.reconnects.fetch_add(1, Ordering::Relaxed);
+                Some(link)
+            }
+            Err(error) => {
+                shared.lost(&error.to_string());
+                tracing::warn!(%error, "no link with the new token; the present one stays");
+                None
+            }
+        }
     }
 
     /// Tries relay after relay, the next one first, with growing pauses. `None` once the client is closed.
@@ -306,6 +360,7 @@ impl Keeper {
                         }
                         Err(RelayError::Link(LinkError::PortClosed)) => return None,
                         Err(error) => {
+                            shared.lost(&error.to_string());
                             tracing::warn!(relay = %shared.config.relays[self.index], %error, "no link");
                         }
                     }

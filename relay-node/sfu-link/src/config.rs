@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use wire_format::MediaKind;
 
@@ -43,6 +44,10 @@ impl fmt::Display for Fingerprint {
 #[error("`{0}` is no fingerprint: 64 hex digits of the SHA-256 of the CA certificate are expected")]
 pub struct FingerprintError(String);
 
+/// Gives the token to link with, asked before every attempt: `None` stands for the one before. It is called on a thread
+/// of the runtime and must not block.
+pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What a link to the overlay is made from.
 #[derive(Clone)]
 pub struct Config {
@@ -50,6 +55,9 @@ pub struct Config {
     pub relays: Vec<String>,
     /// The JWT that says what this client may do.
     pub token: String,
+    /// Where newer tokens come from: a link ends when its token expires, and the next is made with what this gives.
+    /// `None` keeps `token`, until [`SfuLink::set_token`](crate::SfuLink::set_token).
+    pub token_source: Option<TokenSource>,
     /// The CA that relays must prove themselves by.
     pub ca_fingerprint: Fingerprint,
     /// Local address of the UDP socket; `None` takes any free port of all addresses.
@@ -72,6 +80,7 @@ impl Config {
         Config {
             relays: relays.into_iter().map(Into::into).collect(),
             token: token.into(),
+            token_source: None,
             ca_fingerprint,
             bind: None,
             subscription_queue: 4096,

@@ -29,6 +29,9 @@
 //! - The link is kept up by itself: when it is lost, or its relay says that it is about to stop, the next configured
 //!   relay is dialled, with growing pauses. Publications and subscriptions outlive that: they are asked for again. To a
 //!   subscription, streams of the old link end and start anew.
+//! - A link ends when its token expires, or when the key that signed it is removed. [`SfuLink::set_token`] links again
+//!   with a newer one beforehand, and the present link carries media until the next stands; [`Config::token_source`] is
+//!   asked for one before every attempt. [`SfuLink::last_loss`] tells why a link was lost or refused.
 //! - What the overlay refuses, it refuses with a code and a reason that says what to do. A refusal after a reconnect (a
 //!   token that has expired meanwhile) ends the publication or subscription.
 //! - Relays are believed if they prove a certificate of the CA whose fingerprint is configured, and nobody else.
@@ -43,7 +46,7 @@ mod stats;
 mod subscription;
 
 pub use client::SfuLink;
-pub use config::{Config, Fingerprint, FingerprintError, PublishOptions, SubscribeOptions};
+pub use config::{Config, Fingerprint, FingerprintError, PublishOptions, SubscribeOptions, TokenSource};
 pub use error::{ConnectError, RelayError, RequestError, SendError};
 pub use link_io::{LinkError, PortError, PortStats};
 pub use publication::Publication;

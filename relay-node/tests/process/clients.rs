@@ -73,7 +73,7 @@ async fn foreign_expired_and_broken_tokens_are_told_why() {
 
     // A token service of the operator's own, whose key may grant one namespace.
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
-    let row = route_controller::TokenKeyRow {
+    let row = route_controller::TokenKeyRequest {
         id: "own".to_owned(),
         public_key: {
             use base64::Engine as _;

@@ -62,6 +62,9 @@ pub enum Command {
     /// Tokens that let SFUs publish and subscribe.
     #[command(subcommand)]
     Token(Token),
+    /// Keys that the tokens of SFUs are checked with.
+    #[command(subcommand)]
+    TokenKey(TokenKey),
     /// Tokens that let relays join the overlay.
     #[command(subcommand)]
     JoinToken(JoinToken),
@@ -107,6 +110,66 @@ pub enum Token {
                             relayctl token create --namespace demo --room 'team-*' --subscribe --ttl 12h --subject sfu-b"
     )]
     Create(TokenArgs),
+}
+
+/// `relayctl token-key`
+#[derive(clap::Subcommand, Debug)]
+pub enum TokenKey {
+    /// List the keys: those that the controller signs with, will and did, and those of other token services. Tokens of all
+    /// of them are accepted.
+    #[command(after_help = "Examples:\n  relayctl token-key list\n  relayctl token-key list -o json")]
+    List(ListArgs),
+    /// Register the public key of a token service of your own. Relays have it at once.
+    #[command(
+        after_help = "Examples:\n  relayctl token-key add --id 2026-11 --public-key 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\n  \
+                            relayctl token-key add --id demo-2 --public-key 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo --namespace demo"
+    )]
+    Add(AddTokenKeyArgs),
+    /// Remove a key: its tokens are refused from now on, and links that stand on them end at once.
+    #[command(after_help = "Examples:\n  relayctl token-key remove 2026-10")]
+    Remove(RemoveTokenKeyArgs),
+    /// Make the key that the controller signs tokens with from a few seconds later on. Those before stay good until they
+    /// are removed.
+    #[command(
+        after_help = "Examples:\n  relayctl token-key rotate\n  relayctl token-key list\n  relayctl token-key remove ID   # when its last token has expired"
+    )]
+    Rotate(RotateArgs),
+}
+
+/// Arguments of `relayctl token-key add`.
+#[derive(clap::Args, Debug)]
+pub struct AddTokenKeyArgs {
+    /// `kid` of the tokens that it signs.
+    #[arg(long, value_name = "KID")]
+    pub id: String,
+    /// The Ed25519 public key, base64url without padding: the `x` of a JWK.
+    #[arg(long, value_name = "BASE64URL")]
+    pub public_key: String,
+    /// The only namespace that its tokens may grant; without it, any.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// How to print: a sentence, or JSON.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: TokenFormat,
+}
+
+/// Arguments of `relayctl token-key remove`.
+#[derive(clap::Args, Debug)]
+pub struct RemoveTokenKeyArgs {
+    /// The key's id, as `relayctl token-key list` shows it.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How to print: a sentence, or JSON.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: TokenFormat,
+}
+
+/// Arguments of `relayctl token-key rotate`.
+#[derive(clap::Args, Debug)]
+pub struct RotateArgs {
+    /// How to print: a sentence, or JSON.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: TokenFormat,
 }
 
 /// `relayctl join-token`

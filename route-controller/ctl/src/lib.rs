@@ -17,6 +17,7 @@ mod output;
 mod routes;
 mod streams;
 mod token;
+mod token_key;
 
 pub use cli::{Cli, Command, ControllerArgs};
 
@@ -34,6 +35,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Namespaces(args) => namespaces::run(&controller, &args),
         Command::Routes(cli::Routes::Dump(args)) => routes::run(&controller, &args),
         Command::Token(cli::Token::Create(args)) => token::run(&controller, &args),
+        Command::TokenKey(cli::TokenKey::List(args)) => token_key::list(&controller, &args),
+        Command::TokenKey(cli::TokenKey::Add(args)) => token_key::add(&controller, &args),
+        Command::TokenKey(cli::TokenKey::Remove(args)) => token_key::remove(&controller, &args),
+        Command::TokenKey(cli::TokenKey::Rotate(args)) => token_key::rotate(&controller, &args),
         Command::JoinToken(cli::JoinToken::Create(args)) => join_token::create(&controller, &args),
         Command::JoinToken(cli::JoinToken::List(args)) => join_token::list(&controller, &args),
         Command::JoinToken(cli::JoinToken::Revoke(args)) => join_token::revoke(&controller, &args),

@@ -82,6 +82,39 @@ async fn join_tokens_are_listed_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn token_keys_are_added_rotated_and_removed() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (_controller, url) = controller(folder.path()).await;
+    let run = async |arguments: &[&str]| answered(&[arguments, &["--controller", &url]].concat()).await;
+    let rows = async || {
+        let (ok, out, err) = run(&["token-key", "list", "-o", "json"]).await;
+        assert!(ok, "{err}");
+        let answer: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        let rows = answer["token_keys"].as_array().expect("a list").clone();
+        let text = |row: &serde_json::Value, field: &str| row[field].as_str().expect("a text").to_owned();
+        rows.iter().map(|row| (text(row, "id"), text(row, "role"))).collect::<Vec<_>>()
+    };
+    let own = rows().await[0].0.clone();
+    let key = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    let (ok, out, err) = run(&["token-key", "add", "--id", "2026-11", "--public-key", key]).await;
+    assert!(ok && out.contains("2026-11 is registered"), "{out}{err}");
+    let (ok, _, err) = run(&["token-key", "add", "--id", "x", "--public-key", "short"]).await;
+    assert!(!ok && err.contains("no Ed25519 public key"), "{err}");
+    let (ok, out, err) = run(&["token-key", "rotate"]).await;
+    assert!(ok && out.contains("signs new tokens from 20"), "{out}{err}");
+    let listed = rows().await;
+    let roles: Vec<&str> = listed.iter().map(|(_, role)| role.as_str()).collect();
+    assert_eq!(roles, ["signing", "next", "registered"]);
+    for id in [own.as_str(), "2026-11"] {
+        let (ok, out, err) = run(&["token-key", "remove", id]).await;
+        assert!(ok && out.contains("is removed"), "{out}{err}");
+    }
+    assert_eq!(rows().await, [(listed[1].0.clone(), "signing".to_owned())]);
+    let (ok, _, err) = run(&["token-key", "remove", "2026-11"]).await;
+    assert!(!ok && err.contains("relayctl token-key list"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn refusals_say_what_to_do() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let (controller, url) = controller(folder.path()).await;

@@ -169,6 +169,7 @@ impl Reader {
                 room_pattern: client.rooms.clone().unwrap_or_else(|| "*".to_owned()),
                 publish: client.publish.unwrap_or(true),
                 subscribe: client.subscribe.unwrap_or(true),
+                token: None,
             },
         })
     }

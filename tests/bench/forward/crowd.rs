@@ -237,6 +237,7 @@ fn admit_all() -> Admission {
             room_pattern: "*".into(),
             publish: true,
             subscribe: true,
+            token: None,
         })),
     })
 }

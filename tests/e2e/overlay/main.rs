@@ -2,6 +2,8 @@
 
 mod codecs;
 mod fanout;
+mod issuer;
+mod keys;
 mod media;
 mod namespaces;
 mod refusals;

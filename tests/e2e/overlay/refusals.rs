@@ -1,48 +1,13 @@
 //! Who is not let in, and what they are told.
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crate::issuer::{Issuer, LATER, LONG_AGO};
 use relayctl::dev::{NAMESPACE, Options, Overlay, Topology};
-use route_controller::{TokenKeyRow, TokenRequest};
-use serde_json::json;
+use route_controller::TokenRequest;
 use sfu_link::{
     Config, ConnectError, Event, Fingerprint, MediaKind, PublishOptions, RefusalCode, RequestError, SfuLink,
     SubscribeOptions,
 };
 use std::time::Duration;
-
-/// A token service of someone else.
-struct Issuer {
-    id: &'static str,
-    key: Ed25519KeyPair,
-}
-
-impl Issuer {
-    fn new(id: &'static str) -> Issuer {
-        Issuer { id, key: Ed25519KeyPair::generate().expect("random numbers") }
-    }
-
-    fn row(&self, namespace: Option<&str>) -> TokenKeyRow {
-        let public_key = URL_SAFE_NO_PAD.encode(self.key.public_key().as_ref());
-        TokenKeyRow { id: self.id.to_owned(), public_key, namespace: namespace.map(str::to_owned) }
-    }
-
-    /// A token for every room of a namespace that expires at `exp`, seconds since 1970.
-    fn token(&self, namespace: &str, exp: u64) -> String {
-        let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let header = part(json!({ "alg": "EdDSA", "typ": "JWT", "kid": self.id }));
-        let grant = json!({ "namespace": namespace, "room": "*", "publish": true, "subscribe": true });
-        let claims =
-            part(json!({ "iss": self.id, "sub": "stranger", "exp": exp, "nbf": 0, "cascade": grant }));
-        let signature = URL_SAFE_NO_PAD.encode(self.key.sign(format!("{header}.{claims}").as_bytes()));
-        format!("{header}.{claims}.{signature}")
-    }
-}
-
-/// In the year 2100, and in 2020.
-const LATER: u64 = 4_102_444_800;
-const LONG_AGO: u64 = 1_577_836_800;
 
 async fn overlay(relays: usize) -> Overlay {
     let options = Options { relays, topology: Topology::Line, ..Options::default() };
@@ -96,7 +61,7 @@ async fn tokens_of_unknown_keys_and_expired_ones_are_refused() {
     assert_eq!(code, RefusalCode::Token);
     assert!(reason.contains("signed by key \"elsewhere\", which this overlay does not know"), "{reason}");
 
-    overlay.controller().operations().set_token_key(issuer.row(None)).await.expect("registered");
+    overlay.controller().operations().set_token_key(issuer.key(None)).await.expect("registered");
     // The relay hears of the key on its own way; from then on only the time is wrong.
     let expired = async {
         loop {
@@ -126,7 +91,7 @@ async fn tokens_of_unknown_keys_and_expired_ones_are_refused() {
 async fn a_key_of_one_namespace_opens_no_room_of_another() {
     let overlay = overlay(1).await;
     let issuer = Issuer::new("acme");
-    overlay.controller().operations().set_token_key(issuer.row(Some("acme"))).await.expect("registered");
+    overlay.controller().operations().set_token_key(issuer.key(Some("acme"))).await.expect("registered");
     let refused = async {
         loop {
             let (code, reason) = refusal(&overlay, issuer.token(NAMESPACE, LATER)).await;

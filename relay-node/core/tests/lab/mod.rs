@@ -124,6 +124,7 @@ impl Lab {
             room_pattern: "*".into(),
             publish: true,
             subscribe: true,
+            token: None,
         };
         self.client_with(at, rights)
     }

@@ -222,6 +222,7 @@ pub fn admit_all() -> Admission {
                 room_pattern: String::new(),
                 publish: false,
                 subscribe: false,
+                token: None,
             }),
         })
     })

@@ -195,6 +195,7 @@ fn admission() -> Admission {
                 room_pattern: room.to_owned(),
                 publish: rights.contains('p'),
                 subscribe: rights.contains('s'),
+                token: None,
             })),
             _ => Err(Refusal::new(RefusalCode::Token, "the token has expired; get a new one")),
         },

@@ -215,6 +215,7 @@ impl World {
                 room_pattern: "*".into(),
                 publish: true,
                 subscribe: true,
+                token: None,
             })
         };
         let outputs = self.bench.input(&[], Input::LinkUp { link, peer, max_datagram: MAX_DATAGRAM });
