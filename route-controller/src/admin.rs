@@ -1,27 +1,27 @@
 //! The admin API: HTTP and JSON for operators, `relayctl` and monitoring.
 //!
-//! On loopback it may go without a bearer token; then it answers only requests addressed to loopback by name or number,
-//! so that a web page cannot reach it through a host name of its own. Beyond loopback it requires TLS and a token. Health
-//! checks never need a token.
+//! Who may call it is in [`guard`](crate::guard). Beyond loopback it requires TLS and a token. Health checks never need a
+//! token.
 
+use crate::guard::guard;
 use crate::namespaces::NamespaceRow;
 use crate::operations::Operations;
+use crate::ration::Ration;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
-    JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow,
-    TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
+    ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
+    NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
 };
 use crate::telemetry::Telemetry;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +33,10 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Admin {
     pub(crate) operations: Operations,
     pub(crate) telemetry: Arc<Telemetry>,
-    /// What requests must show, if anything.
+    /// The token of `admin_token_file`. Where there is none, calls on loopback need not show any.
     pub(crate) bearer: Option<Arc<str>>,
+    /// What is logged of calls that are refused.
+    pub(crate) strangers: Arc<Ration>,
 }
 
 /// All routes.
@@ -52,6 +54,8 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
         .route("/v1/token-keys", get(token_keys).post(set_token_key))
         .route("/v1/token-keys/{id}", delete(remove_token_key))
         .route("/v1/signing-key/rotate", post(rotate_signing_key))
+        .route("/v1/api-tokens", get(api_tokens).post(create_api_token))
+        .route("/v1/api-tokens/{name}", delete(revoke_api_token))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(description))
         .fallback(unknown)
@@ -68,6 +72,8 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self.kind {
             RefusalKind::Invalid => StatusCode::BAD_REQUEST,
+            RefusalKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            RefusalKind::Forbidden => StatusCode::FORBIDDEN,
             RefusalKind::NotFound => StatusCode::NOT_FOUND,
             RefusalKind::Conflict => StatusCode::CONFLICT,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -172,6 +178,25 @@ async fn rotate_signing_key(State(admin): State<Admin>) -> Result<Json<TokenKeyR
     admin.operations.rotate_signing_key().await.map(Json)
 }
 
+async fn api_tokens(State(admin): State<Admin>) -> Listing<ApiTokenRow> {
+    listing("api_tokens", admin.operations.api_tokens())
+}
+
+async fn create_api_token(
+    State(admin): State<Admin>,
+    body: Result<Json<ApiTokenRequest>, JsonRejection>,
+) -> Result<Json<ApiTokenAnswer>, Refusal> {
+    let hint = "send for instance {\"name\":\"grafana\",\"rights\":\"read\"}; rights are read, issue, operate or admin;";
+    admin.operations.create_api_token(understood(body, hint)?).await.map(Json)
+}
+
+async fn revoke_api_token(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    admin.operations.revoke_api_token(name).await.map(|()| StatusCode::NO_CONTENT)
+}
+
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
     let text = admin.telemetry.render(&admin.operations).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
@@ -217,7 +242,7 @@ async fn unknown(uri: Uri) -> Refusal {
         RefusalKind::NotFound,
         format!("there is no {}", uri.path()),
         "there are /v1/nodes, /v1/nodes/NAME/revoke, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/tokens, /v1/join-tokens, \
-         /v1/token-keys, /v1/signing-key/rotate, /metrics, /healthz, /readyz and /openapi.json, which describes them",
+         /v1/token-keys, /v1/signing-key/rotate, /v1/api-tokens, /metrics, /healthz, /readyz and /openapi.json, which describes them",
     )
 }
 
@@ -236,47 +261,4 @@ fn understood<T>(body: Result<Json<T>, JsonRejection>, hint: &str) -> Result<T, 
             Err(Refusal::invalid(rejection.body_text(), format!("{hint} as content-type application/json")))
         }
     }
-}
-
-/// Lets through who shows the token; where none is asked for, only who calls this host by a loopback name.
-async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let refusal = match &admin.bearer {
-        Some(token) if !shows(request.headers(), token) => Some((
-            StatusCode::UNAUTHORIZED,
-            Refusal::invalid(
-                "the bearer token is missing or wrong",
-                "send `Authorization: Bearer TOKEN`; with relayctl, give --token-file (or CASCADE_TOKEN_FILE)",
-            ),
-        )),
-        None if !names_loopback(&request) => Some((
-            StatusCode::FORBIDDEN,
-            Refusal::invalid(
-                "the request is addressed to another host",
-                "call this API as 127.0.0.1, [::1] or localhost, or configure `admin_token_file`",
-            ),
-        )),
-        Some(_) | None => None,
-    };
-    match refusal {
-        Some((status, refusal)) => (status, Json(refusal.answer)).into_response(),
-        None => next.run(request).await,
-    }
-}
-
-fn shows(headers: &HeaderMap, token: &str) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some((scheme, given)) = given.and_then(|value| value.split_once(' ')) else { return false };
-    scheme.eq_ignore_ascii_case("bearer")
-        && aws_lc_rs::constant_time::verify_slices_are_equal(given.trim().as_bytes(), token.as_bytes())
-            .is_ok()
-}
-
-fn names_loopback(request: &Request) -> bool {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let Some(host) = host.or_else(|| request.uri().host()) else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or(rest, |(name, _)| name),
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }

@@ -1,11 +1,13 @@
 //! A whole controller: store, CA, event loop and both servers, started and stopped together.
 
 use crate::admin::{self, Admin};
+use crate::api_tokens::ApiTokens;
 use crate::ca::Authority;
 use crate::config::Config;
-use crate::engine::{Engine, EngineHandle, Health, Request};
+use crate::engine::{Engine, EngineHandle, Health, Keys, Request};
 use crate::grpc;
 use crate::operations::Operations;
+use crate::ration::Ration;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::tls::{Identity, Purpose, TlsListener};
@@ -53,8 +55,9 @@ impl Controller {
         let (grpc_listener, grpc_address) = bind(&config.grpc_addresses(), "listen").await?;
         let (admin_listener, admin_address) = bind(&[config.admin_listen], "admin_listen").await?;
         let advertise = advertised(&config, grpc_address);
-        let authority = Arc::clone(&state.authority);
-        let issuer = Arc::clone(&state.issuer);
+        let authority = Arc::clone(&state.keys.authority);
+        let issuer = Arc::clone(&state.keys.issuer);
+        let api_tokens = Arc::clone(&state.keys.api_tokens);
         let (engine, thread) = state.engine(&config)?.spawn()?;
 
         let hosts = config.hosts();
@@ -62,6 +65,7 @@ impl Controller {
         let operations = Operations {
             engine: engine.clone(),
             issuer,
+            api_tokens,
             ca_sha256: authority.sha256(),
             advertise: advertise.into(),
         };
@@ -71,6 +75,7 @@ impl Controller {
             operations: operations.clone(),
             telemetry: Arc::new(Telemetry::new()),
             bearer: config.bearer.clone().map(Into::into),
+            strangers: Arc::new(Ration::new()),
         };
         let admin = if config.admin_listen.ip().is_loopback() {
             serve_admin(admin_listener, admin, stopping)
@@ -142,9 +147,7 @@ impl Drop for Controller {
 /// What is read from the state directory before anything runs.
 struct State {
     store: Store,
-    authority: Arc<Authority>,
-    issuer: Arc<TokenIssuer>,
-    vault: Vault,
+    keys: Keys,
 }
 
 impl State {
@@ -194,7 +197,9 @@ impl State {
         fs::write(folder.join(CA_HASH_FILE), format!("{}\n", hex(&authority.sha256())))
             .with_context(cannot)?;
         let issuer = TokenIssuer::new(signing_keys, &authority.sha256());
-        Ok(State { store, authority: Arc::new(authority), issuer: Arc::new(issuer), vault })
+        let api_tokens = ApiTokens::new(store.api_tokens()?);
+        let (authority, issuer, api_tokens) = (Arc::new(authority), Arc::new(issuer), Arc::new(api_tokens));
+        Ok(State { store, keys: Keys { authority, issuer, vault, api_tokens } })
     }
 
     fn engine(self, config: &Config) -> anyhow::Result<Engine> {
@@ -212,8 +217,7 @@ impl State {
             cost: config.cost.clone(),
             seed: u64::from_ne_bytes(seed),
         });
-        let State { store, authority, issuer, vault } = self;
-        Ok(Engine::new(core, store, authority, issuer, vault, lines, config.certificate_lifetime))
+        Ok(Engine::new(core, self.store, self.keys, lines, config.certificate_lifetime))
     }
 }
 

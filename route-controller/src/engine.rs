@@ -5,11 +5,13 @@
 //! a bounded queue and waits while that is full; the loop itself never waits for anybody. A relay that does not take its
 //! messages fast enough loses its session rather than a message: it reports anew in the next one and is whole again.
 
+mod api_tokens;
 mod members;
 mod token_keys;
 
 pub(crate) use members::{Caller, RenewalRequest};
 
+use crate::api_tokens::{ApiTokenRecord, ApiTokens, TokenHash};
 use crate::ca::Authority;
 use crate::clock::{self, Clock};
 use crate::refusal::{Refusal, RefusalKind};
@@ -66,6 +68,10 @@ pub(crate) enum Request {
     RotateSigningKey { answer: oneshot::Sender<Result<TokenKey, Refusal>> },
     /// An operator removes a key, of whomever.
     RemoveTokenKey { id: String, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator makes a token for the admin API.
+    AddApiToken { hash: TokenHash, record: ApiTokenRecord, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator takes one back.
+    RevokeApiToken { name: String, answer: oneshot::Sender<Result<(), Refusal>> },
     /// Somebody reads the core.
     Ask(Question),
     /// The process stops.
@@ -133,6 +139,8 @@ pub(crate) struct Counts {
     pub(crate) sessions_void: AtomicU64,
     pub(crate) sessions_overflowed: AtomicU64,
     pub(crate) messages_refused: AtomicU64,
+    pub(crate) api_unauthenticated: AtomicU64,
+    pub(crate) api_forbidden: AtomicU64,
 }
 
 /// Adds one.
@@ -210,15 +218,21 @@ impl EngineHandle {
     }
 }
 
+/// What the controller signs, seals and knows callers by.
+pub(crate) struct Keys {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) issuer: Arc<TokenIssuer>,
+    /// Seals the issuer's next keys.
+    pub(crate) vault: Vault,
+    pub(crate) api_tokens: Arc<ApiTokens>,
+}
+
 /// Everything that the loop owns.
 pub(crate) struct Engine {
     clock: Clock,
     core: Controller,
     store: Store,
-    authority: Arc<Authority>,
-    issuer: Arc<TokenIssuer>,
-    /// Seals the issuer's next keys.
-    vault: Vault,
+    keys: Keys,
     /// Which certificates of relays are good.
     lines: Lines,
     /// How long the next one is valid.
@@ -233,9 +247,7 @@ impl Engine {
     pub(crate) fn new(
         core: Controller,
         store: Store,
-        authority: Arc<Authority>,
-        issuer: Arc<TokenIssuer>,
-        vault: Vault,
+        keys: Keys,
         lines: Lines,
         lifetime: Duration,
     ) -> Engine {
@@ -243,9 +255,7 @@ impl Engine {
             clock: Clock::start(),
             core,
             store,
-            authority,
-            issuer,
-            vault,
+            keys,
             lines,
             lifetime,
             sessions: BTreeMap::new(),
@@ -363,6 +373,14 @@ impl Engine {
                 let outcome = self.remove_token_key(&id)?;
                 let _ = answer.send(outcome);
             }
+            Request::AddApiToken { hash, record, answer } => {
+                let outcome = self.add_api_token(&hash, &record)?;
+                let _ = answer.send(outcome);
+            }
+            Request::RevokeApiToken { name, answer } => {
+                let outcome = self.revoke_api_token(&name)?;
+                let _ = answer.send(outcome);
+            }
             Request::Ask(question) => question(&self.core, self.clock.now()),
             Request::Stop => {
                 for outbox in self.sessions.values() {
@@ -471,7 +489,8 @@ mod tests {
         let store = Store::open(&folder.join("store.redb"))?;
         let core = Controller::new(ControllerConfig::new(1, 7));
         let lifetime = Duration::from_secs(3600);
-        Ok(Engine::new(core, store, Arc::new(authority), issuer, vault, Lines::new(), lifetime))
+        let keys = Keys { authority: Arc::new(authority), issuer, vault, api_tokens: Arc::default() };
+        Ok(Engine::new(core, store, keys, Lines::new(), lifetime))
     }
 
     fn open(session: u64, capacity: usize) -> (Request, mpsc::Receiver<ToRelay>, mpsc::Receiver<SessionEnd>) {

@@ -174,9 +174,11 @@ fn unexpired(certificate: RelayCertificate) -> Result<RelayCertificate, Status> 
 fn status(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal.kind {
-        RefusalKind::Invalid | RefusalKind::NotFound | RefusalKind::Conflict => {
-            Status::permission_denied(text)
-        }
+        RefusalKind::Invalid
+        | RefusalKind::Unauthenticated
+        | RefusalKind::Forbidden
+        | RefusalKind::NotFound
+        | RefusalKind::Conflict => Status::permission_denied(text),
         RefusalKind::Unavailable => Status::unavailable(text),
         RefusalKind::Broken => Status::internal(text),
     }

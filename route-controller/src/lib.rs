@@ -13,12 +13,14 @@
 //! What is known about streams and links is not stored: relays report it again whenever they connect.
 
 mod admin;
+mod api_tokens;
 mod ca;
 mod clock;
 mod config;
 mod controller;
 mod engine;
 mod grpc;
+mod guard;
 mod namespaces;
 mod operations;
 mod ration;
@@ -31,12 +33,14 @@ mod tokens;
 mod trust;
 mod vault;
 
+pub use api_tokens::ApiRights;
 pub use config::{Config, Settings};
 pub use controller::Controller;
 pub use namespaces::{BitRate, LimitSettings, NamespaceRow, NamespaceSettings};
 pub use operations::Operations;
 pub use refusal::{Refusal, RefusalKind};
 pub use rows::{
-    ErrorAnswer, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery,
-    StreamRow, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
+    ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, ErrorAnswer, JoinTokenAnswer, JoinTokenRequest,
+    JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest,
+    TokenKeyRow, TokenRequest,
 };

@@ -1,12 +1,13 @@
 //! What can be asked of a running controller: by the admin API, and by a program that runs one within itself.
 
+use crate::api_tokens::{self, ApiTokenRecord, ApiTokens};
 use crate::ca;
 use crate::clock;
 use crate::engine::{EngineHandle, Request};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
-    JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow,
-    TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
+    ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
+    NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
 };
 use crate::store::{JoinRecord, JoinTokenId};
 use crate::tokens::{TokenIssuer, hex, unhex};
@@ -20,6 +21,8 @@ use wire_format::{Epoch, Plane};
 const JOIN_TTL_DEFAULT_S: u64 = 24 * 3600;
 /// Longest that may be asked for.
 const JOIN_TTL_MAX_S: u64 = 366 * 24 * 3600;
+/// Longest that may be asked for a token of the admin API.
+const API_TTL_MAX_S: u64 = 366 * 24 * 3600;
 /// Relays named in a hint.
 const NAMES_IN_HINT: usize = 8;
 
@@ -28,6 +31,7 @@ const NAMES_IN_HINT: usize = 8;
 pub struct Operations {
     pub(crate) engine: EngineHandle,
     pub(crate) issuer: Arc<TokenIssuer>,
+    pub(crate) api_tokens: Arc<ApiTokens>,
     pub(crate) ca_sha256: [u8; 32],
     /// Where relays find the controllers; empty if nobody told.
     pub(crate) advertise: Arc<[String]>,
@@ -256,6 +260,49 @@ impl Operations {
     /// If there is none of this id, or it is the last that the controller signs with.
     pub async fn remove_token_key(&self, id: String) -> Result<(), Refusal> {
         self.engine.call(|answer| Request::RemoveTokenKey { id, answer }).await
+    }
+}
+
+impl Operations {
+    /// Tokens of the admin API that hold, by name. That of `admin_token_file` is not among them.
+    pub fn api_tokens(&self) -> Vec<ApiTokenRow> {
+        self.api_tokens.list(clock::unix_s()).into_iter().map(ApiTokenRow::from).collect()
+    }
+
+    /// Makes a token for the admin API. It is durable when this returns.
+    ///
+    /// # Errors
+    /// If the request makes no sense, the name is in use, there are too many, or the controller stops.
+    pub async fn create_api_token(&self, request: ApiTokenRequest) -> Result<ApiTokenAnswer, Refusal> {
+        let ApiTokenRequest { name, rights, ttl_s } = request;
+        if !api_tokens::is_name(&name) {
+            return Err(Refusal::invalid(
+                format!("{name:?} cannot be a token's name"),
+                format!(
+                    "1 to {} letters, digits, hyphens, underscores and dots, a letter or digit first",
+                    api_tokens::NAME_BYTES_MAX
+                ),
+            ));
+        }
+        if ttl_s.is_some_and(|ttl_s| ttl_s == 0 || ttl_s > API_TTL_MAX_S) {
+            let hint = format!("give it 1 to {API_TTL_MAX_S} seconds, or none");
+            return Err(Refusal::invalid(format!("ttl_s is {}", ttl_s.unwrap_or_default()), hint));
+        }
+        let (token, hash) = api_tokens::generate()
+            .map_err(|_| Refusal::broken("the system gives no random numbers", "check the host"))?;
+        let created_unix_s = clock::unix_s();
+        let expires_unix_s = ttl_s.map(|ttl_s| created_unix_s + ttl_s);
+        let record = ApiTokenRecord { name: name.clone(), rights, created_unix_s, expires_unix_s };
+        self.engine.call(|answer| Request::AddApiToken { hash, record, answer }).await?;
+        Ok(ApiTokenAnswer { token, name, rights, expires_unix_s })
+    }
+
+    /// Takes a token of the admin API back: the next call that shows it is refused. It is durable when this returns.
+    ///
+    /// # Errors
+    /// If none has that name, or the controller stops.
+    pub async fn revoke_api_token(&self, name: String) -> Result<(), Refusal> {
+        self.engine.call(|answer| Request::RevokeApiToken { name, answer }).await
     }
 }
 

@@ -17,6 +17,10 @@ pub struct Refusal {
 pub enum RefusalKind {
     /// The request makes no sense (400).
     Invalid,
+    /// Nobody known makes it (401).
+    Unauthenticated,
+    /// Whoever makes it may not (403).
+    Forbidden,
     /// Nothing has that name (404).
     NotFound,
     /// The request needs something that is not so now (409).

@@ -1,5 +1,6 @@
 //! Rows of the admin API, as JSON writes them. `relayctl` reads the same types.
 
+use crate::api_tokens::{ApiRights, ApiTokenRecord};
 use crate::refusal::Refusal;
 use crate::tokens::KeyRole;
 use base64::Engine as _;
@@ -299,6 +300,53 @@ impl TryFrom<TokenKeyRequest> for TokenKey {
             ));
         };
         Ok(TokenKey { id: row.id, public_key, namespace: row.namespace })
+    }
+}
+
+/// What `POST /v1/api-tokens` takes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiTokenRequest {
+    /// Whose it is, for lists and the log: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// What it may do.
+    pub rights: ApiRights,
+    /// How long it is valid; until it is revoked if not told.
+    #[serde(default, deserialize_with = "whole_number")]
+    pub ttl_s: Option<u64>,
+}
+
+/// What `POST /v1/api-tokens` answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ApiTokenAnswer {
+    /// The token. It is told once; the controller keeps its hash.
+    pub token: String,
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub rights: ApiRights,
+    /// When it ends, seconds since 1970; absent if only when it is revoked.
+    pub expires_unix_s: Option<u64>,
+}
+
+/// A token of the admin API, in `GET /v1/api-tokens`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ApiTokenRow {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub rights: ApiRights,
+    /// When it was made, seconds since 1970.
+    pub created_unix_s: u64,
+    /// When it ends, seconds since 1970; absent if only when it is revoked.
+    #[serde(default)]
+    pub expires_unix_s: Option<u64>,
+}
+
+impl From<ApiTokenRecord> for ApiTokenRow {
+    fn from(record: ApiTokenRecord) -> ApiTokenRow {
+        let ApiTokenRecord { name, rights, created_unix_s, expires_unix_s } = record;
+        ApiTokenRow { name, rights, created_unix_s, expires_unix_s }
     }
 }
 

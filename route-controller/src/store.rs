@@ -2,10 +2,12 @@
 //!
 //! Besides what the core asks to remember (relays and their indices, floors of epochs and room ids), there are the term,
 //! the CA and the token signing key (private halves sealed by the [`Vault`](crate::vault::Vault)), join tokens by the
-//! hash of their secret, certificates issued and which of them are good, and public keys of other token services.
+//! hash of their secret, certificates issued and which of them are good, tokens of the admin
+//! API by their hash, and public keys of other token services.
 
 mod trust;
 
+use crate::api_tokens::{ApiTokenRecord, TokenHash};
 use anyhow::Context as _;
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
@@ -35,6 +37,8 @@ const SPENT_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("sp
 const CERTIFICATES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("certificates");
 const LINES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("certificate_lines");
 const TOKEN_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("token_keys");
+
+const API_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("api_tokens");
 
 const SCHEMA_KEY: &str = "schema";
 const TERM: &str = "term";
@@ -143,6 +147,7 @@ impl Store {
             transaction.open_table(CERTIFICATES)?;
             transaction.open_table(LINES)?;
             transaction.open_table(TOKEN_KEYS)?;
+            transaction.open_table(API_TOKENS)?;
             let mut numbers = transaction.open_table(NUMBERS)?;
             let schema = numbers.get(SCHEMA_KEY)?.map_or(SCHEMA, |schema| schema.value());
             numbers.insert(SCHEMA_KEY, schema)?;
@@ -312,6 +317,43 @@ impl Store {
     /// Forgets a public key. `false` if there was none of this id.
     pub(crate) fn remove_token_key(&self, id: &str) -> anyhow::Result<bool> {
         self.write(|transaction| Ok(transaction.open_table(TOKEN_KEYS)?.remove(id)?.is_some()))
+    }
+
+    /// Tokens of the admin API, by their hash.
+    pub(crate) fn api_tokens(&self) -> anyhow::Result<Vec<(TokenHash, ApiTokenRecord)>> {
+        let transaction = self.database.begin_read().context("cannot read the store")?;
+        let mut tokens = Vec::new();
+        for row in transaction.open_table(API_TOKENS)?.iter()? {
+            let (hash, record) = row?;
+            let hash = hash.value().try_into().context("a token of the store is damaged")?;
+            tokens.push((hash, parsed(record.value())?));
+        }
+        Ok(tokens)
+    }
+
+    /// Remembers a token of the admin API and forgets those that expired.
+    pub(crate) fn add_api_token(
+        &self,
+        hash: &TokenHash,
+        record: &ApiTokenRecord,
+        now_unix_s: u64,
+    ) -> anyhow::Result<()> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(API_TOKENS)?;
+            table.retain(|_, record| {
+                serde_json::from_slice::<ApiTokenRecord>(record).is_ok_and(|record| record.holds(now_unix_s))
+            })?;
+            table.insert(hash.as_slice(), json(record).as_slice())?;
+            Ok(())
+        })
+    }
+
+    /// Forgets a token of the admin API.
+    pub(crate) fn remove_api_token(&self, hash: &TokenHash) -> anyhow::Result<()> {
+        self.write(|transaction| {
+            transaction.open_table(API_TOKENS)?.remove(hash.as_slice())?;
+            Ok(())
+        })
     }
 
     /// Runs `change` and makes it durable before returning.

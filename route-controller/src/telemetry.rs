@@ -63,6 +63,10 @@ impl Telemetry {
             ] {
                 counter!(name).absolute(count.load(Ordering::Relaxed));
             }
+            for (status, count) in [("401", &counts.api_unauthenticated), ("403", &counts.api_forbidden)] {
+                counter!("cascade_controller_api_refused_total", "status" => status)
+                    .absolute(count.load(Ordering::Relaxed));
+            }
         });
         Ok(self.recorder.handle().render())
     }
@@ -159,6 +163,10 @@ fn describe() {
     describe_counter!(
         "cascade_controller_sessions_overflowed_total",
         "Sessions ended because the relay took its messages too slowly"
+    );
+    describe_counter!(
+        "cascade_controller_api_refused_total",
+        "Calls of the admin API without a good token (401), or short of rights or addressed to another host (403)"
     );
     describe_counter!("cascade_controller_messages_refused_total", "Messages of relays that broke a limit");
     describe_counter!(

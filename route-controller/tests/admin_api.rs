@@ -134,6 +134,88 @@ async fn a_web_page_reaches_nothing() {
 }
 
 #[tokio::test]
+async fn tokens_of_the_api_have_names_and_rights() {
+    let overlay = Overlay::start().await;
+    let create = async |overlay: &Overlay, body: &str| {
+        let (status, body) = post(overlay, "/v1/api-tokens", body).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<route_controller::ApiTokenAnswer>(&body).expect("a token").token
+    };
+    let mut tokens = Vec::new();
+    for rights in ["read", "issue", "operate", "admin"] {
+        let body = format!("{{\"name\":\"for-{rights}\",\"rights\":\"{rights}\"}}");
+        tokens.push(create(&overlay, &body).await);
+    }
+    let short = create(&overlay, "{\"name\":\"short\",\"rights\":\"admin\",\"ttl_s\":1}").await;
+    for (body, status) in [
+        ("{\"name\":\"for-read\",\"rights\":\"read\"}", 409),
+        ("{\"name\":\"a/b\",\"rights\":\"read\"}", 400),
+        ("{\"name\":\"x\",\"rights\":\"all\"}", 400),
+        ("{\"name\":\"x\",\"rights\":\"read\",\"ttl_s\":0}", 400),
+    ] {
+        assert_eq!(post(&overlay, "/v1/api-tokens", body).await.0, status, "{body}");
+    }
+
+    // All of it is there after a restart, and none of the tokens.
+    let overlay = overlay.restart().await;
+    let store = std::fs::read(overlay.folder.path().join("route-controller.redb")).expect("the store");
+    let keeps = |text: &str| store.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(keeps("for-operate") && !tokens.iter().any(|token| keeps(&token[16..])));
+
+    let call = async |token: &str, method: &str, path: &str, body: &str| {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nContent-Type: \
+             application/json"
+        );
+        ask(&overlay, &head, body).await
+    };
+    let jwt = "{\"namespace\":\"demo\",\"room\":\"*\",\"publish\":true}";
+    let join = "{\"name\":\"fra-1\"}";
+    for (method, path, body, allowed) in [
+        ("GET", "/v1/nodes", "", [true, false, true, true]),
+        ("GET", "/metrics", "", [true, false, true, true]),
+        ("GET", "/v1/join-tokens", "", [true, false, true, true]),
+        ("POST", "/v1/tokens", jwt, [false, true, true, true]),
+        ("POST", "/v1/join-tokens", join, [false, false, true, true]),
+        ("DELETE", "/v1/token-keys/none", "", [false, false, true, true]),
+        ("GET", "/v1/api-tokens", "", [false, false, false, true]),
+        ("DELETE", "/v1/api-tokens/none", "", [false, false, false, true]),
+    ] {
+        for (token, allowed) in tokens.iter().zip(allowed) {
+            let (status, body) = call(token, method, path, body).await;
+            assert_eq!(status != 403, allowed, "{method} {path}: {status} {body}");
+            assert!(allowed || error(&body).1.contains("relayctl api-token create"), "{body}");
+        }
+    }
+
+    // Taken back, expired or never made is told the same.
+    assert_eq!(call(&tokens[3], "DELETE", "/v1/api-tokens/for-read", "").await.0, 204);
+    let expired = async {
+        while call(&short, "GET", "/v1/nodes", "").await.0 != 401 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), expired).await.expect("a second has passed");
+    for wrong in [&*tokens[0], &short, "cascade-api-v1.guess"] {
+        let (status, body) = call(wrong, "GET", "/v1/nodes", "").await;
+        assert!(status == 401 && error(&body).1.contains("unknown, expired or revoked"), "{status} {body}");
+    }
+    let (_, body) = get(&overlay, "/v1/api-tokens").await;
+    let listed: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let names: Vec<_> =
+        listed["api_tokens"].as_array().expect("a list").iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["for-admin", "for-issue", "for-operate"]);
+    let (_, metrics) = get(&overlay, "/metrics").await;
+    let refused = |status: &str| {
+        let name = format!("cascade_controller_api_refused_total{{status=\"{status}\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u32>().ok());
+        count.unwrap_or_else(|| panic!("no {name} in {metrics}"))
+    };
+    assert_eq!(refused("403"), 14);
+    assert!(refused("401") >= 3);
+}
+
+#[tokio::test]
 async fn the_controllers_own_key_gives_way_to_the_next() {
     let overlay = Overlay::start().await;
     let keys = async |overlay: &Overlay| {

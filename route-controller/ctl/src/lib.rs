@@ -6,6 +6,7 @@
 //!
 //! `dev` needs nothing: it runs a whole overlay in one process, with the code of the real processes.
 
+mod api_token;
 mod cli;
 mod client;
 pub mod dev;
@@ -35,6 +36,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Namespaces(args) => namespaces::run(&controller, &args),
         Command::Routes(cli::Routes::Dump(args)) => routes::run(&controller, &args),
         Command::Token(cli::Token::Create(args)) => token::run(&controller, &args),
+        Command::ApiToken(cli::ApiToken::Create(args)) => api_token::create(&controller, &args),
+        Command::ApiToken(cli::ApiToken::List(args)) => api_token::list(&controller, &args),
+        Command::ApiToken(cli::ApiToken::Revoke(args)) => api_token::revoke(&controller, &args),
         Command::TokenKey(cli::TokenKey::List(args)) => token_key::list(&controller, &args),
         Command::TokenKey(cli::TokenKey::Add(args)) => token_key::add(&controller, &args),
         Command::TokenKey(cli::TokenKey::Remove(args)) => token_key::remove(&controller, &args),

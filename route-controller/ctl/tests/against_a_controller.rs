@@ -162,6 +162,31 @@ async fn beyond_loopback_there_are_tls_and_a_token() {
     assert!(!ok && err.contains("bearer token is missing or wrong") && err.contains("--token-file"), "{err}");
     let (ok, _, err) = answered(&["nodes", "--controller", &url, "--token-file", &token]).await;
     assert!(!ok && err.contains("--ca-file"), "{err}");
+
+    // With that token others are made, each for one thing.
+    let file = folder.path().join("grafana-token");
+    let read_only = file.display().to_string();
+    let run = async |token: &str, arguments: &[&str]| {
+        let reach = ["--controller", &url, "--ca-file", &ca, "--token-file", token];
+        answered(&[arguments, &reach].concat()).await
+    };
+    let create = ["api-token", "create", "--name", "grafana", "--rights", "read"];
+    let (ok, out, err) = run(&token, &create).await;
+    assert!(ok && out.starts_with("cascade-api-v1."), "{err}");
+    std::fs::write(&file, &out).expect("writable");
+    let (ok, _, err) = run(&read_only, &["nodes"]).await;
+    assert!(ok, "{err}");
+    let (ok, _, err) = run(&read_only, &["token-key", "rotate"]).await;
+    assert!(!ok && err.contains("\"grafana\" has the rights `read`, this needs `operate`"), "{err}");
+    let (ok, _, err) = run(&read_only, &create).await;
+    assert!(!ok && err.contains("this needs `admin`") && err.contains("--rights admin"), "{err}");
+    let (ok, out, _) = run(&token, &["api-token", "list"]).await;
+    let cells: Vec<&str> = out.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!((ok, &cells[..2], cells[3]), (true, &["grafana", "read"][..], "-"));
+    let (ok, _, err) = run(&token, &["api-token", "revoke", "grafana"]).await;
+    assert!(ok, "{err}");
+    let (ok, _, err) = run(&read_only, &["nodes"]).await;
+    assert!(!ok && err.contains("unknown, expired or revoked"), "{err}");
     let plain = format!("http://127.0.0.1:{port}");
     let (ok, _, _) = answered(&["nodes", "--controller", &plain, "--token-file", &token]).await;
     assert!(!ok, "plain HTTP gets nowhere");

@@ -100,7 +100,7 @@ impl Engine {
             )));
         }
         let issue_unix_s = self.lines.get(name).map_or(now_unix_s, |line| line.next_issue_unix_s(now_unix_s));
-        let issued = match self.authority.issue_relay(name, csr, issue_unix_s, self.lifetime) {
+        let issued = match self.keys.authority.issue_relay(name, csr, issue_unix_s, self.lifetime) {
             Ok(issued) => issued,
             Err(error) => return Ok(Err(bad_request(&error))),
         };
@@ -128,7 +128,7 @@ impl Engine {
         tracing::info!(name, %node, expires_unix_s = record.expires_unix_s, "a relay joined the overlay");
         Ok(Ok(Joined {
             certificate: issued.certificate.to_vec(),
-            ca_certificate: self.authority.certificate().to_vec(),
+            ca_certificate: self.keys.authority.certificate().to_vec(),
             node,
         }))
     }
@@ -157,7 +157,7 @@ impl Engine {
             return Ok(Err(worthless(why)));
         }
         let issue_unix_s = line.next_issue_unix_s(now_unix_s);
-        let issued = match self.authority.issue_relay(name, &request.csr, issue_unix_s, self.lifetime) {
+        let issued = match self.keys.authority.issue_relay(name, &request.csr, issue_unix_s, self.lifetime) {
             Ok(issued) => issued,
             Err(error) => return Ok(Err(bad_request(&error))),
         };

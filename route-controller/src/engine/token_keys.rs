@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 impl Engine {
     /// Registers the public key of another token service, or replaces the one of its id.
     pub(super) fn set_token_key(&mut self, key: &TokenKey) -> anyhow::Result<Result<(), Refusal>> {
-        if self.issuer.stored_as(&key.id).is_some() {
+        if self.keys.issuer.stored_as(&key.id).is_some() {
             return Ok(Err(Refusal::new(
                 RefusalKind::Conflict,
                 format!("{:?} is the controller's own key", key.id),
@@ -33,10 +33,11 @@ impl Engine {
     /// Makes the controller's next own key. Tokens of the ones before stay good until those are removed.
     pub(super) fn rotate_signing_key(&mut self) -> anyhow::Result<Result<TokenKey, Refusal>> {
         let now_unix_s = clock::unix_s();
-        let unsettled = self.issuer.public_keys(now_unix_s).into_iter().find_map(|(key, role)| match role {
-            KeyRole::Next { signs_from_unix_s } => Some((key.id, signs_from_unix_s - now_unix_s)),
-            KeyRole::Signing | KeyRole::Former => None,
-        });
+        let unsettled =
+            self.keys.issuer.public_keys(now_unix_s).into_iter().find_map(|(key, role)| match role {
+                KeyRole::Next { signs_from_unix_s } => Some((key.id, signs_from_unix_s - now_unix_s)),
+                KeyRole::Signing | KeyRole::Former => None,
+            });
         if let Some((id, seconds)) = unsettled {
             return Ok(Err(Refusal::new(
                 RefusalKind::Conflict,
@@ -51,9 +52,9 @@ impl Engine {
         let stored_as = format!("{SIGNING_KEY}/{now_unix_s:012}");
         let pkcs8 = Zeroizing::new(SigningKey::generate()?);
         let key = SigningKey::load(stored_as.clone(), &pkcs8, now_unix_s)?;
-        self.store.set_secrets(&[(&stored_as, &self.vault.seal(&stored_as, &pkcs8)?)])?;
+        self.store.set_secrets(&[(&stored_as, &self.keys.vault.seal(&stored_as, &pkcs8)?)])?;
         let public = key.public().clone();
-        self.issuer.add(key);
+        self.keys.issuer.add(key);
         tracing::info!(id = public.id, "a token signing key was made");
         self.push_token_keys()?;
         Ok(Ok(public))
@@ -61,8 +62,8 @@ impl Engine {
 
     /// Removes a key: tokens signed with it are worth nothing from now on.
     pub(super) fn remove_token_key(&mut self, id: &str) -> anyhow::Result<Result<(), Refusal>> {
-        if let Some(stored_as) = self.issuer.stored_as(id) {
-            if !self.issuer.remove(id) {
+        if let Some(stored_as) = self.keys.issuer.stored_as(id) {
+            if !self.keys.issuer.remove(id) {
                 return Ok(Err(Refusal::new(
                     RefusalKind::Conflict,
                     format!("{id:?} is the only key that the controller signs with"),
@@ -84,7 +85,7 @@ impl Engine {
 
     /// Tells the core all public keys, the controller's own first.
     pub(super) fn push_token_keys(&mut self) -> anyhow::Result<()> {
-        let own = self.issuer.public_keys(clock::unix_s());
+        let own = self.keys.issuer.public_keys(clock::unix_s());
         let mut keys: Vec<TokenKey> = own.into_iter().map(|(key, _)| key).collect();
         keys.extend(self.registered_keys()?);
         self.input(Input::TokenKeys(keys))
@@ -96,7 +97,7 @@ impl Engine {
     }
 
     fn room_for_a_key(&self) -> anyhow::Result<Result<(), Refusal>> {
-        let keys = self.registered_keys()?.len() + self.issuer.public_keys(clock::unix_s()).len();
+        let keys = self.registered_keys()?.len() + self.keys.issuer.public_keys(clock::unix_s()).len();
         Ok(if keys < TOKEN_KEYS {
             Ok(())
         } else {
