@@ -2,6 +2,7 @@
 //! README shows. Only ports and directories differ from the examples, so that tests can run beside each other.
 
 mod calls;
+mod credentials;
 mod dev;
 mod overlay;
 mod plain;
