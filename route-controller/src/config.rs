@@ -18,6 +18,8 @@ const ADVERTISE_MAX: usize = control_proto::limits::CONTROLLERS;
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 const LIFETIME_MIN: Duration = Duration::from_secs(600);
 const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const QUARANTINE_MIN: Duration = Duration::from_secs(600);
+const QUARANTINE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const GRPC_PORT: u16 = 4710;
 const ADMIN_PORT: u16 = 4711;
 const STATE_DIR: &str = "/var/lib/cascade/route-controller";
@@ -51,6 +53,10 @@ pub struct Settings {
     /// How long a relay's certificate is valid; it is renewed after two thirds of that [default: 24h].
     #[arg(long, value_name = "DURATION")]
     pub certificate_lifetime: Option<String>,
+    /// How long the node index of a relay that was revoked is given to no other, 10m to 366d; that of a relay that left is
+    /// kept at least for as long as it may come back with its certificate [default: 24h].
+    #[arg(long, value_name = "DURATION")]
+    pub index_quarantine: Option<String>,
     /// Limits of namespaces: `default:streams=100,bit_rate=50Mbit/s;demo:relays=3,subscriptions=1000`; in the file,
     /// tables `[namespaces.default]`, `[namespaces.demo]` with these keys [default: no limits].
     #[arg(long, value_name = "LIMITS")]
@@ -74,6 +80,7 @@ pub struct Config {
     pub(crate) bearer: Option<String>,
     pub(crate) key_file: PathBuf,
     pub(crate) certificate_lifetime: Duration,
+    pub(crate) index_quarantine: Duration,
     pub(crate) limits: route_core::LimitsConfig,
     pub(crate) cost: route_core::CostConfig,
 }
@@ -88,6 +95,7 @@ impl std::fmt::Debug for Config {
             bearer,
             key_file,
             certificate_lifetime,
+            index_quarantine,
             limits,
             cost,
         } = self;
@@ -99,6 +107,7 @@ impl std::fmt::Debug for Config {
             .field("bearer", &bearer.as_ref().map(|_| ".."))
             .field("key_file", key_file)
             .field("certificate_lifetime", certificate_lifetime)
+            .field("index_quarantine", index_quarantine)
             .field("limits", limits)
             .field("cost", cost)
             .finish()
@@ -119,6 +128,7 @@ impl Config {
             admin_listen: any_port,
             bearer: None,
             certificate_lifetime: LIFETIME_DEFAULT,
+            index_quarantine: route_core::INDEX_QUARANTINE,
             limits: route_core::LimitsConfig::default(),
             cost: route_core::CostConfig::default(),
         }
@@ -134,6 +144,12 @@ impl Config {
     #[must_use]
     pub fn with_certificate_lifetime(self, certificate_lifetime: Duration) -> Config {
         Config { certificate_lifetime, ..self }
+    }
+
+    /// The same with another quarantine of node indices.
+    #[must_use]
+    pub fn with_index_quarantine(self, index_quarantine: Duration) -> Config {
+        Config { index_quarantine, ..self }
     }
 
     /// What the settings mean.
@@ -172,6 +188,7 @@ impl Config {
             admin_listen,
             bearer,
             certificate_lifetime: lifetime(settings.certificate_lifetime.as_deref())?,
+            index_quarantine: quarantine(settings.index_quarantine.as_deref())?,
             cost: route_core::CostConfig::default(),
         })
     }
@@ -214,6 +231,21 @@ fn lifetime(text: Option<&str>) -> Result<Duration, ConfigError> {
     Err(wrong(
         "from 10m to 366d are allowed: shorter ones would expire in every short outage of the controller, and the \
          longer they are, the longer a stolen one is worth something"
+            .to_owned(),
+    ))
+}
+
+/// The quarantine of node indices, checked.
+fn quarantine(text: Option<&str>) -> Result<Duration, ConfigError> {
+    let Some(text) = text else { return Ok(route_core::INDEX_QUARANTINE) };
+    let wrong = |problem: String| ConfigError::value("index_quarantine", text, problem);
+    let quarantine = parse_duration(text).map_err(wrong)?;
+    if (QUARANTINE_MIN..=QUARANTINE_MAX).contains(&quarantine) {
+        return Ok(quarantine);
+    }
+    Err(wrong(
+        "from 10m to 366d are allowed: a relay that the controller cannot reach may hold tables for minutes that name \
+         the index"
             .to_owned(),
     ))
 }
@@ -307,6 +339,18 @@ mod tests {
         for bad in ["9m", "367d", "24", "soon"] {
             let text = refused(settings(bad));
             assert!(text.contains("certificate_lifetime") && text.contains(bad), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn indices_are_in_quarantine_for_ten_minutes_at_least() -> anyhow::Result<()> {
+        let settings = |text: &str| Settings { index_quarantine: Some(text.to_owned()), ..Settings::default() };
+        assert_eq!(Config::from_settings(settings("10m"))?.index_quarantine, QUARANTINE_MIN);
+        assert_eq!(Config::from_settings(Settings::default())?.index_quarantine, Duration::from_secs(86_400));
+        for bad in ["9m", "367d", "24", "soon"] {
+            let text = refused(settings(bad));
+            assert!(text.contains("index_quarantine") && text.contains(bad), "{text}");
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use crate::admin::{self, Admin};
 use crate::api_tokens::ApiTokens;
 use crate::ca::Authority;
+use crate::clock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineHandle, Health, Keys, Request};
 use crate::grpc;
@@ -14,6 +15,7 @@ use crate::tls::{Identity, Purpose, TlsListener};
 use crate::tokens::{SIGNING_KEY, SigningKey, TokenIssuer, hex};
 use crate::vault::Vault;
 use anyhow::Context as _;
+use control_proto::CERTIFICATE_GRACE;
 use route_core::ControllerConfig;
 use std::fs;
 use std::io::{self, Write as _};
@@ -203,13 +205,17 @@ impl State {
     }
 
     fn engine(self, config: &Config) -> anyhow::Result<Engine> {
-        let memory = self.store.begin_term()?;
+        let memory = self.store.begin_term(clock::unix_s())?;
         let lines = self.store.lines()?;
         let mut seed = [0; 8];
         aws_lc_rs::rand::fill(&mut seed).context("the system gives no random numbers")?;
         let core = route_core::Controller::new(ControllerConfig {
             term: memory.term,
             nodes: memory.nodes,
+            quarantined: memory.quarantined,
+            index_quarantine: config.index_quarantine,
+            // After that its certificate can no longer be renewed.
+            return_within: config.certificate_lifetime + CERTIFICATE_GRACE,
             epoch_floor: memory.epoch_floor,
             room_floor: memory.room_floor,
             certificates: lines.iter().map(|(name, line)| (name.clone(), line.rule())).collect(),

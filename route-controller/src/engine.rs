@@ -455,7 +455,7 @@ impl Engine {
 
     fn write(&self, unwritten: &mut Vec<route_core::StoreUpdate>) -> anyhow::Result<()> {
         if !unwritten.is_empty() {
-            self.store.apply(unwritten)?;
+            self.store.apply(unwritten, clock::unix_s())?;
             unwritten.clear();
         }
         Ok(())

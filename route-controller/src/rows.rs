@@ -47,6 +47,9 @@ pub struct NodeRow {
     /// When its newest certificate ends, seconds since 1970; absent if it has none that is good.
     #[serde(default)]
     pub certificate_expires_unix_s: Option<u64>,
+    /// It left or was revoked: seconds until its index is free for another relay; absent while it has it for itself.
+    #[serde(default)]
+    pub index_free_in_s: Option<f64>,
 }
 
 /// One direction of a link, in `GET /v1/links`.
@@ -406,6 +409,7 @@ impl From<NodeView> for NodeRow {
             publications: view.publications,
             subscriptions: view.subscriptions,
             certificate_expires_unix_s: None,
+            index_free_in_s: view.index_free_in.map(seconds),
         }
     }
 }

@@ -15,8 +15,10 @@ use redb::{
 use route_core::{NodeRecord, StoreUpdate};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 use wire_format::control::TokenKey;
 use wire_format::{Epoch, NodeIndex, RoomId};
 
@@ -54,6 +56,8 @@ pub(crate) struct Store {
 pub(crate) struct Memory {
     pub(crate) term: u64,
     pub(crate) nodes: Vec<NodeRecord>,
+    /// Indices in quarantine, and for how long they have been.
+    pub(crate) quarantined: BTreeMap<NodeIndex, Duration>,
     pub(crate) epoch_floor: Epoch,
     pub(crate) room_floor: RoomId,
 }
@@ -117,6 +121,9 @@ struct StoredNode {
     name: String,
     region: String,
     addresses: Vec<SocketAddr>,
+    /// Since when its index is in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quarantined_unix_s: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,7 +169,7 @@ impl Store {
     }
 
     /// Begins a new term and returns what was remembered.
-    pub(crate) fn begin_term(&self) -> anyhow::Result<Memory> {
+    pub(crate) fn begin_term(&self, now_unix_s: u64) -> anyhow::Result<Memory> {
         let (term, epoch_floor, room_floor) = self.write(|transaction| {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let term = numbers.get(TERM)?.map_or(0, |term| term.value()) + 1;
@@ -174,21 +181,28 @@ impl Store {
         let transaction = self.database.begin_read().context("cannot read the store")?;
         let table = transaction.open_table(NODES)?;
         let mut nodes = Vec::new();
+        let mut quarantined = BTreeMap::new();
         for row in table.iter()? {
             let (index, record) = row?;
-            let StoredNode { name, region, addresses } = parsed(record.value())?;
-            nodes.push(NodeRecord { node: NodeIndex(index.value()), name, region, addresses });
+            let StoredNode { name, region, addresses, quarantined_unix_s } = parsed(record.value())?;
+            let node = NodeIndex(index.value());
+            if let Some(since_unix_s) = quarantined_unix_s {
+                // A clock that was set back makes it longer, never shorter.
+                quarantined.insert(node, Duration::from_secs(now_unix_s.saturating_sub(since_unix_s)));
+            }
+            nodes.push(NodeRecord { node, name, region, addresses });
         }
         Ok(Memory {
             term,
             nodes,
+            quarantined,
             epoch_floor: Epoch(u32::try_from(epoch_floor).context("the stored epoch is damaged")?),
             room_floor: RoomId(u32::try_from(room_floor).context("the stored room id is damaged")?),
         })
     }
 
     /// Remembers what the core asks for, all of it or nothing.
-    pub(crate) fn apply(&self, updates: &[StoreUpdate]) -> anyhow::Result<()> {
+    pub(crate) fn apply(&self, updates: &[StoreUpdate], now_unix_s: u64) -> anyhow::Result<()> {
         self.write(|transaction| {
             let mut numbers = transaction.open_table(NUMBERS)?;
             let mut nodes = transaction.open_table(NODES)?;
@@ -199,8 +213,21 @@ impl Store {
                             name: name.clone(),
                             region: region.clone(),
                             addresses: addresses.clone(),
+                            quarantined_unix_s: None,
                         };
                         nodes.insert(node.0, json(&record).as_slice())?;
+                    }
+                    StoreUpdate::NodeQuarantined(node) => {
+                        let record = nodes.get(node.0)?.map(|record| record.value().to_vec());
+                        if let Some(record) = record
+                            && let Ok(record) = serde_json::from_slice::<StoredNode>(&record)
+                        {
+                            let record = StoredNode { quarantined_unix_s: Some(now_unix_s), ..record };
+                            nodes.insert(node.0, json(&record).as_slice())?;
+                        }
+                    }
+                    StoreUpdate::NodeFreed(node) => {
+                        nodes.remove(node.0)?;
                     }
                     StoreUpdate::EpochFloor(epoch) => {
                         numbers.insert(EPOCH_FLOOR, u64::from(epoch.0))?;
@@ -395,14 +422,15 @@ mod tests {
         let key = TokenKey { id: "ops".to_owned(), public_key: [9; 32], namespace: Some("demo".to_owned()) };
         {
             let store = Store::open(&file)?;
-            assert_eq!(store.begin_term()?.term, 1);
-            store.apply(&[
+            assert_eq!(store.begin_term(10)?.term, 1);
+            let updates = [
                 StoreUpdate::Node(record(1, "fra-1")),
                 StoreUpdate::Node(record(2, "sin-1")),
                 StoreUpdate::EpochFloor(Epoch(512)),
                 StoreUpdate::RoomFloor(RoomId(64)),
-            ])?;
-            store.apply(&[StoreUpdate::Node(record(2, "sin-2"))])?;
+            ];
+            store.apply(&updates, 10)?;
+            store.apply(&[StoreUpdate::Node(record(2, "sin-2"))], 11)?;
             store.set_secrets(&[
                 ("ca-certificate", b"der"),
                 ("key/2", b"2"),
@@ -412,8 +440,9 @@ mod tests {
             store.set_token_key(&key)?;
         }
         let store = Store::open(&file)?;
-        let memory = store.begin_term()?;
+        let memory = store.begin_term(20)?;
         assert_eq!(memory.term, 2);
+        assert!(memory.quarantined.is_empty());
         assert_eq!(memory.nodes, [record(1, "fra-1"), record(2, "sin-2")]);
         assert_eq!((memory.epoch_floor, memory.room_floor), (Epoch(512), RoomId(64)));
         assert_eq!(store.secret("ca-certificate")?.as_deref(), Some(b"der".as_slice()));
@@ -424,6 +453,28 @@ mod tests {
         assert_eq!(store.secrets("key")?, keys[1..]);
         assert_eq!(store.token_keys()?, [key]);
         assert!(store.remove_token_key("ops")? && !store.remove_token_key("ops")?);
+        Ok(())
+    }
+
+    #[test]
+    fn quarantines_survive_a_restart_and_end_when_the_relay_is_back_or_forgotten() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("store.redb");
+        {
+            let store = Store::open(&file)?;
+            let nodes = [record(1, "fra-1"), record(2, "sin-1"), record(3, "gru-1")];
+            store.apply(&nodes.map(StoreUpdate::Node), 1_000)?;
+            let all = [1, 2, 3].map(|node| StoreUpdate::NodeQuarantined(NodeIndex(node)));
+            store.apply(&all, 1_100)?;
+            store.apply(&[StoreUpdate::Node(record(2, "sin-1"))], 1_200)?;
+            store.apply(&[StoreUpdate::NodeFreed(NodeIndex(3)), StoreUpdate::NodeQuarantined(NodeIndex(9))], 1_300)?;
+        }
+        let store = Store::open(&file)?;
+        let memory = store.begin_term(1_500)?;
+        assert_eq!(memory.nodes, [record(1, "fra-1"), record(2, "sin-1")]);
+        assert_eq!(memory.quarantined, BTreeMap::from([(NodeIndex(1), Duration::from_secs(400))]));
+        let set_back = store.begin_term(1_000)?;
+        assert_eq!(set_back.quarantined[&NodeIndex(1)], Duration::ZERO);
         Ok(())
     }
 

@@ -26,6 +26,8 @@ const LATENESS_US_MAX: u64 = 500;
 struct Store {
     term: u64,
     nodes: BTreeMap<NodeIndex, NodeRecord>,
+    /// Since when.
+    quarantined: BTreeMap<NodeIndex, Duration>,
     epoch_floor: Epoch,
     room_floor: RoomId,
 }
@@ -51,7 +53,13 @@ impl ControllerProcess {
     pub(crate) fn new(seed: Seed) -> ControllerProcess {
         let mut rng = seed.child("shell").stream();
         let origin = Duration::from_micros(rng.within(0..=3_600_000_000));
-        let store = Store { term: 0, nodes: BTreeMap::new(), epoch_floor: Epoch(0), room_floor: RoomId(0) };
+        let store = Store {
+            term: 0,
+            nodes: BTreeMap::new(),
+            quarantined: BTreeMap::new(),
+            epoch_floor: Epoch(0),
+            room_floor: RoomId(0),
+        };
         ControllerProcess {
             seed,
             driver: None,
@@ -88,10 +96,18 @@ impl ControllerProcess {
         Some((self.driver.as_ref()?.core(), self.local(now)))
     }
 
-    fn persist(&mut self, update: StoreUpdate) {
+    fn persist(&mut self, now: Duration, update: StoreUpdate) {
         match update {
             StoreUpdate::Node(record) => {
+                self.store.quarantined.remove(&record.node);
                 self.store.nodes.insert(record.node, record);
+            }
+            StoreUpdate::NodeQuarantined(node) => {
+                self.store.quarantined.insert(node, now);
+            }
+            StoreUpdate::NodeFreed(node) => {
+                self.store.quarantined.remove(&node);
+                self.store.nodes.remove(&node);
             }
             StoreUpdate::EpochFloor(epoch) => self.store.epoch_floor = epoch,
             StoreUpdate::RoomFloor(room) => self.store.room_floor = room,
@@ -108,8 +124,11 @@ impl World<'_> {
         process.store.term += 1;
         let store = process.store.clone();
         let seed = process.seed.numbered(process.life.into()).0;
+        let since = |at: Duration| self.now.saturating_sub(at);
         let config = ControllerConfig {
             nodes: store.nodes.into_values().collect(),
+            quarantined: store.quarantined.into_iter().map(|(node, at)| (node, since(at))).collect(),
+            index_quarantine: self.scenario.index_quarantine,
             epoch_floor: store.epoch_floor,
             room_floor: store.room_floor,
             ..ControllerConfig::new(store.term, seed)
@@ -144,7 +163,7 @@ impl World<'_> {
         for output in outputs {
             match output {
                 Output::ToRelay { session, message } => self.push_to_relay(session, message),
-                Output::Persist(update) => self.controller.persist(update),
+                Output::Persist(update) => self.controller.persist(self.now, update),
                 Output::Kick { session, cause: _, reason: _ } => {
                     if let Some(relay) = self.sessions.get_mut(&session).map(|session| {
                         session.controller_open = false;
@@ -252,6 +271,7 @@ impl World<'_> {
             return false;
         };
         self.relay_of_node.insert(index, relay);
+        self.record(Event::Joined { relay, index: index.0 });
         self.node(Host::Relay(relay)).relay.node = Some(index);
         self.make_relay_core(relay);
         true

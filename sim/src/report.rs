@@ -113,6 +113,7 @@ impl Counts {
                 Event::LinkDown { .. } => counts.links_down += 1,
                 Event::FaultBegins(_)
                 | Event::FaultEnds(_)
+                | Event::Joined { .. }
                 | Event::SessionUp(_)
                 | Event::SessionDown(_)
                 | Event::Table { .. }

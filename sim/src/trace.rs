@@ -113,6 +113,13 @@ pub enum Event {
         /// With whom.
         with: Host,
     },
+    /// A relay got a certificate, and with it an index.
+    Joined {
+        /// The relay.
+        relay: RelayId,
+        /// Its index.
+        index: u16,
+    },
     /// A relay's session with the controller stands.
     SessionUp(RelayId),
     /// A relay's session is gone, as the relay sees it.

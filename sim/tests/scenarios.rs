@@ -1,6 +1,7 @@
 //! Every scenario of the folder: it says what it proves, no judge objects, and two runs are the same to the last event.
 
-use sim::{Outcome, Scenario};
+use sim::{Event, Outcome, Scenario};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn scenarios() -> Vec<(String, String)> {
@@ -42,6 +43,24 @@ fn no_judge_objects_and_two_runs_are_the_same() {
         let first_difference =
             outcome.trace.events().iter().zip(again.events()).position(|(one, other)| one != other);
         assert_eq!(first_difference, None, "{name}");
+    }
+}
+
+#[test]
+fn the_index_of_a_relay_that_left_is_given_to_the_next() {
+    let (name, text) =
+        scenarios().into_iter().find(|(name, _)| name.ends_with("index-reuse.toml")).expect("it is there");
+    let scenario = parse(&name, &text);
+    for seed in 0..8 {
+        let trace = sim::run(&scenario, seed);
+        let mut indices = BTreeMap::new();
+        for (_, event) in trace.events() {
+            if let Event::Joined { relay, index } = event {
+                indices.insert(scenario.relays[usize::from(relay.0)].name.as_str(), *index);
+            }
+        }
+        assert_eq!(indices["r5"], 4, "seed {seed}: the one that left is still in quarantine: {indices:?}");
+        assert_eq!(indices["r6"], indices["r2"], "seed {seed}: {indices:?}");
     }
 }
 

@@ -114,12 +114,17 @@ impl Relay {
     }
 
     fn set_neighbours(&mut self, now: Timestamp, neighbours: &[Neighbour]) {
-        let known: BTreeMap<_, _> =
-            neighbours.iter().map(|neighbour| (neighbour.node, neighbour.certificates_from_unix_s)).collect();
+        let row = |neighbour: &Neighbour| {
+            (neighbour.node, (neighbour.name.clone(), neighbour.certificates_from_unix_s))
+        };
+        let known: BTreeMap<_, _> = neighbours.iter().map(row).collect();
         let before = self.neighbours.take().unwrap_or_default();
-        // One that joined anew is another one: the link was made with a certificate that is void now.
+        // One that joined anew is another one: the link was made with a certificate that is void now. So is one that was
+        // given the index of another while this relay did not listen.
         let stays = |node: NodeIndex| {
-            known.get(&node).is_some_and(|from| before.get(&node).is_none_or(|before| from <= before))
+            known.get(&node).is_some_and(|(name, from)| {
+                before.get(&node).is_none_or(|(before, earlier)| name == before && from <= earlier)
+            })
         };
         let strangers: Vec<_> = self
             .link_of_node

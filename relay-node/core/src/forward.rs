@@ -37,7 +37,7 @@ impl Relay {
         };
         let from_relay = matches!(entry.side, Side::Relay { node: _ });
         let change = entry.link.datagram_in(now, received.number, sent, plain.len());
-        if change.state {
+        if change.state || change.trust {
             self.link_changed(now, received.link, change);
         }
         for frame in frames(plain) {

@@ -2,7 +2,7 @@
 //! end and what the frames mean is its owner's business.
 
 use crate::history::{History, HistoryMemory};
-use crate::liveness::{HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness, Trust};
+use crate::liveness::{Change, HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness, Trust};
 use crate::measure::{Feedback, Rate, Reception};
 use crate::path_mtu::PathMtu;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
@@ -172,8 +172,8 @@ impl Link {
         if bytes > DATAGRAM_BYTES_BASE {
             self.reception.large();
         }
-        let state = self.liveness.heard(now);
-        LinkChange { state, trust: state, sooner: state, ..LinkChange::default() }
+        let Change { state, trust } = self.liveness.heard(now);
+        LinkChange { state, trust, sooner: state, ..LinkChange::default() }
     }
 
     /// A heartbeat came.

@@ -12,6 +12,8 @@
 //! Whoever was held up himself has heard nothing either, and what came meanwhile waits to be read: silence that is
 //! noticed late counts from a moment later.
 //!
+//! A link that is down and heard again is a last resort meanwhile: it may be the only one that carries anything.
+//!
 //! Routes ask for more than a link that is up: they return to one that was suspect only after a hold-down, 500 ms of
 //! hearing without a pause. A link that fails again soon after it was trusted has to be heard twice as long the next
 //! time, up to 8 s, so that a row of bursts moves routes to and fro a few times and not for as long as it lasts.
@@ -50,8 +52,19 @@ pub(crate) enum Trust {
     Firm,
     /// It is up, but its hold-down is not over: good enough for those that have nothing better.
     Fresh,
-    /// It is silent.
+    /// It was down and is heard again, a moment ago: better than silence.
+    Heard,
+    /// It is silent, or deaf.
     None,
+}
+
+/// What hearing a datagram changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Change {
+    /// The state is another.
+    pub(crate) state: bool,
+    /// Routes may expect more.
+    pub(crate) trust: bool,
 }
 
 /// State of one link.
@@ -95,20 +108,22 @@ impl Liveness {
 
     pub(crate) fn trust(&self) -> Trust {
         match self.state {
-            LinkState::Up if self.deaf => Trust::None,
+            LinkState::Up | LinkState::Down if self.deaf => Trust::None,
             LinkState::Up if self.firm_since.is_some() => Trust::Firm,
             LinkState::Up => Trust::Fresh,
+            LinkState::Down if self.heard_since.is_some() => Trust::Heard,
             LinkState::Suspect | LinkState::Down => Trust::None,
         }
     }
 
-    /// An authenticated datagram came. `true` if that changed the state.
-    pub(crate) fn heard(&mut self, now: Timestamp) -> bool {
+    /// An authenticated datagram came.
+    pub(crate) fn heard(&mut self, now: Timestamp) -> Change {
         let first = self.heard.is_none();
         self.heard = Some(now);
         if self.state == LinkState::Up {
-            return false;
+            return Change::default();
         }
+        let trusted = self.trust();
         let since = *self.heard_since.get_or_insert(now);
         let up = match self.state {
             LinkState::Up => false,
@@ -122,7 +137,7 @@ impl Liveness {
                 self.firm_since = Some(now);
             }
         }
-        up
+        Change { state: up, trust: self.trust() != trusted }
     }
 
     /// The other end said what it has received, and whether that includes what was sent a round trip ago (`reached`) or
@@ -235,14 +250,14 @@ mod tests {
         let mut link = Liveness::new(at(0));
         assert_eq!(link.state(), LinkState::Down);
         link.watch_closely(at(0), true);
-        assert!(link.heard(at(10)));
+        assert!(link.heard(at(10)).state);
         for ms in (500..1000).step_by(33) {
-            assert!(!link.heard(at(ms)) && !link.check(at(ms)));
+            assert!(!link.heard(at(ms)).state && !link.check(at(ms)));
         }
         assert_eq!(link.next_check(at(995)), at(1095));
         assert_eq!(changes(&mut link, 996, 1995), [(1095, LinkState::Suspect), (1995, LinkState::Down)]);
         let mut ms = 3000;
-        while !link.heard(at(ms)) {
+        while !link.heard(at(ms)).state {
             assert!(!link.check(at(ms)));
             ms += 33;
         }
@@ -303,6 +318,27 @@ mod tests {
         assert_eq!(link.trust(), Trust::Firm);
     }
 
+    #[test]
+    fn a_link_that_was_down_is_worth_something_as_soon_as_both_ends_hear_again() {
+        let mut link = Liveness::new(at(0));
+        link.watch_closely(at(0), true);
+        link.heard(at(10));
+        assert_eq!(changes(&mut link, 500, 3000).len(), 2);
+        assert_eq!(link.trust(), Trust::None, "down");
+        assert_eq!(link.heard(at(3010)), Change { state: false, trust: true });
+        assert_eq!(link.trust(), Trust::Heard);
+        // What the other end says first is from before it was cut off.
+        link.reported(at(3010), false, Duration::from_millis(2000));
+        assert_eq!(link.trust(), Trust::None, "it is heard and does not hear");
+        link.heard(at(3043));
+        link.reported(at(3043), true, Duration::ZERO);
+        assert_eq!(link.trust(), Trust::Heard);
+        assert_eq!(changes(&mut link, 3044, 3142), [], "still down, until it was heard for long enough");
+        assert_eq!(link.trust(), Trust::Heard);
+        link.check(at(3143));
+        assert_eq!(link.trust(), Trust::None, "silent again");
+    }
+
     /// Heard every 33 ms from `from` until `until`, both in ms, then silent until it is suspect. Returns how long after
     /// `from` it was firm.
     fn hear_then_fall_silent(link: &mut Liveness, from: u64, until: u64) -> u64 {
@@ -324,7 +360,7 @@ mod tests {
         let mut link = Liveness::new(at(0));
         link.watch_closely(at(0), true);
         assert_eq!(hear_then_fall_silent(&mut link, 1000, 2000), 0, "a new link is trusted at once");
-        assert!(link.heard(at(3000)));
+        assert!(link.heard(at(3000)).state);
         assert_eq!(link.trust(), Trust::Fresh);
         let mut held = Vec::new();
         for round in 0..8 {

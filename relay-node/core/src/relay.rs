@@ -79,8 +79,9 @@ pub struct Relay {
     pub(crate) links: Vec<Option<RelayLink>>,
     /// By node index.
     pub(crate) link_of_node: Vec<Option<LinkId>>,
-    /// Who may be linked to; `None` before the controller said so.
-    pub(crate) neighbours: Option<BTreeMap<NodeIndex, u64>>,
+    /// Who may be linked to, by name, and the earliest certificate that counts, seconds since 1970; `None` before the
+    /// controller said so.
+    pub(crate) neighbours: Option<BTreeMap<NodeIndex, (String, u64)>>,
     /// Keys that sign SFUs' tokens; `None` before the controller said so.
     pub(crate) token_keys: Option<Vec<TokenKey>>,
     pub(crate) tables: Tables,

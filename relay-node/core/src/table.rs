@@ -6,8 +6,10 @@
 //!
 //! 1. the primary next hop, over a link that has been up for long enough;
 //! 2. the next hop on the plane that the controller named as backup, over a link that is up: the frame **moves** there;
-//! 3. the primary next hop, over whatever link there is to it: it may be a burst of loss, and there is nothing better;
-//! 4. the backup, over whatever link there is.
+//! 3. the primary next hop, over a link that is up or was down and is heard again;
+//! 4. the backup, over a link that was down and is heard again: its end is nearer than that of silence;
+//! 5. the primary next hop, over whatever link there is to it: it may be a burst of loss, and there is nothing better;
+//! 6. the backup, over whatever link there is.
 //!
 //! Where other workers of the relay may have a link that this one has not, a missing link says nothing: then the first
 //! worker, which has a lane of every link, decides.
@@ -98,7 +100,9 @@ fn primary_way(own: Option<Reach>, backup: Option<(Plane, Reach)>) -> Option<Way
     match (own.map(|own| own.trust), other.trust) {
         (Some(Trust::Firm), _) => stay,
         (_, Trust::Firm | Trust::Fresh) => Some(go),
-        (Some(Trust::Fresh | Trust::None), Trust::None) => stay,
+        (Some(Trust::Fresh | Trust::Heard), Trust::Heard | Trust::None) => stay,
+        (Some(Trust::None) | None, Trust::Heard) => Some(go),
+        (Some(Trust::None), Trust::None) => stay,
         (None, Trust::None) => Some(go),
     }
 }
@@ -269,7 +273,7 @@ mod tests {
         rows.backups.insert(NodeIndex(9), RED);
         let mut tables = Tables::new();
         tables.install(rows);
-        let trusts = [Some(Trust::Firm), Some(Trust::Fresh), Some(Trust::None), None];
+        let trusts = [Some(Trust::Firm), Some(Trust::Fresh), Some(Trust::Heard), Some(Trust::None), None];
         let mut seen = String::new();
         for own in trusts {
             for other in trusts {
@@ -289,8 +293,8 @@ mod tests {
             }
             seen.push(' ');
         }
-        // Primary firm, fresh, silent, gone; within each, the backup in the same order.
-        assert_eq!(seen, "pppp bbpp bbpp bbb- ");
+        // Primary firm, fresh, heard, silent, gone; within each, the backup in the same order.
+        assert_eq!(seen, "ppppp bbppp bbppp bbbpp bbbb- ");
         tables.compile(false, |hop| {
             (hop == NodeIndex(2)).then_some(Reach { link: LinkId(2), trust: Trust::Firm })
         });

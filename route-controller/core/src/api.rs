@@ -7,6 +7,9 @@ use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey};
 use wire_format::{Epoch, NodeIndex, RoomId};
 
+/// How long an index is in quarantine unless told otherwise.
+pub const INDEX_QUARANTINE: Duration = Duration::from_secs(24 * 3600);
+
 /// One relay's control session as the process around the core counts them; never reused within a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionId(pub u64);
@@ -16,8 +19,15 @@ pub struct SessionId(pub u64);
 pub struct ControllerConfig {
     /// Leadership term, larger than that of every controller before.
     pub term: u64,
-    /// Every relay that was ever given an index, as last persisted by [`StoreUpdate::Node`].
+    /// Every relay that has an index, as last persisted by [`StoreUpdate::Node`].
     pub nodes: Vec<NodeRecord>,
+    /// Indices among them that are in quarantine, and for how long they have been.
+    pub quarantined: BTreeMap<NodeIndex, Duration>,
+    /// How long the index of a relay that left or was revoked is given to no other: longer than any frame, table or
+    /// epoch lives that may carry it.
+    pub index_quarantine: Duration,
+    /// For how long a relay that left may come back with the certificate that it has: no less is its index kept for it.
+    pub return_within: Duration,
     /// As last persisted by [`StoreUpdate::EpochFloor`]; zero in a new overlay.
     pub epoch_floor: Epoch,
     /// As last persisted by [`StoreUpdate::RoomFloor`]; zero in a new overlay.
@@ -38,6 +48,9 @@ impl ControllerConfig {
         ControllerConfig {
             term,
             nodes: Vec::new(),
+            quarantined: BTreeMap::new(),
+            index_quarantine: INDEX_QUARANTINE,
+            return_within: Duration::ZERO,
             epoch_floor: Epoch(0),
             room_floor: RoomId(0),
             certificates: BTreeMap::new(),
@@ -48,7 +61,7 @@ impl ControllerConfig {
     }
 }
 
-/// What must be remembered of a relay for ever: its index, and how its neighbours reach it while it is silent.
+/// What must be remembered of a relay while it has an index: that, and how its neighbours reach it while it is silent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeRecord {
     /// Its index.
@@ -200,8 +213,13 @@ pub enum KickCause {
 /// What must survive a restart of the controller.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreUpdate {
-    /// A relay was given an index or told of other addresses. Replaces the record of that index.
+    /// A relay was given an index, told of other addresses, or came back. Replaces the record of that index, which is not
+    /// in quarantine from now on.
     Node(NodeRecord),
+    /// The relay of this index left or was revoked: from now on the index is in quarantine.
+    NodeQuarantined(NodeIndex),
+    /// The quarantine is over and the relay forgotten: the index is free.
+    NodeFreed(NodeIndex),
     /// Epochs below this may have been used.
     EpochFloor(Epoch),
     /// Room ids below this may have been used.

@@ -14,7 +14,7 @@ use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Opening,
 use crate::rollout::Rollout;
 use crate::topology::Topology;
 use crate::view::Counters;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use wire_format::control::{
     LinkReport, LinkState, NamespaceRates, Neighbour, RelayHello, ToController, ToRelay, TokenKey, Welcome,
@@ -36,6 +36,10 @@ const CERTIFICATE_VOID: &str =
 pub struct Controller {
     term: u64,
     cost: CostConfig,
+    index_quarantine: Duration,
+    return_within: Duration,
+    /// Quarantines that began before this controller did, and how long they have lasted; until the first input.
+    quarantined: BTreeMap<NodeIndex, Duration>,
     started_at: Option<Timestamp>,
     relays: Relays,
     links: Links,
@@ -72,6 +76,9 @@ impl Controller {
         Controller {
             term: config.term,
             cost: config.cost,
+            index_quarantine: config.index_quarantine,
+            return_within: config.return_within,
+            quarantined: config.quarantined,
             started_at: None,
             relays,
             links: Links::default(),
@@ -91,6 +98,14 @@ impl Controller {
     /// Takes one input. `now` never goes back.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
         self.started_at.get_or_insert(now);
+        for (node, lasted) in std::mem::take(&mut self.quarantined) {
+            if let Some(relay) = self.relays.relay_mut(node) {
+                let quarantine = relay.quarantine(self.index_quarantine, self.return_within);
+                relay.quarantined_until = Some(now + quarantine.saturating_sub(lasted));
+                relay.leaving = true;
+                relay.named = false;
+            }
+        }
         match input {
             Input::Join { name, region } => {
                 if let Some(record) = self.relays.register(&name, &region) {
@@ -284,6 +299,7 @@ impl Controller {
 
     /// The worth of a relay's certificates changed.
     fn certificates(&mut self, now: Timestamp, name: &str, rule: CertificateRule) {
+        self.relays.set_rule(name, rule);
         let Some(node) = self.relays.of_name(name) else { return };
         let Some(relay) = self.relays.relay_mut(node) else { return };
         if relay.certificates == rule {
@@ -296,6 +312,8 @@ impl Controller {
             relay.leaving = true;
             relay.named = false;
             relay.changed_at = now;
+            // It cannot come back to its index any more; the quarantine begins anew.
+            relay.quarantined_until = None;
         }
         if let Some(session) = session {
             self.session_over(now, session);
@@ -403,7 +421,7 @@ impl Controller {
         topology
     }
 
-    /// Finds out who is offline.
+    /// Finds out who is offline, and whose index goes into quarantine.
     fn judge_presence(&mut self, now: Timestamp) {
         let mut gone = Vec::new();
         for (node, relay) in self.relays.iter_mut() {
@@ -411,10 +429,20 @@ impl Controller {
             let present = relay.session.is_some() || reached;
             if present {
                 relay.offline_since = None;
-            } else if relay.offline_since.is_none() {
+                if relay.quarantined_until.take().is_some() {
+                    self.effects.push(Effect::Persist(StoreUpdate::Node(relay.record.clone())));
+                }
+                continue;
+            }
+            if relay.offline_since.is_none() {
                 relay.offline_since = Some(now);
                 relay.changed_at = now;
                 gone.push(node);
+            }
+            if relay.is_away_for_good() && relay.quarantined_until.is_none() {
+                let quarantine = relay.quarantine(self.index_quarantine, self.return_within);
+                relay.quarantined_until = Some(now + quarantine);
+                self.effects.push(Effect::Persist(StoreUpdate::NodeQuarantined(node)));
             }
         }
         for node in gone {
@@ -453,6 +481,7 @@ impl Controller {
         }
         let mut silenced = Vec::new();
         let mut dropped = Vec::new();
+        let mut freed = Vec::new();
         let mut changed = false;
         let recovering = self.recovery.is_some();
         for (node, relay) in self.relays.iter_mut() {
@@ -470,6 +499,9 @@ impl Controller {
                 relay.named = false;
                 changed = true;
             }
+            if !recovering && relay.frees_at().is_some_and(|at| at <= now) {
+                freed.push(node);
+            }
         }
         for node in silenced {
             changed = true;
@@ -479,6 +511,12 @@ impl Controller {
         }
         for node in dropped {
             self.directory.drop_relay(now, node, &mut self.effects);
+        }
+        for node in freed {
+            self.links.forget(node);
+            self.directory.forget_relay(node);
+            self.relays.free(node);
+            self.effects.push(Effect::Persist(StoreUpdate::NodeFreed(node)));
         }
         if changed {
             self.changed(now, Cause::Topology);
@@ -498,6 +536,7 @@ impl Controller {
                 relay.lost_at.map(|at| at + SESSION_GRACE),
                 offline.filter(|_| !relay.dropped && !recovering).map(|at| at + grace),
                 offline.filter(|_| relay.named).map(|at| at + keep),
+                relay.frees_at().filter(|_| !recovering),
             ]
         });
         deadlines.flatten().chain(self.relays.rival_deadline()).min()

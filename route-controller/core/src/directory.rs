@@ -237,6 +237,12 @@ impl Directory {
         }
     }
 
+    /// Its index is free for another relay; everything that it held was dropped long before.
+    pub(crate) fn forget_relay(&mut self, node: NodeIndex) {
+        self.peers.remove(&node);
+        self.tenants.relay_gone(node);
+    }
+
     /// It has neither session nor links: names that it holds are free for the taking.
     pub(crate) fn went_offline(&mut self, now: Timestamp, node: NodeIndex, out: &mut Vec<Effect>) {
         if let Some(peer) = self.peers.get_mut(&node) {

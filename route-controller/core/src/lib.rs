@@ -68,8 +68,8 @@ mod topology;
 mod view;
 
 pub use api::{
-    CertificateRule, ControllerConfig, CostConfig, Input, KickCause, NodeRecord, Output, SessionId,
-    StoreUpdate,
+    CertificateRule, ControllerConfig, CostConfig, INDEX_QUARANTINE, Input, KickCause, NodeRecord, Output,
+    SessionId, StoreUpdate,
 };
 pub use controller::Controller;
 pub use directory::{LimitsConfig, NamespaceLimits, NamespaceView};

@@ -105,6 +105,19 @@ impl Links {
         self.judge_all(now, from, config)
     }
 
+    /// Forgets everything that anybody said of links of a relay that is gone.
+    pub(crate) fn forget(&mut self, node: NodeIndex) {
+        self.speaking.remove(&node);
+        for other in self.others.remove(&node).unwrap_or_default() {
+            self.words.remove(&(node, other));
+            self.words.remove(&(other, node));
+            self.links.remove(&pair(node, other));
+            if let Some(others) = self.others.get_mut(&other) {
+                others.remove(&node);
+            }
+        }
+    }
+
     /// Ends surcharges that are due. True if one ended.
     pub(crate) fn tick(&mut self, now: Timestamp) -> bool {
         self.links.values_mut().filter_map(|link| link.damping.tick(now).then_some(())).count() > 0

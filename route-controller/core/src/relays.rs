@@ -1,9 +1,13 @@
 //! Who the relays are, and whether they are there.
 //!
-//! A relay has an index for ever, a session while it can reach the controller, and links while its neighbours reach
+//! A relay has an index, a session while it can reach the controller, and links while its neighbours reach
 //! it. The last two fail apart. A relay that loses its session is believed as before for a grace (its links count, but
 //! routes pass through it only where nothing else leads on); after that it is a destination, if a neighbour says so,
 //! and never a transit. One with neither session nor links is offline.
+//!
+//! An index is given to another relay only long after the one before: a relay that said goodbye and is gone, or was
+//! revoked, puts its index in quarantine. Until that ends it may come back to it. A relay that is merely offline keeps
+//! its index for as long as it takes.
 //!
 //! A name has one session. Who opens a second one is a rival: the same process whose connection broke without a word, or
 //! another one that has the same certificate, a copied state directory for instance. Who is right cannot be seen, so
@@ -89,6 +93,8 @@ pub(crate) struct Relay {
     pub neighbours: Option<Vec<Neighbour>>,
     /// When `NodeView::state` last changed, as far as it was looked at.
     pub changed_at: Timestamp,
+    /// Its index is in quarantine, until then.
+    pub quarantined_until: Option<Timestamp>,
 }
 
 impl Relay {
@@ -111,7 +117,24 @@ impl Relay {
             epoch: None,
             neighbours: None,
             changed_at: Timestamp::ZERO,
+            quarantined_until: None,
         }
+    }
+
+    /// When the relay may be forgotten and its index is free; `None` while anything is left of it.
+    pub(crate) fn frees_at(&self) -> Option<Timestamp> {
+        let is_gone = self.session.is_none() && self.rival.is_none() && self.dropped && !self.named;
+        self.quarantined_until.filter(|_| is_gone && self.offline_since.is_some())
+    }
+
+    /// How long its index is in quarantine, from when it is gone.
+    pub(crate) fn quarantine(&self, least: Duration, return_within: Duration) -> Duration {
+        if self.certificates.revoked { least } else { least.max(return_within) }
+    }
+
+    /// It left or was cut off, so that nobody waits for it.
+    pub(crate) fn is_away_for_good(&self) -> bool {
+        self.leaving || self.certificates.revoked
     }
 
     /// In session, with everything reported.
@@ -158,9 +181,11 @@ pub(crate) struct Opened {
     pub record: Option<NodeRecord>,
 }
 
-/// All relays that ever had an index.
+/// All relays that have an index.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Relays {
+    /// Where it is not the default, also of names that were forgotten.
+    rules: BTreeMap<String, CertificateRule>,
     relays: BTreeMap<NodeIndex, Relay>,
     names: BTreeMap<String, NodeIndex>,
     sessions: BTreeMap<SessionId, NodeIndex>,
@@ -169,14 +194,35 @@ pub(crate) struct Relays {
 impl Relays {
     /// Those that the store knows.
     pub(crate) fn new(records: Vec<NodeRecord>, rules: &BTreeMap<String, CertificateRule>) -> Relays {
-        let mut relays = Relays::default();
+        let mut relays = Relays { rules: rules.clone(), ..Relays::default() };
         for record in records {
             relays.names.insert(record.name.clone(), record.node);
-            let certificates = rules.get(&record.name).copied().unwrap_or_default();
+            let certificates = relays.rule(&record.name);
             let named = !record.addresses.is_empty() && !certificates.revoked;
             relays.relays.insert(record.node, Relay { named, certificates, ..Relay::new(record) });
         }
         relays
+    }
+
+    /// Forgets a relay: its index and its name are free.
+    pub(crate) fn free(&mut self, node: NodeIndex) {
+        if let Some(relay) = self.relays.remove(&node) {
+            self.names.remove(&relay.record.name);
+        }
+    }
+
+    /// The worth of a name's certificates.
+    pub(crate) fn rule(&self, name: &str) -> CertificateRule {
+        self.rules.get(name).copied().unwrap_or_default()
+    }
+
+    /// The worth of a name's certificates changed.
+    pub(crate) fn set_rule(&mut self, name: &str, rule: CertificateRule) {
+        if rule == CertificateRule::default() {
+            self.rules.remove(name);
+        } else {
+            self.rules.insert(name.to_owned(), rule);
+        }
     }
 
     /// Gives an index to a relay that presented a join token. The record if it is new, `None` if it is known or no
@@ -189,7 +235,8 @@ impl Relays {
         let record =
             NodeRecord { node, name: name.to_owned(), region: region.to_owned(), addresses: Vec::new() };
         self.names.insert(name.to_owned(), node);
-        self.relays.insert(node, Relay::new(record.clone()));
+        let certificates = self.rule(name);
+        self.relays.insert(node, Relay { certificates, ..Relay::new(record.clone()) });
         Some(record)
     }
 
@@ -205,7 +252,8 @@ impl Relays {
         if let Err(reason) = self.check(session, name, &hello, known) {
             return Opening::Refused(KickCause::Broken, reason);
         }
-        if known.and_then(|node| self.relays.get(&node)).is_some_and(|relay| relay.certificates.revoked) {
+        let certificates = self.rule(name);
+        if certificates.revoked {
             let reason = "the relay is revoked: it may join again with a new join token";
             return Opening::Refused(KickCause::Void, reason);
         }
@@ -230,8 +278,9 @@ impl Relays {
         let record = NodeRecord { node, name: hello.name, region: hello.region, addresses: hello.addresses };
         self.names.insert(record.name.clone(), node);
         self.sessions.insert(session, node);
-        let relay = self.relays.entry(node).or_insert_with(|| Relay::new(record.clone()));
-        let changed = known.is_none() || relay.record != record;
+        let relay = self.relays.entry(node);
+        let relay = relay.or_insert_with(|| Relay { certificates, ..Relay::new(record.clone()) });
+        let changed = known.is_none() || relay.record != record || relay.quarantined_until.is_some();
         if relay.is_complete() {
             relay.lost_at = Some(now);
         }
@@ -242,6 +291,7 @@ impl Relays {
         relay.session = Some(Session { id: session, complete: false });
         relay.said_at = now;
         relay.leaving = false;
+        relay.quarantined_until = None;
         relay.offline_since = None;
         relay.dropped = false;
         relay.named = true;
@@ -377,7 +427,7 @@ impl Relays {
         rivals.map(|rival| rival.since + SESSION_SILENCE).min()
     }
 
-    /// The index that the relay wishes, if it may have it, or the lowest that nobody ever had. Indices are not reused.
+    /// The index that the relay wishes, if it may have it, or the lowest that nobody has, nor had until lately.
     fn free_index(&self, wished: Option<NodeIndex>) -> Option<NodeIndex> {
         let free = |index: &NodeIndex| index.0 < INDICES_MAX && !self.relays.contains_key(index);
         wished.filter(free).or_else(|| (0..INDICES_MAX).map(NodeIndex).find(free))

@@ -51,6 +51,8 @@ pub struct NodeView {
     pub publications: usize,
     /// Subscriptions held there.
     pub subscriptions: usize,
+    /// It left or was revoked, and its index is in quarantine: the time until another relay may be given it.
+    pub index_free_in: Option<Duration>,
 }
 
 /// One direction of a link.

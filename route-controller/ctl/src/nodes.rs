@@ -46,6 +46,7 @@ fn grid(rows: &[NodeRow]) -> Grid {
             row.publications.to_string(),
             row.subscriptions.to_string(),
             row.certificate_expires_unix_s.map_or(ABSENT.to_owned(), output::utc),
+            row.index_free_in_s.map_or(ABSENT.to_owned(), |seconds| output::fixed(seconds, 0)),
         ]
     };
     Grid {
@@ -65,6 +66,7 @@ fn grid(rows: &[NodeRow]) -> Grid {
             "publications",
             "subscriptions",
             "certificate_until",
+            "index_free_in_s",
         ],
         rows: rows.iter().map(cells).collect(),
     }
@@ -92,6 +94,7 @@ mod tests {
             publications: 2,
             subscriptions: 0,
             certificate_expires_unix_s: Some(1_795_258_800),
+            index_free_in_s: None,
         };
         let offline = NodeRow {
             name: "gru-1".into(),
@@ -109,6 +112,7 @@ mod tests {
             publications: 0,
             subscriptions: 0,
             certificate_expires_unix_s: None,
+            index_free_in_s: Some(86_399.4),
         };
         let grid = grid(&[connected, offline]);
         insta::assert_snapshot!("table", grid.to_table());

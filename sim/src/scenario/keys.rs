@@ -26,6 +26,7 @@ section! {
         mesh: Option<String>,
         clients_link: Option<String>,
         controller_delay: Option<String>,
+        index_quarantine: Option<String>,
         relay: Vec<Relay>,
         link: Option<Vec<Link>>,
         client: Vec<Client>,

@@ -51,6 +51,8 @@ pub struct Scenario {
     pub paths: BTreeMap<(Host, Host), LinkSchedule>,
     /// One way between a relay and the controller.
     pub controller_delay: Duration,
+    /// How long the index of a relay that left is given to no other.
+    pub index_quarantine: Duration,
     /// What is published.
     pub streams: Vec<StreamSpec>,
     /// What is wanted.

@@ -130,6 +130,10 @@ impl Reader {
         let clients = file.client.iter().map(|client| self.client(client)).collect::<Result<Vec<_>, _>>()?;
         let faults = file.fault.iter().flatten().map(|fault| self.fault(fault)).collect::<Result<_, _>>()?;
         let controller_delay = file.controller_delay.as_deref().unwrap_or("10ms");
+        let index_quarantine = match file.index_quarantine.as_deref() {
+            Some(text) => duration("the scenario", "index_quarantine", text)?,
+            None => route_core::INDEX_QUARANTINE,
+        };
         Ok(Scenario {
             name: file.name.clone(),
             seed: file.seed.unwrap_or(1),
@@ -138,6 +142,7 @@ impl Reader {
             paths: self.paths(file, &clients, read)?,
             clients,
             controller_delay: duration("the scenario", "controller_delay", controller_delay)?,
+            index_quarantine,
             streams: file.stream.iter().map(|stream| self.stream(stream)).collect::<Result<_, _>>()?,
             subscriptions: file
                 .subscription

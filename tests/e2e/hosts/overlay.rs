@@ -164,8 +164,14 @@ impl Overlay {
         list(&self.get(CONTROLLER, ADMIN, "/v1/routes?plane=0"), "routes")
     }
 
-    /// Whether every route has an alternative that shares no link with it, and every relay uses those routes.
+    /// Whether every route has an alternative that shares no link with it, every relay uses those routes, and every link
+    /// is up: tables may name a link for a while that is down.
     pub(crate) fn is_protected(&self) -> bool {
+        let is_up = |link: &&Value| link["peer"] == "relay" && link["state"] == "up";
+        let has_both = |relay: &&str| self.relay(relay, "links").iter().filter(is_up).count() == 2;
+        if !RELAYS.iter().all(|relay| has_both(&relay)) {
+            return false;
+        }
         let routes = self.routes();
         let epoch = routes.iter().filter_map(|row| row["epoch"].as_u64()).max().unwrap_or(u64::MAX);
         let all = routes.iter().filter(|row| row["backup_plane"].is_u64() && row["epoch"] == epoch).count();

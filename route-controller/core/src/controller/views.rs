@@ -142,6 +142,7 @@ impl Controller {
             links_usable: self.links.neighbours_usable(node).count(),
             publications,
             subscriptions,
+            index_free_in: relay.quarantined_until.map(|until| until.since(now)),
         }
     }
 

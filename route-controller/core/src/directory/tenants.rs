@@ -170,6 +170,13 @@ impl Tenants {
         }
     }
 
+    /// The relay of this index is another from now on, which counts from nothing.
+    pub(super) fn relay_gone(&mut self, node: NodeIndex) {
+        for (last, before) in self.tenants.values_mut().filter_map(|tenant| tenant.usage.get_mut(&node)) {
+            *before = sum(before, &std::mem::take(last));
+        }
+    }
+
     /// All namespaces that hold or used something, or are named in the configuration.
     pub(super) fn views(&self) -> Vec<NamespaceView> {
         let mut names: Vec<&String> = self.tenants.keys().chain(self.limits.named.keys()).collect();

@@ -20,6 +20,8 @@ use wire_format::{
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     pub nodes: BTreeMap<NodeIndex, NodeRecord>,
+    /// Since when.
+    pub quarantined: BTreeMap<NodeIndex, Timestamp>,
     pub epoch_floor: Option<Epoch>,
     pub room_floor: Option<wire_format::RoomId>,
 }
@@ -60,6 +62,8 @@ pub struct Lab {
     pub kicked: Vec<(SessionId, &'static str)>,
     pub causes: Vec<(SessionId, KickCause)>,
     pub outputs: Vec<(Timestamp, Output)>,
+    pub index_quarantine: Duration,
+    pub return_within: Duration,
     queue: BTreeMap<(Timestamp, u64), Arrival>,
     sequence: u64,
     inputs: u64,
@@ -86,6 +90,8 @@ impl Lab {
 
     pub fn with_config(config: ControllerConfig, store: Store) -> Lab {
         Lab {
+            index_quarantine: config.index_quarantine,
+            return_within: config.return_within,
             controller: Controller::new(config),
             now: Timestamp::from_micros(1_000_000),
             stations: BTreeMap::new(),
@@ -116,8 +122,12 @@ impl Lab {
 
     /// The controller is killed and comes back as the next leader with what its store holds. All sessions are gone.
     pub fn restart_controller(&mut self, term: u64) {
+        let quarantined = self.store.quarantined.iter();
         let config = ControllerConfig {
             nodes: self.store.nodes.values().cloned().collect(),
+            quarantined: quarantined.map(|(node, since)| (*node, self.now.since(*since))).collect(),
+            index_quarantine: self.index_quarantine,
+            return_within: self.return_within,
             epoch_floor: self.store.epoch_floor.unwrap_or(Epoch(0)),
             room_floor: self.store.room_floor.unwrap_or(wire_format::RoomId(0)),
             ..ControllerConfig::new(term, 1)
@@ -397,6 +407,12 @@ impl Lab {
         }
     }
 
+    /// Time passes in which no controller runs; to be followed by `restart_controller`.
+    pub fn nobody_leads_for(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.report_at = self.now;
+    }
+
     /// One input and the drain.
     pub fn input(&mut self, input: Input) {
         self.controller.handle_input(self.now, input);
@@ -424,7 +440,16 @@ impl Lab {
             match output {
                 Output::ToRelay { session, message } => self.post(Arrival::ToRelay(session, message)),
                 Output::Persist(StoreUpdate::Node(record)) => {
+                    self.store.quarantined.remove(&record.node);
                     self.store.nodes.insert(record.node, record);
+                }
+                Output::Persist(StoreUpdate::NodeQuarantined(node)) => {
+                    assert!(self.store.nodes.contains_key(&node));
+                    self.store.quarantined.insert(node, self.now);
+                }
+                Output::Persist(StoreUpdate::NodeFreed(node)) => {
+                    assert!(self.store.quarantined.remove(&node).is_some(), "never without a quarantine");
+                    self.store.nodes.remove(&node);
                 }
                 Output::Persist(StoreUpdate::EpochFloor(floor)) => {
                     assert!(self.store.epoch_floor.is_none_or(|before| before < floor));
