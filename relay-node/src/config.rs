@@ -2,6 +2,7 @@
 //! they are checked ([`Config`]: legal by construction).
 
 use crate::join::read_join_token;
+use crate::limits::{LimitSettings, Limits};
 use crate::plain::PlainConfig;
 use control_proto::cli::{self, ConfigError, LogFormat};
 use control_proto::{JoinToken, check_relay_name};
@@ -98,6 +99,10 @@ pub struct Settings {
     /// UDP ports for plain RTP registrations that want their own, FIRST-LAST [default: any that the system gives]
     #[arg(long, value_name = "FIRST-LAST")]
     pub plain_ports: Option<String>,
+    /// What this relay takes on: `links=1000,streams=5000,memory=512MiB`; in the file, a table `[limits]` with these keys
+    /// [default: 1024 links, 65536 streams, no limit of memory]
+    #[arg(long, value_name = "LIMITS")]
+    pub limits: Option<LimitSettings>,
     /// Receive buffer of the relay port's socket, for each worker [default: 4194304]
     #[arg(long, value_name = "BYTES")]
     pub receive_buffer_bytes: Option<u32>,
@@ -163,6 +168,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// Neighbours that are reached elsewhere than they advertise.
     pub neighbour_addresses: BTreeMap<String, SocketAddr>,
+    /// What it takes on.
+    pub limits: Limits,
     /// Threads that forward media.
     pub workers: u8,
     /// Plain RTP.
@@ -211,6 +218,7 @@ impl Config {
             api: ApiConfig { listen: any_port, token_file: None, tls: None },
             neighbour_addresses: BTreeMap::new(),
             plain: PlainConfig::default(),
+            limits: Limits::default(),
             workers: 1,
             receive_buffer_bytes: SOCKET_BUFFER_BYTES,
             send_buffer_bytes: SOCKET_BUFFER_BYTES,
@@ -306,6 +314,7 @@ impl Settings {
             api,
             neighbour_addresses,
             plain,
+            limits: self.limits.unwrap_or_default().check()?,
             workers: checked_workers(self.workers)?,
             receive_buffer_bytes: self.receive_buffer_bytes.unwrap_or(SOCKET_BUFFER_BYTES),
             send_buffer_bytes: self.send_buffer_bytes.unwrap_or(SOCKET_BUFFER_BYTES),

@@ -24,6 +24,7 @@ mod diallers;
 mod error;
 mod identity;
 mod join;
+mod limits;
 mod node;
 mod overlay;
 mod plain;
@@ -36,6 +37,7 @@ mod workers;
 
 pub use config::{ApiConfig, Cli, Config, LogConfig, Settings};
 pub use error::RelayError;
+pub use limits::{LimitSettings, Limits};
 pub use node::{RelayNode, run};
 pub use plain::{Network, PlainConfig};
 

@@ -91,7 +91,8 @@ impl RelayNode {
         let span = info_span!("relay", relay = name);
 
         let (stop, stopping) = watch::channel(false);
-        let overlay = Arc::new(Overlay::new(node, span.clone(), stopping.clone()));
+        let overlay =
+            Arc::new(Overlay::new(node, span.clone(), stopping.clone(), config.limits.memory_bytes));
         let hello = hello(&config, &identity);
         let region = Arc::from(hello.region.as_str());
         let notices = broadcast::Sender::new(NOTICES_MAX);
@@ -197,7 +198,10 @@ fn open_port(
         let (reports, events) = worker_event_queue(EVENTS_MAX, config.workers.into());
         let core = |index| {
             let relay = RelayConfig { hello: hello.clone(), seed: seed ^ u64::from(index) };
-            Relay::of_worker(relay, Worker { index, count: config.workers })
+            let worker = Worker { index, count: config.workers };
+            let mut relay = Relay::of_worker(relay, worker);
+            relay.set_streams_max(config.limits.streams);
+            relay
         };
         let sinks = reports.into_iter().map(|reports| sink(reports, notices.clone()));
         let cores = (0..config.workers).map(core).zip(sinks).collect();
@@ -207,6 +211,7 @@ fn open_port(
             send_buffer_bytes: config.send_buffer_bytes as usize,
             identity: Some(identity.for_port()),
             versions: config.wire_versions,
+            limits: link_io::Limits { links: config.limits.links, ..link_io::Limits::default() },
             ..PortConfig::new(Trust::Ca(identity.ca.clone()))
         };
         match Port::open_with_workers(port_config, cores, overlay.admission()) {

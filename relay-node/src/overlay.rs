@@ -2,6 +2,7 @@
 //! by name, and which keys sign client tokens. With it every dialler at the relay port is judged.
 
 use crate::client_token::TokenVerifier;
+use crate::limits::MemoryWatch;
 use control_proto::CERTIFICATE_BACKDATING;
 use link_io::{Admission, DialInfo, Refusal};
 use relay_core::Peer;
@@ -26,6 +27,7 @@ pub(crate) struct Overlay {
     tokens: watch::Sender<Arc<TokenVerifier>>,
     controller: watch::Sender<ControllerContact>,
     stopping: watch::Receiver<bool>,
+    memory: MemoryWatch,
 }
 
 /// Whether there is a controller.
@@ -48,7 +50,13 @@ pub(crate) struct ControllerContact {
 }
 
 impl Overlay {
-    pub(crate) fn new(node: NodeIndex, span: Span, stopping: watch::Receiver<bool>) -> Overlay {
+    /// `memory_bytes_max`: where to stop taking in SFUs and registrations.
+    pub(crate) fn new(
+        node: NodeIndex,
+        span: Span,
+        stopping: watch::Receiver<bool>,
+        memory_bytes_max: Option<u64>,
+    ) -> Overlay {
         Overlay {
             node,
             span,
@@ -56,7 +64,12 @@ impl Overlay {
             tokens: watch::Sender::new(Arc::default()),
             controller: watch::Sender::new(ControllerContact::default()),
             stopping,
+            memory: MemoryWatch::new(memory_bytes_max),
         }
+    }
+
+    pub(crate) fn memory(&self) -> &MemoryWatch {
+        &self.memory
     }
 
     pub(crate) fn replace_neighbours(&self, neighbours: Vec<Neighbour>) {
@@ -148,7 +161,9 @@ impl Overlay {
             Role::Relay { node } => self.admit_relay(*node, dialler),
             Role::Client { token } => {
                 let verifier = Arc::clone(&self.tokens.borrow());
-                verifier.verify(token).map(Peer::Client)
+                let rights = verifier.verify(token)?;
+                self.memory.check().map_err(|reason| Refusal::new(RefusalCode::Limit, reason))?;
+                Ok(Peer::Client(rights))
             }
         }
     }
@@ -201,7 +216,7 @@ mod tests {
 
     fn overlay() -> (Arc<Overlay>, watch::Sender<bool>) {
         let (stop, stopping) = watch::channel(false);
-        (Arc::new(Overlay::new(NodeIndex(5), Span::none(), stopping)), stop)
+        (Arc::new(Overlay::new(NodeIndex(5), Span::none(), stopping, None)), stop)
     }
 
     fn neighbour(node: u16, name: &str) -> Neighbour {

@@ -446,7 +446,7 @@ fn log(message: &ToRelay) {
         ToRelay::PublicationGranted { publication, key, incarnation: _ } => {
             debug!(publication = publication.0, stream = %key, "publication granted");
         }
-        ToRelay::PublicationRefused { publication, reason } => {
+        ToRelay::PublicationRefused { publication, limit: _, reason } => {
             info!(publication = publication.0, reason, "publication refused");
         }
         ToRelay::SubscriptionRefused { subscription, reason } => {

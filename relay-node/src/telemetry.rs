@@ -4,6 +4,7 @@
 //! own: nothing is global, so any number of relays live in one process, and a link that is gone leaves no stale series.
 
 use crate::api::{Running, Snapshot};
+use crate::limits::resident_bytes;
 use link_io::PortStats;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -56,6 +57,11 @@ fn describe() {
         "cascade_relay_certificate_renewals_failed_total",
         "Attempts to renew the certificate that failed"
     );
+    describe_gauge!("cascade_relay_memory_bytes", Unit::Bytes, "Memory of the process that is in use");
+    describe_counter!(
+        "cascade_relay_memory_refusals_total",
+        "SFUs and registrations refused because the process uses as much memory as it may"
+    );
     describe_gauge!("cascade_relay_stamp_epoch", "Epoch that new media frames carry");
     describe_gauge!("cascade_relay_streams", "Rows of the stream table");
     describe_gauge!("cascade_relay_client_links", "Links to SFUs and other clients");
@@ -104,6 +110,10 @@ fn relay(running: &Running, snapshot: &Snapshot) {
     gauge!("cascade_relay_certificate_expires_unix_seconds").set(contact.certificate_expires_unix_s as f64);
     counter!("cascade_relay_certificate_renewals_total").absolute(contact.renewals);
     counter!("cascade_relay_certificate_renewals_failed_total").absolute(contact.renewals_failed);
+    if let Some(bytes) = resident_bytes() {
+        gauge!("cascade_relay_memory_bytes").set(bytes as f64);
+    }
+    counter!("cascade_relay_memory_refusals_total").absolute(running.overlay.memory().refused());
     gauge!("cascade_relay_stamp_epoch").set(f64::from(snapshot.tables.stamp.0));
     gauge!("cascade_relay_streams").set(count(snapshot.streams.len()));
     let clients = snapshot.links.iter().filter(|link| matches!(link.peer, PeerView::Client { .. })).count();

@@ -345,7 +345,8 @@ mod tests {
 
     #[test]
     fn indices_are_in_quarantine_for_ten_minutes_at_least() -> anyhow::Result<()> {
-        let settings = |text: &str| Settings { index_quarantine: Some(text.to_owned()), ..Settings::default() };
+        let settings =
+            |text: &str| Settings { index_quarantine: Some(text.to_owned()), ..Settings::default() };
         assert_eq!(Config::from_settings(settings("10m"))?.index_quarantine, QUARANTINE_MIN);
         assert_eq!(Config::from_settings(Settings::default())?.index_quarantine, Duration::from_secs(86_400));
         for bad in ["9m", "367d", "24", "soon"] {

@@ -467,7 +467,10 @@ mod tests {
             let all = [1, 2, 3].map(|node| StoreUpdate::NodeQuarantined(NodeIndex(node)));
             store.apply(&all, 1_100)?;
             store.apply(&[StoreUpdate::Node(record(2, "sin-1"))], 1_200)?;
-            store.apply(&[StoreUpdate::NodeFreed(NodeIndex(3)), StoreUpdate::NodeQuarantined(NodeIndex(9))], 1_300)?;
+            store.apply(
+                &[StoreUpdate::NodeFreed(NodeIndex(3)), StoreUpdate::NodeQuarantined(NodeIndex(9))],
+                1_300,
+            )?;
         }
         let store = Store::open(&file)?;
         let memory = store.begin_term(1_500)?;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Overlay, Relay, Session};
+use common::{Overlay, PATIENCE, Relay, Session};
 use std::time::Duration;
 use tonic::Code;
 use wire_format::control::{ToController, ToRelay};
@@ -158,6 +158,55 @@ async fn a_revoked_relay_stays_out_until_it_joins_anew() {
     assert_eq!(overlay.state_of("fra-1").await, "connected");
     let unknown = overlay.controller.operations().revoke_node("gru-1".to_owned()).await;
     assert!(unknown.is_err_and(|refusal| refusal.to_string().contains("no relay is called")));
+}
+
+#[tokio::test]
+async fn the_index_of_a_revoked_relay_is_free_after_its_quarantine() {
+    let overlay = Overlay::start().await;
+    let (gone, stays) = (overlay.relay("fra-1").await, overlay.relay("sin-1").await);
+    let free_in_s = async |overlay: &Overlay| {
+        let nodes = overlay.controller.operations().nodes().await.expect("it runs");
+        nodes.into_iter().find(|row| row.name == "fra-1").map(|row| row.index_free_in_s)
+    };
+    assert_eq!(free_in_s(&overlay).await, Some(None), "it has just joined");
+    overlay.controller.operations().revoke_node("fra-1".to_owned()).await.expect("it is known");
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let quarantined = async {
+        loop {
+            looks.tick().await;
+            if let Some(Some(seconds)) = free_in_s(&overlay).await {
+                return seconds;
+            }
+        }
+    };
+    let seconds = tokio::time::timeout(PATIENCE, quarantined).await.expect("in time");
+    assert!(seconds > 86_000.0 && seconds <= 86_400.0, "{seconds}");
+    let next = overlay.relay("gru-1").await;
+    assert_eq!([gone.node, stays.node, next.node], [0, 1, 2]);
+
+    let overlay = overlay.restart().await;
+    let seconds = free_in_s(&overlay).await.expect("known").expect("in quarantine");
+    assert!(seconds > 86_000.0 && seconds <= 86_400.0, "{seconds}");
+
+    // A quarantine that the configuration has made shorter is over, once those who are there have reported.
+    let overlay = overlay.restart_with(|config| config.with_index_quarantine(Duration::ZERO)).await;
+    let mut sessions = Vec::new();
+    for relay in [&stays, &next] {
+        let mut session = relay.session(&overlay).await;
+        session.welcome().await.expect("welcome");
+        session.say(ToController::ReportsComplete).await;
+        sessions.push(session);
+    }
+    let freed = async {
+        while free_in_s(&overlay).await.is_some() {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("in time");
+    assert_eq!(overlay.relay("lhr-1").await.node, gone.node, "the lowest that is free");
+    let (code, _) = refusal(&overlay, &gone).await.expect("its certificate stays void");
+    assert_eq!(code, Code::PermissionDenied);
+    assert_eq!(overlay.relay("fra-1").await.node, 3, "who joins anew is a newcomer");
 }
 
 #[tokio::test]

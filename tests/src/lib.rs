@@ -5,5 +5,5 @@ pub mod encoders;
 mod http;
 mod process;
 
-pub use http::{get, post};
+pub use http::{answer_to_post, get, post};
 pub use process::{Process, example, executable};

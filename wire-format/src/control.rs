@@ -212,6 +212,8 @@ pub enum ToRelay {
     PublicationRefused {
         /// The ingress relay's own number for it.
         publication: PublicationId,
+        /// A limit is reached. Controllers before 0.2 do not say so.
+        limit: bool,
         /// For people: what is wrong and what to do.
         reason: String,
     },

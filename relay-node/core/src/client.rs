@@ -215,7 +215,7 @@ impl Client {
                 FrameKind::EdgeKeyframeRequest => self.keyframe_request(body),
                 FrameKind::Fragment => self.half(now, arena.len(), body),
                 FrameKind::MtuProbe => self.mtu_probe(body, plain.len()),
-                FrameKind::PathChallenge => self.path_challenge(body),
+                FrameKind::PathChallenge => self.path_challenge(now, body),
                 FrameKind::Media | FrameKind::KeyframeRequest => self.counters.drop_forbidden += 1,
                 FrameKind::Unknown(_) => self.counters.skip_unknown_kind += 1,
             }
@@ -250,15 +250,17 @@ impl Client {
         self.whole = whole;
     }
 
-    fn path_challenge(&mut self, body: &[u8]) {
+    fn path_challenge(&mut self, now: Timestamp, body: &[u8]) {
         let Some(link) = self.link.as_mut() else { return };
         let id = link.id;
-        match link.challenge_in(body) {
-            Ok(true) => {
-                self.link_ready = true;
-                self.output(Output::PathChallenged { link: id });
+        match link.challenge_in(now, body) {
+            Ok((asked, change)) => {
+                if asked {
+                    self.link_ready = true;
+                    self.output(Output::PathChallenged { link: id });
+                }
+                self.changed(now, change);
             }
-            Ok(false) => {}
             Err(_) => self.counters.drop_malformed += 1,
         }
     }

@@ -235,6 +235,11 @@ impl Relay {
         self.worker.registration(self.next_registration)
     }
 
+    /// As many streams are published here as may be held.
+    pub(crate) fn is_full_of_publications(&self) -> bool {
+        self.publications.len() >= self.streams.most()
+    }
+
     fn publish(
         &mut self,
         link: LinkId,
@@ -244,6 +249,7 @@ impl Relay {
         slack: Slack,
     ) -> Result<(), (RefusalCode, String)> {
         let publication = PublicationId(self.next_registration());
+        let full = self.is_full_of_publications().then(|| self.reason_full("publish"));
         let Some(client) = self.client(link) else { return Ok(()) };
         check_names([&room, &user, &stream])?;
         if !client.rights.publish || !client.may_enter(&room) {
@@ -257,6 +263,10 @@ impl Relay {
                 RefusalCode::Limit,
                 format!("{PUBLICATIONS_MAX} publications on one link are the limit; open a second link"),
             ));
+        }
+        if let Some(reason) = full {
+            self.counters.refused_stream_limit += 1;
+            return Err((RefusalCode::Limit, reason));
         }
         client.publications.insert(request, publication);
         let name = StreamName { namespace: client.rights.namespace.clone(), room, user, stream };
@@ -444,10 +454,12 @@ impl Relay {
     }
 
     /// The controller refuses a publication.
-    pub(crate) fn publication_refused(&mut self, id: PublicationId, reason: String) {
+    pub(crate) fn publication_refused(&mut self, id: PublicationId, code: RefusalCode, reason: String) {
         let Some(publication) = self.remove_publication(id) else { return };
         let Owner::Link { link, request } = publication.owner else {
-            self.end_plain_for(PlainId::Publication(id), EndReason::Refused(reason));
+            let is_limit = code == RefusalCode::Limit;
+            let reason = if is_limit { EndReason::Limit(reason) } else { EndReason::Refused(reason) };
+            self.end_plain_for(PlainId::Publication(id), reason);
             return;
         };
         if let Some(client) = self.client(link) {
@@ -456,7 +468,7 @@ impl Relay {
                 client.inbound.remove(&handle);
             }
         }
-        self.refuse(link, request, RefusalCode::Unavailable, reason);
+        self.refuse(link, request, code, reason);
     }
 
     /// The controller refuses a subscription.

@@ -2,10 +2,12 @@
 
 use crate::notice::Notice;
 use crate::relay::{Relay, Timer};
-use crate::streams::STREAMS_MAX;
 use std::collections::BTreeMap;
 use wire_format::control::{HeldStream, Neighbour, StreamEntry, ToController, ToRelay, Welcome};
-use wire_format::{HOP_LIMIT, MediaKind, NodeIndex, RouteTable, StreamKey, SubscriptionId, Timestamp};
+use wire_format::session::RefusalCode;
+use wire_format::{
+    HOP_LIMIT, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId, Timestamp,
+};
 
 /// Bytes of held streams in a hello; the whole message may have 16 MiB.
 const HELD_BYTES_MAX: usize = 12 << 20;
@@ -84,8 +86,9 @@ impl Relay {
             ToRelay::PublicationGranted { publication, key, incarnation } => {
                 self.publication_granted(publication, key, incarnation);
             }
-            ToRelay::PublicationRefused { publication, reason } => {
-                self.publication_refused(publication, reason)
+            ToRelay::PublicationRefused { publication, limit, reason } => {
+                let code = if limit { RefusalCode::Limit } else { RefusalCode::Unavailable };
+                self.publication_refused(publication, code, reason);
             }
             ToRelay::SubscriptionRefused { subscription, reason } => {
                 self.subscription_refused(subscription, reason);
@@ -96,7 +99,7 @@ impl Relay {
                 if self.apply_entry(now, entry) {
                     self.report(ToController::StreamAck { key, revision });
                 } else {
-                    self.refuse_for_want_of_room(&subscriptions);
+                    self.refuse_for_want_of_room(key, &subscriptions);
                 }
             }
             ToRelay::StreamGone { key } => self.remove_entry(key),
@@ -203,20 +206,34 @@ impl Relay {
         true
     }
 
-    /// No room for a stream: whoever wanted it hears so, and so does the controller, which would wait in vain for the
-    /// entry to be acknowledged.
-    fn refuse_for_want_of_room(&mut self, subscriptions: &[SubscriptionId]) {
+    /// No room for a stream: whoever publishes or wanted it hears so, and so does the controller, which would wait in vain
+    /// for the entry to be acknowledged.
+    fn refuse_for_want_of_room(&mut self, key: StreamKey, subscriptions: &[SubscriptionId]) {
+        let all = (key, PublicationId(0))..=(key, PublicationId(u32::MAX));
+        let publishers: Vec<_> = self.publishers.range(all).map(|(_, publication)| *publication).collect();
+        for publication in publishers {
+            let reason = self.reason_full("publish");
+            self.publication_refused(publication, RefusalCode::Limit, reason);
+            self.report(ToController::Unpublished { publication });
+        }
         for subscription in subscriptions {
             if self.subscriptions.contains_key(subscription) {
                 for key in self.streams.forget_subscription(*subscription) {
                     self.refresh_local(key);
                 }
-                let reason =
-                    format!("this relay holds {STREAMS_MAX} streams, its limit; subscribe at another");
+                let reason = self.reason_full("subscribe");
                 self.subscription_refused(*subscription, reason);
                 self.report(ToController::Unsubscribed { subscription: *subscription });
             }
         }
+    }
+
+    /// Why no other stream can be held here, for people.
+    pub(crate) fn reason_full(&self, what: &str) -> String {
+        format!(
+            "this relay holds {} streams, its limit (`streams` in [limits] of its configuration): {what} at another",
+            self.streams.most()
+        )
     }
 
     fn remove_entry(&mut self, key: StreamKey) {

@@ -126,6 +126,8 @@ counters! {
     drop_unknown_link,
     /// Dropped: entries of streams beyond what the stream table holds; their subscribers were told.
     drop_stream_table_full,
+    /// Publications refused because as many streams as may be are published here.
+    refused_stream_limit,
     /// Streams held that a hello to the controller had no room for.
     hello_streams_left_out,
     /// Dropped: outputs beyond the bound of the output queue.

@@ -58,7 +58,7 @@ impl Relay {
                 }
                 (FrameKind::Fragment, _) => self.half(now, received.link, arena.len(), body),
                 (FrameKind::MtuProbe, _) => self.mtu_probe(received.link, body, plain.len()),
-                (FrameKind::PathChallenge, _) => self.path_challenge(received.link, body),
+                (FrameKind::PathChallenge, _) => self.path_challenge(now, received.link, body),
                 (FrameKind::KeyframeRequest, true) => self.keyframe_request(now, received.link, body),
                 (FrameKind::EdgeKeyframeRequest, false) => {
                     self.edge_keyframe_request(now, received.link, body)

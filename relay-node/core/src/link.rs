@@ -33,6 +33,10 @@ pub(crate) struct Link {
     history: History,
     /// To be asked at the address that the peer may have moved to.
     challenge: Option<[u8; 8]>,
+    /// The question that was asked last and has not been answered.
+    asked: Option<[u8; 8]>,
+    /// The question that was answered last.
+    answered: Option<[u8; 8]>,
     made_at: Timestamp,
     reception: Reception,
     feedback: Feedback,
@@ -126,6 +130,8 @@ impl Link {
             rejoin: Rejoin::default(),
             history: History::default(),
             challenge: None,
+            asked: None,
+            answered: None,
             made_at: now,
             reception: Reception::new(),
             feedback: Feedback::new(now),
@@ -227,21 +233,38 @@ impl Link {
     /// Asks whether the peer receives where the driver sends the next datagram.
     pub(crate) fn challenge(&mut self, token: [u8; 8]) {
         self.challenge = Some(token);
+        self.asked = Some(token);
     }
 
-    /// A path challenge or its answer came. `true` if it was a question; the driver knows answers by their token.
+    /// A path challenge or its answer came. `true` if it was a question; the driver knows answers by their token. Either
+    /// way one end is elsewhere now, and the path between them another.
     ///
     /// # Errors
     /// [`FrameError`] if it makes no sense.
-    pub(crate) fn challenge_in(&mut self, body: &[u8]) -> Result<bool, FrameError> {
+    pub(crate) fn challenge_in(
+        &mut self,
+        now: Timestamp,
+        body: &[u8],
+    ) -> Result<(bool, LinkChange), FrameError> {
         let challenge = PathChallenge::decode(body)?;
+        let token = Some(challenge.token);
+        let moved = if challenge.answer {
+            // Once for each question.
+            self.asked == token && self.asked.take().is_some()
+        } else {
+            // A question is repeated until it is answered.
+            std::mem::replace(&mut self.answered, token) != token
+        };
+        let probes = if moved { self.mtu.moved(now) } else { 0 };
+        self.limit_queue();
+        let change = LinkChange { probes, sooner: probes > 0, ..LinkChange::default() };
         if challenge.answer {
-            return Ok(false);
+            return Ok((false, change));
         }
         let answer = PathChallenge { answer: true, ..challenge };
         // With no room for it the question is repeated.
         let _ = self.push_small(FrameKind::PathChallenge, &answer.encode());
-        Ok(true)
+        Ok((true, change))
     }
 
     /// Half of a frame came. If it was the missing one, the frame is in `whole`.

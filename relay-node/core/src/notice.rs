@@ -61,4 +61,6 @@ pub enum EndReason {
     Lease,
     /// The controller refused it, in its words.
     Refused(String),
+    /// A limit is reached, of its namespace or of this relay; which, in words.
+    Limit(String),
 }

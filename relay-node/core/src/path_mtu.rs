@@ -8,6 +8,8 @@
 //! A path may become narrower. Then large datagrams vanish while small ones arrive, which the other end's heartbeats
 //! show: the link falls back to what every path carries and asks anew. A false alarm costs a round trip of halves.
 //!
+//! A link that follows its peer to another address has another path: it, too, begins anew.
+//!
 //! A peer whose heartbeats lack the counts knows nothing of all this and is sent what it always was.
 
 use std::collections::VecDeque;
@@ -149,8 +151,17 @@ impl PathMtu {
     }
 
     fn fall_back(&mut self, now: Timestamp) -> usize {
-        self.large = LargeWatch { told: self.large.told, ..LargeWatch::default() };
         self.fallbacks += 1;
+        self.begin_anew(now)
+    }
+
+    /// The path is another one, and what it takes is not known. Says how many probes are to be sent now.
+    pub(crate) fn moved(&mut self, now: Timestamp) -> usize {
+        if self.peer_counts { self.begin_anew(now) } else { 0 }
+    }
+
+    fn begin_anew(&mut self, now: Timestamp) -> usize {
+        self.large = LargeWatch { told: self.large.told, ..LargeWatch::default() };
         self.known = Some(DATAGRAM_BYTES_BASE as u16);
         self.tries = 0;
         self.ask(now)
@@ -240,6 +251,18 @@ mod tests {
             probe(&mut mtu, &mut number, path);
             assert_eq!((mtu.datagram_max(), mtu.peer_rejoins()), (found, true), "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_that_moved_is_asked_anew() {
+        let (mut mtu, mut number) = (PathMtu::new(1472), 0);
+        assert_eq!(mtu.moved(at(0)), 0, "the peer would not answer");
+        mtu.heartbeat(at(0), 0, counts(0));
+        probe(&mut mtu, &mut number, 1472);
+        assert_eq!(mtu.datagram_max(), 1472);
+        assert_eq!((mtu.moved(at(1000)), mtu.datagram_max()), (8, DATAGRAM_BYTES_BASE as u16));
+        probe(&mut mtu, &mut number, 1400);
+        assert_eq!((mtu.datagram_max(), mtu.fallbacks()), (1392, 0));
     }
 
     #[test]

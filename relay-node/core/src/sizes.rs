@@ -31,14 +31,16 @@ impl Relay {
         self.whole = whole;
     }
 
-    pub(crate) fn path_challenge(&mut self, id: LinkId, body: &[u8]) {
+    pub(crate) fn path_challenge(&mut self, now: Timestamp, id: LinkId, body: &[u8]) {
         let Some(entry) = self.link_mut(id) else { return };
-        match entry.link.challenge_in(body) {
-            Ok(true) => {
-                self.mark_ready(id);
-                self.output(Output::PathChallenged { link: id });
+        match entry.link.challenge_in(now, body) {
+            Ok((asked, change)) => {
+                if asked {
+                    self.mark_ready(id);
+                    self.output(Output::PathChallenged { link: id });
+                }
+                self.link_changed(now, id, change);
             }
-            Ok(false) => {}
             Err(_) => self.counters.drop_malformed += 1,
         }
     }

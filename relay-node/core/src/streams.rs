@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wire_format::control::StreamEntry;
 use wire_format::{DestinationSet, NodeIndex, Sequence, StreamHandle, StreamKey, SubscriptionId};
 
-/// Streams held at once.
+/// Streams held at once, unless fewer are wanted.
 pub(crate) const STREAMS_MAX: usize = 65_536;
 
 /// A link of an SFU that gets a stream, under a handle.
@@ -76,6 +76,7 @@ impl Stream {
 #[derive(Debug)]
 pub(crate) struct StreamTable {
     index: StreamIndex,
+    most: usize,
     rows: Vec<Option<Stream>>,
     free: Vec<u32>,
     /// The rows that name a subscription.
@@ -84,7 +85,23 @@ pub(crate) struct StreamTable {
 
 impl StreamTable {
     pub(crate) fn new() -> StreamTable {
-        StreamTable { index: StreamIndex::new(), rows: Vec::new(), free: Vec::new(), named: BTreeMap::new() }
+        StreamTable {
+            index: StreamIndex::new(),
+            most: STREAMS_MAX,
+            rows: Vec::new(),
+            free: Vec::new(),
+            named: BTreeMap::new(),
+        }
+    }
+
+    /// Rows that may be held at once.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Sets that; rows beyond it that are held already stay.
+    pub(crate) fn set_most(&mut self, most: usize) {
+        self.most = most.min(STREAMS_MAX);
     }
 
     pub(crate) fn find(&mut self, key: StreamKey) -> Option<&mut Stream> {
@@ -100,7 +117,7 @@ impl StreamTable {
     pub(crate) fn upsert(&mut self, entry: StreamEntry) -> Option<&mut Stream> {
         let key = entry.key;
         if self.index.find(key).is_none() {
-            if self.rows.len() - self.free.len() >= STREAMS_MAX {
+            if self.rows.len() - self.free.len() >= self.most {
                 return None;
             }
             let slot = self.free.pop().unwrap_or_else(|| {

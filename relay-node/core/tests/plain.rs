@@ -485,7 +485,10 @@ fn what_the_controller_refuses_ends_with_its_words() {
         lab.change(0, |relay, now| relay.publish_plain(now, camera(own_ports()))).expect("registered");
     lab.plain_in(0, OWN, PUBLISHER, &[&rtp(SSRC, 1)]);
     assert_eq!(counters(&mut lab, 0).drop_plain_not_granted, 1);
-    lab.push(0, ToRelay::PublicationRefused { publication, reason: "the name is taken".into() });
+    lab.push(
+        0,
+        ToRelay::PublicationRefused { publication, limit: false, reason: "the name is taken".into() },
+    );
     let id = PlainId::Publication(publication);
     let reason = EndReason::Refused("the name is taken".into());
     assert!(lab.notices.contains(&(0, Notice::Ended { id, reason })));

@@ -92,7 +92,7 @@ fn describe(running: &Running, notice: Notice) -> (&'static str, Value) {
             let mut data = registration(id);
             data["reason"] = match reason {
                 EndReason::Lease => "its lease was not renewed".into(),
-                EndReason::Refused(reason) => reason.into(),
+                EndReason::Refused(reason) | EndReason::Limit(reason) => reason.into(),
             };
             ("registration-ended", data)
         }

@@ -225,6 +225,7 @@ impl Running {
 pub(super) async fn publish(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let running = api.running()?;
     let request: PublicationRequest = body::read(request, false).await?;
+    check_memory(&running)?;
     let source = parse_source(&request.source)?;
     running.registry.check_network("source", source.ip)?;
     let budget = bounded("budget_ms", request.budget_ms, BUDGET_MS_MAX)?;
@@ -256,6 +257,15 @@ pub(super) async fn publish(State(api): State<Api>, request: Request) -> Result<
     Ok(created("publications", row.id, row))
 }
 
+/// Nothing more is registered while the process uses as much memory as it may.
+fn check_memory(running: &Running) -> Result<(), ApiError> {
+    let refused = |reason: String| {
+        let hint = "register at another relay, or end registrations that are not needed";
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, reason, hint)
+    };
+    running.overlay.memory().check().map_err(refused)
+}
+
 /// Waits until the controller has granted a publication. An error if it refuses.
 async fn granted(mut notices: broadcast::Receiver<Notice>, wanted: PlainId) -> Result<(), ApiError> {
     let answer = async {
@@ -265,6 +275,10 @@ async fn granted(mut notices: broadcast::Receiver<Notice>, wanted: PlainId) -> R
                 Ok(Notice::Ended { id, reason: EndReason::Refused(reason) }) if id == wanted => {
                     let hint = "choose another name, or end the publication that has it";
                     return Err(ApiError::new(StatusCode::CONFLICT, reason, hint));
+                }
+                Ok(Notice::Ended { id, reason: EndReason::Limit(reason) }) if id == wanted => {
+                    let hint = "end what is not needed, or have the limit raised";
+                    return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, reason, hint));
                 }
                 Ok(_) => {}
                 // Missed: the answer says what state it is in.
@@ -279,6 +293,7 @@ async fn granted(mut notices: broadcast::Receiver<Notice>, wanted: PlainId) -> R
 pub(super) async fn subscribe(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let running = api.running()?;
     let request: SubscriptionRequest = body::read(request, false).await?;
+    check_memory(&running)?;
     let destination = parse_destination("destination", &request.destination)?;
     let rtcp_destination = request.rtcp_destination.as_ref();
     let rtcp_destination =
@@ -437,6 +452,7 @@ fn absent(what: &str) -> ApiError {
 
 fn refused(refusal: PlainRefusal) -> ApiError {
     let (status, hint) = match &refusal {
+        PlainRefusal::Streams(_) => (StatusCode::TOO_MANY_REQUESTS, "publish at another relay"),
         PlainRefusal::Limit(_) => (
             StatusCode::TOO_MANY_REQUESTS,
             "end registrations that are not needed (leases end forgotten ones), or use another relay",

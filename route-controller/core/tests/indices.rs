@@ -118,7 +118,10 @@ fn a_revoked_relay_cannot_come_back_so_its_index_waits_for_less() {
     let session = lab.hello("r2");
     lab.run(ms(100));
     assert!(lab.kicked.iter().any(|(kicked, reason)| *kicked == session && reason.contains("revoked")));
-    lab.input(Input::Certificates { name: "r2".to_owned(), rule: CertificateRule { from_unix_s: 50, revoked: false } });
+    lab.input(Input::Certificates {
+        name: "r2".to_owned(),
+        rule: CertificateRule { from_unix_s: 50, revoked: false },
+    });
     assert_eq!(index_of_newcomer(&mut lab, "r2"), NodeIndex(2));
     let told = lab.stations["r1"].neighbours.as_ref().expect("told");
     let neighbour = told.iter().find(|neighbour| neighbour.name == "r2").expect("a neighbour again");

@@ -113,9 +113,20 @@ pub enum Routes {
 /// Arguments of commands that list.
 #[derive(clap::Args, Debug)]
 pub struct ListArgs {
-    /// How to print.
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    /// How to print: `table`, `json` or `csv`.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = list_format)]
     pub output: ListFormat,
+}
+
+/// A format of lists that cannot be drawn; who asks for a drawing hears what can be.
+fn list_format(text: &str) -> Result<ListFormat, String> {
+    let known = <ListFormat as clap::ValueEnum>::from_str(text, false);
+    known.map_err(|_| match text {
+        "dot" => "there is nothing to draw in this list; `relayctl links -o dot` and `relayctl routes dump -o dot` draw \
+                  the overlay"
+            .to_owned(),
+        _ => "write table, json or csv".to_owned(),
+    })
 }
 
 /// Arguments of commands that list what can be drawn.
@@ -149,3 +160,25 @@ const EXAMPLES: &str = "Examples:
   relayctl routes dump --node fra-1
   relayctl join-token create --name fra-1 --region eu-central
   relayctl token create --namespace demo --room '*' --publish --subscribe --ttl 1h";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[test]
+    fn who_wants_a_list_drawn_hears_what_can_be() {
+        for list in ["nodes", "streams", "namespaces"] {
+            for format in ["table", "json", "csv"] {
+                assert!(Cli::try_parse_from(["relayctl", list, "-o", format]).is_ok(), "{list} {format}");
+            }
+            let error =
+                Cli::try_parse_from(["relayctl", list, "-o", "dot"]).expect_err("no drawing").to_string();
+            assert!(error.contains("relayctl links -o dot"), "{error}");
+            let error =
+                Cli::try_parse_from(["relayctl", list, "-o", "xml"]).expect_err("unknown").to_string();
+            assert!(error.contains("table, json or csv"), "{error}");
+        }
+        assert!(Cli::try_parse_from(["relayctl", "links", "-o", "dot"]).is_ok());
+    }
+}

@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 use wire_format::control::{RelayHello, ToController, ToRelay, Welcome};
 
 /// Longest that anything here may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A controller with its state directory.
 pub struct Overlay {
@@ -43,9 +43,15 @@ impl Overlay {
 
     /// Stops the controller and starts another one on what it left.
     pub async fn restart(self) -> Overlay {
+        self.restart_with(|config| config).await
+    }
+
+    /// The same with another configuration.
+    pub async fn restart_with(self, change: impl FnOnce(Config) -> Config) -> Overlay {
         let Overlay { controller, folder } = self;
         controller.shutdown().await;
-        let controller = Controller::start(Config::local(folder.path())).await.expect("starts again");
+        let config = change(Config::local(folder.path()));
+        let controller = Controller::start(config).await.expect("starts again");
         Overlay { controller, folder }
     }
 

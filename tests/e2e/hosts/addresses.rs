@@ -9,6 +9,11 @@ use crate::overlay::{Overlay, network_of};
 /// a second.
 const GAP_MS_MAX: u128 = 500;
 
+/// The largest packet of the cable that an SFU moves to, and what a datagram on it may carry: the largest size that links
+/// ask for below.
+const NARROW_BYTES: u16 = 1_300;
+const NARROW_MTU_BYTES: u64 = 1_252;
+
 #[test]
 fn a_call_survives_an_sfu_that_comes_from_elsewhere() {
     if !possible() {
@@ -34,6 +39,7 @@ fn a_call_survives_an_sfu_that_comes_from_elsewhere() {
         passages.push((what, "port", moved(&overlay, &call, relay, forget)));
         let elsewhere = if relay == "r1" { "10.77.1.1" } else { "10.77.1.3" };
         let renumber = |network: &Network| {
+            network.narrow(relay, translator, NARROW_BYTES);
             network.ip(relay, &format!("route replace {elsewhere}/32 dev {translator}"));
             let old = network.address(translator);
             network.ip(translator, &format!("address del {old}/32 dev {relay}"));
@@ -55,6 +61,13 @@ fn a_call_survives_an_sfu_that_comes_from_elsewhere() {
         let now = Links::of(&overlay, relay);
         eprintln!("{relay}: {before:?}, then {now:?}");
         assert_eq!(now, Links { moved: before.moved + 2, ..before }, "{relay}");
+    }
+    // The new path takes less, which no packet of this call is large enough to find out: the link has asked.
+    for relay in ["r1", "r3"] {
+        overlay.until("the size of the new path is known", |overlay| {
+            let links = overlay.relay(relay, "links");
+            links.iter().any(|link| link["peer"] == "client" && link["mtu_bytes"] == NARROW_MTU_BYTES)
+        });
     }
     drop(call);
     overlay.stop();

@@ -4,6 +4,7 @@
 mod calls;
 mod credentials;
 mod dev;
+mod limits;
 mod overlay;
 mod plain;
 mod restore;

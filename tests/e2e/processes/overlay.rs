@@ -3,7 +3,7 @@
 use crate::{PATIENCE, soon};
 use e2e::{Process, executable};
 use serde_json::Value;
-use sfu_link::{Config, Fingerprint, SfuLink};
+use sfu_link::{Config, ConnectError, Fingerprint, SfuLink};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -72,6 +72,11 @@ impl Overlay {
         self.relays.remove(name).expect("it runs").terminate();
     }
 
+    /// The controller's admin API.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// A counter or gauge of a relay, by its name and labels as they stand in /metrics; 0 if it is not there.
     pub(crate) fn metric(&self, relay: &str, series: &str) -> u64 {
         let metrics = e2e::get(self.api(relay), "/metrics");
@@ -86,7 +91,12 @@ impl Overlay {
     }
 
     pub(crate) fn start_controller(&mut self) {
-        let mut command = self.command("route-controller");
+        self.start_controller_with(|command| command);
+    }
+
+    /// The same with a controller that `change` changes before it starts.
+    pub(crate) fn start_controller_with(&mut self, change: fn(Command) -> Command) {
+        let mut command = change(self.command("route-controller"));
         command.arg("--config").arg(deploy("route-controller.toml")).args(["--log-format", "json"]);
         command.args(["--listen", &self.grpc.to_string(), "--advertise", &self.grpc.to_string()]);
         command.args(["--admin-listen", &self.admin.to_string(), "--state-dir"]).arg(&self.state);
@@ -157,13 +167,19 @@ impl Overlay {
 
     /// An SFU that may use any of these relays.
     pub(crate) async fn sfu_of(&self, relays: &[&str]) -> SfuLink {
-        let arguments = ["token", "create", "--namespace", "demo", "--room", "*", "--publish", "--subscribe"];
+        self.sfu_for("demo", relays).await.expect("let in")
+    }
+
+    /// An SFU of a namespace, if it is let in.
+    pub(crate) async fn sfu_for(&self, namespace: &str, relays: &[&str]) -> Result<SfuLink, ConnectError> {
+        let arguments =
+            ["token", "create", "--namespace", namespace, "--room", "*", "--publish", "--subscribe"];
         let answer = self.relayctl(&[&arguments[..], &["-o", "json"]].concat());
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
         let text = |key: &str| answer[key].as_str().expect("a text").to_owned();
         let fingerprint: Fingerprint = text("ca_sha256").parse().expect("a hash");
         let addresses = relays.iter().map(|relay| self.ports[*relay].to_string());
-        soon(SfuLink::connect(Config::new(addresses, text("token"), fingerprint))).await.expect("let in")
+        soon(SfuLink::connect(Config::new(addresses, text("token"), fingerprint))).await
     }
 }
 

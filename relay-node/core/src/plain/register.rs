@@ -88,6 +88,9 @@ pub enum PlainRefusal {
     /// As many as there may be.
     #[error("{0} plain registrations of this kind are the limit of a relay")]
     Limit(usize),
+    /// As many streams as the relay may hold are published at it.
+    #[error("this relay holds {0} streams, its limit (`streams` in [limits] of its configuration)")]
+    Streams(usize),
     /// On the relay port it could not be told from another.
     #[error("publication {} already takes SSRC {ssrc} from there", .by.0)]
     Taken {
@@ -242,6 +245,10 @@ impl Relay {
         check_names([namespace, room, user, stream]).map_err(|(_, reason)| PlainRefusal::Name(reason))?;
         if self.plain.publications.len() >= PUBLICATIONS_MAX {
             return Err(PlainRefusal::Limit(PUBLICATIONS_MAX));
+        }
+        if self.is_full_of_publications() {
+            self.counters.refused_stream_limit += 1;
+            return Err(PlainRefusal::Streams(self.streams.most()));
         }
         if let Some(to) = self.plain.destined_to(&spec.local) {
             return Err(PlainRefusal::Loop(to));

@@ -36,11 +36,19 @@ impl Directory {
             }
             self.unpublished(now, node, report.publication, out);
         }
+        if [&report.name.namespace, &report.name.room, &report.name.user, &report.name.stream]
+            .into_iter()
+            .any(|name| !is_name(name))
+        {
+            let reason = format!("a name is empty or longer than {} bytes", limits::NAME_BYTES);
+            self.refuse_publication(id, reason, out);
+            return;
+        }
         let checked = self
-            .check_publication(node, &report.name)
+            .check_room(node, &report.name)
             .and_then(|()| self.check_limits(&report.name.namespace, node, Holding::Stream));
         if let Err(reason) = checked {
-            self.refuse_publication(id, reason, out);
+            self.refuse_over_limit(id, reason, out);
             return;
         }
         let publication = Publication { name: report.name.clone(), kind: report.kind, fresh: true };
@@ -127,10 +135,8 @@ impl Directory {
         }
     }
 
-    fn check_publication(&self, node: NodeIndex, name: &StreamName) -> Result<(), String> {
-        if [&name.namespace, &name.room, &name.user, &name.stream].into_iter().any(|name| !is_name(name)) {
-            return Err(format!("a name is empty or longer than {} bytes", limits::NAME_BYTES));
-        }
+    /// Whether relay and overlay have room for a stream more.
+    fn check_room(&self, node: NodeIndex, name: &StreamName) -> Result<(), String> {
         if self.peers.get(&node).is_some_and(|peer| peer.publications >= PUBLICATIONS_PER_RELAY) {
             return Err(format!(
                 "this relay has {PUBLICATIONS_PER_RELAY} publications already: publish elsewhere"
@@ -288,7 +294,13 @@ impl Directory {
     ) {
         self.remove_publication(id);
         self.tally.publications_refused += 1;
-        out.push(Effect::Tell(id.0, ToRelay::PublicationRefused { publication: id.1, reason }));
+        out.push(Effect::Tell(id.0, ToRelay::PublicationRefused { publication: id.1, limit: false, reason }));
+    }
+
+    /// Of a publication that was not taken in yet.
+    fn refuse_over_limit(&mut self, id: (NodeIndex, PublicationId), reason: String, out: &mut Vec<Effect>) {
+        self.tally.publications_refused += 1;
+        out.push(Effect::Tell(id.0, ToRelay::PublicationRefused { publication: id.1, limit: true, reason }));
     }
 
     pub(super) fn remove_publication(&mut self, id: (NodeIndex, PublicationId)) -> Option<StreamName> {

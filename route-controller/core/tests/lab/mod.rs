@@ -547,7 +547,8 @@ impl Lab {
                 }
                 None
             }
-            ToRelay::PublicationRefused { publication, reason } => {
+            ToRelay::PublicationRefused { publication, limit, reason } => {
+                assert_eq!(limit, reason.contains("limit"), "{reason}");
                 station.publications.remove(&publication);
                 station.refused.push(reason);
                 None

@@ -315,6 +315,7 @@ impl World {
             Push::StreamGone { key: stream } => self.push(ToRelay::StreamGone { key: key(stream) }),
             Push::Neighbours { lowest } => self.push(neighbours(u16::from(lowest % 4))),
             Push::Refuse { publication } => self.push(ToRelay::PublicationRefused {
+                limit: false,
                 publication: PublicationId(u32::from(publication)),
                 reason: "no".into(),
             }),

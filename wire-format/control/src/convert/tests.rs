@@ -203,9 +203,8 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
                 incarnation: Incarnation(incarnation),
             }
         }),
-        (any::<u32>(), name()).prop_map(|(publication, reason)| ToRelay::PublicationRefused {
-            publication: PublicationId(publication),
-            reason
+        (any::<u32>(), any::<bool>(), name()).prop_map(|(publication, limit, reason)| {
+            ToRelay::PublicationRefused { publication: PublicationId(publication), limit, reason }
         }),
         (any::<u32>(), name()).prop_map(|(subscription, reason)| ToRelay::SubscriptionRefused {
             subscription: SubscriptionId(subscription),

@@ -28,8 +28,9 @@ impl From<ToRelay> for proto::ToRelay {
                     grant: Some(plain_grant(key, incarnation)),
                 })
             }
-            ToRelay::PublicationRefused { publication, reason } => {
-                Kind::PublicationRefused(proto::PublicationRefused { publication: publication.0, reason })
+            ToRelay::PublicationRefused { publication, limit, reason } => {
+                let publication = publication.0;
+                Kind::PublicationRefused(proto::PublicationRefused { publication, reason, limit })
             }
             ToRelay::SubscriptionRefused { subscription, reason } => {
                 Kind::SubscriptionRefused(proto::SubscriptionRefused { subscription: subscription.0, reason })
@@ -64,9 +65,9 @@ impl TryFrom<proto::ToRelay> for ToRelay {
                 let (key, incarnation) = grant(present(granted, "grant")?)?;
                 ToRelay::PublicationGranted { publication: PublicationId(publication), key, incarnation }
             }
-            Kind::PublicationRefused(proto::PublicationRefused { publication, reason }) => {
+            Kind::PublicationRefused(proto::PublicationRefused { publication, reason, limit }) => {
                 let reason = text(reason, limits::REASON_BYTES, "reason")?;
-                ToRelay::PublicationRefused { publication: PublicationId(publication), reason }
+                ToRelay::PublicationRefused { publication: PublicationId(publication), limit, reason }
             }
             Kind::SubscriptionRefused(proto::SubscriptionRefused { subscription, reason }) => {
                 let reason = text(reason, limits::REASON_BYTES, "reason")?;
