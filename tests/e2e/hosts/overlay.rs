@@ -169,7 +169,7 @@ impl Overlay {
     pub(crate) fn is_protected(&self) -> bool {
         let is_up = |link: &&Value| link["peer"] == "relay" && link["state"] == "up";
         let has_both = |relay: &&str| self.relay(relay, "links").iter().filter(is_up).count() == 2;
-        if !RELAYS.iter().all(|relay| has_both(&relay)) {
+        if !RELAYS.iter().all(has_both) {
             return false;
         }
         let routes = self.routes();
