@@ -162,14 +162,6 @@ impl Relay {
         }
     }
 
-    /// The most streams that it holds and that are published at it; there is no room for more than [`Relay::STREAMS_MAX`].
-    pub fn set_streams_max(&mut self, streams_max: usize) {
-        self.streams.set_most(streams_max);
-    }
-
-    /// Streams that a relay can hold.
-    pub const STREAMS_MAX: usize = crate::streams::STREAMS_MAX;
-
     /// This relay's index, once the controller has given it.
     pub fn node(&self) -> Option<NodeIndex> {
         self.node

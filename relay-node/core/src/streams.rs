@@ -192,6 +192,16 @@ impl StreamTable {
     }
 }
 
+impl crate::Relay {
+    /// The most streams that it holds and that are published at it; there is no room for more than [`crate::Relay::STREAMS_MAX`].
+    pub fn set_streams_max(&mut self, streams_max: usize) {
+        self.streams.set_most(streams_max);
+    }
+
+    /// Streams that a relay can hold.
+    pub const STREAMS_MAX: usize = STREAMS_MAX;
+}
+
 fn destination_sets(nodes: &[NodeIndex]) -> Vec<DestinationSet> {
     let mut ascending = nodes.to_vec();
     ascending.sort_unstable();
