@@ -53,6 +53,9 @@ async fn a_namespace_that_goes_over_its_limits_is_told_which() {
     // Two streams and two relays; a third of either is too many.
     let first = one.publish(of("alice")).await.expect("granted");
     let mut subscription = two.subscribe(SubscribeOptions::room("standup")).await.expect("granted");
+    // Relays grant subscriptions before the controller has heard of them.
+    let counted = |overlay: &Overlay| namespace(overlay, "demo")["subscriptions"] == 1;
+    overlay.until("the subscription is counted", counted).await;
     let reason = refused(three.publish(of("bob")).await);
     assert!(
         reason.contains("namespace demo has 2 relays") && reason.contains("[namespaces.demo]"),
