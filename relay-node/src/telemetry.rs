@@ -73,7 +73,11 @@ fn describe() {
         "cascade_link_up",
         "1 if the link can carry media, 0.5 while it is suspect, 0 if it is down"
     );
-    describe_gauge!("cascade_link_rtt_seconds", Unit::Seconds, "Smoothed round trip to the neighbour");
+    describe_gauge!(
+        "cascade_link_rtt_seconds",
+        Unit::Seconds,
+        "Round trip to the neighbour of the last second or so, without the moments in which a host was busy"
+    );
     describe_gauge!("cascade_link_rtt_min_seconds", Unit::Seconds, "Least round trip of the last 10 to 20 s");
     describe_gauge!(
         "cascade_link_jitter_seconds",

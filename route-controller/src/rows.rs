@@ -70,7 +70,7 @@ pub struct LinkRow {
     pub cost_us: Option<u64>,
     /// Cost of the latest measurement, before smoothing and hysteresis.
     pub cost_raw_us: Option<u64>,
-    /// Smoothed round trip.
+    /// Round trip of the last second or so, without the moments in which a host was busy.
     pub rtt_us: Option<u64>,
     /// Least round trip of late.
     pub rtt_min_us: Option<u64>,

@@ -100,6 +100,12 @@ impl<C: Endpoint> Driver<C> {
                 break;
             }
         }
+        while let Some(output) = self.core.poll_output() {
+            drained.outputs.push(output);
+            if count(drained) > OUTPUTS_MAX {
+                break;
+            }
+        }
         while let Some(delivery) = self.core.poll_delivery() {
             if delivery.range.end > arena.len() + self.core.annex().len() {
                 drained.violations.push(Violation(format!("delivery beyond the arena: {delivery:?}")));
@@ -107,12 +113,6 @@ impl<C: Endpoint> Driver<C> {
                 let bytes = relay_core::packet_bytes(arena, self.core.annex(), &delivery.range).to_vec();
                 drained.deliveries.push((delivery, bytes));
             }
-            if count(drained) > OUTPUTS_MAX {
-                break;
-            }
-        }
-        while let Some(output) = self.core.poll_output() {
-            drained.outputs.push(output);
             if count(drained) > OUTPUTS_MAX {
                 break;
             }

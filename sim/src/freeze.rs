@@ -24,6 +24,12 @@ impl World<'_> {
             }
             return;
         }
+        self.go_on(host);
+    }
+
+    /// One reason less to stand still.
+    fn go_on(&mut self, host: Host) {
+        let node = self.node(host);
         // One that died meanwhile has forgotten that it stood still.
         node.frozen = node.frozen.saturating_sub(1);
         if node.frozen > 0 {
@@ -35,6 +41,20 @@ impl World<'_> {
         // Whether it looks at its deadline or into its sockets first is chance.
         self.node(host).alarm = None;
         self.set_alarm(host);
+    }
+
+    /// The host of a relay does other things for a while, and again later.
+    pub(crate) fn stall(&mut self, relay: RelayId, life: u32, begins: bool) {
+        let host = Host::Relay(relay);
+        let Some(stalls) = self.scenario.stalls.filter(|_| self.nodes[&host].lives(life)) else { return };
+        let next = if begins {
+            self.node(host).frozen += 1;
+            stalls.shortest + self.node(host).up_to(stalls.longest - stalls.shortest)
+        } else {
+            self.go_on(host);
+            self.node(host).up_to(2 * stalls.apart)
+        };
+        self.schedule(next, Happening::Stall { relay, life, begins: !begins });
     }
 
     /// Keeps back what happens to a process that stands still. `None`: it does not happen now.
@@ -89,6 +109,7 @@ impl World<'_> {
             | Happening::Burst(_)
             | Happening::Publication { stream: _, begins: _ }
             | Happening::Subscription { place: _, begins: _ }
+            | Happening::Stall { relay: _, life: _, begins: _ }
             | Happening::Fault { place: _, begins: _ } => None,
         }
     }

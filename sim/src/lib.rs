@@ -38,7 +38,7 @@ pub use draw::{drawn, drawn_text};
 pub use report::Outcome;
 pub use scenario::{
     ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, ScenarioError,
-    StreamNumber, StreamSpec, SubscriptionSpec,
+    Stalls, StreamNumber, StreamSpec, SubscriptionSpec,
 };
 pub use swarm::{SeedOutcome, SwarmResult, run_seed, run_seeds};
 pub use trace::{Beliefs, Delivered, Digest, Event, Frame, Packet, PushedTable, Row, Trace};

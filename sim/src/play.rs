@@ -69,6 +69,9 @@ impl World<'_> {
                 }
                 self.schedule(Duration::ZERO, Happening::ControlDial { relay, life });
                 self.schedule(SILENCE_EVERY, Happening::WatchSilence { relay, life });
+                if self.scenario.stalls.is_some() {
+                    self.schedule(Duration::ZERO, Happening::Stall { relay, life, begins: true });
+                }
             }
             Host::Client(client) => {
                 let seed = self.seed.child("client").child(self.scenario.host_name(host));

@@ -65,6 +65,8 @@ pub(crate) enum Happening {
     Publication { stream: StreamNumber, begins: bool },
     /// A client begins or ends a subscription.
     Subscription { place: usize, begins: bool },
+    /// A busy host keeps a relay from running, or lets it run again.
+    Stall { relay: RelayId, life: u32, begins: bool },
     /// A fault begins or is over.
     Fault { place: usize, begins: bool },
 }
@@ -192,6 +194,7 @@ impl<'a> World<'a> {
             Happening::Burst(stream) => self.burst(stream),
             Happening::Publication { stream, begins } => self.publication(stream, begins),
             Happening::Subscription { place, begins } => self.subscription(place, begins),
+            Happening::Stall { relay, life, begins } => self.stall(relay, life, begins),
             Happening::Fault { place, begins } => self.fault(place, begins),
         }
     }
@@ -205,6 +208,17 @@ impl<'a> World<'a> {
         }
         for departure in drained.departures {
             self.depart(host, departure);
+        }
+        // Outputs first: an announcement comes before the packets of its stream.
+        for output in drained.outputs {
+            match output {
+                Output::Message { link, message } => self.say(host, link, &message),
+                Output::Close { link, reason: _ } => self.close(host, link),
+                // Nobody registers plain RTP here.
+                Output::PathChallenged { link: _ } | Output::ClosePlain { port: _ } => {}
+                Output::Event(NodeEvent::Relay(event)) => self.relay_event(host, event),
+                Output::Event(NodeEvent::Client(event)) => self.client_event(host, event),
+            }
         }
         for (delivery, bytes) in drained.deliveries {
             let Host::Client(client) = host else {
@@ -223,16 +237,6 @@ impl<'a> World<'a> {
                 digest: media::digest(&bytes),
             };
             self.record(Event::Delivered(delivered));
-        }
-        for output in drained.outputs {
-            match output {
-                Output::Message { link, message } => self.say(host, link, &message),
-                Output::Close { link, reason: _ } => self.close(host, link),
-                // Nobody registers plain RTP here.
-                Output::PathChallenged { link: _ } | Output::ClosePlain { port: _ } => {}
-                Output::Event(NodeEvent::Relay(event)) => self.relay_event(host, event),
-                Output::Event(NodeEvent::Client(event)) => self.client_event(host, event),
-            }
         }
         self.set_alarm(host);
     }

@@ -192,6 +192,32 @@ fn routes() {
     assert!(detour.contains(&"routes"), "{detour:?}");
 }
 
+#[test]
+fn settled() {
+    let hosts = sound("busy-hosts");
+    let detour = objectors_once(&hosts, |event| {
+        // One packet takes the second best way.
+        let frame = event.frame().filter(|frame| frame.from == RelayId(0) && frame.to == RelayId(1))?;
+        let by = |from, to| Event::Frame(Frame { from: RelayId(from), to: RelayId(to), ..frame.clone() });
+        Some(vec![by(0, 2), by(2, 3)])
+    });
+    assert!(!detour.contains(&"settled"), "before the time is over: {detour:?}");
+    let mut moved = None;
+    let detour = objectors(&hosts, |at, event| {
+        let frame = event.frame().filter(|_| at > Duration::from_secs(10))?;
+        if moved.is_none() && frame.from == RelayId(0) {
+            moved = Some(frame.packet);
+        }
+        let by = |from, to| Event::Frame(Frame { from: RelayId(from), to: RelayId(to), ..frame.clone() });
+        match (moved == Some(frame.packet), frame.from) {
+            (true, RelayId(0)) => Some(vec![by(0, 2), by(2, 3)]),
+            (true, _) => Some(Vec::new()),
+            (false, _) => None,
+        }
+    });
+    assert!(detour.contains(&"settled"), "{detour:?}");
+}
+
 /// Frames that a relay on the way around the cut forwards: r2 lost r3 and sends by r1, r5 and r4.
 fn on_the_way_around(event: &Event) -> Option<&Frame> {
     event.frame().filter(|frame| frame.plane != 0 && frame.from == RelayId(4))

@@ -124,7 +124,8 @@ pub struct LinkReport {
     pub neighbour: NodeIndex,
     /// Whether it can be used.
     pub state: LinkState,
-    /// Smoothed round trip, `None` before the first sample.
+    /// Round trip of the last second or so, `None` before the first sample: what the path and its queues take, without
+    /// the moments in which a host was busy with other things.
     pub rtt: Option<Duration>,
     /// Least round trip of the last 10 s or so.
     pub rtt_min: Option<Duration>,

@@ -3,7 +3,10 @@
 use crate::notice::Notice;
 use crate::relay::{Relay, Timer};
 use std::collections::BTreeMap;
-use wire_format::control::{HeldStream, Neighbour, StreamEntry, ToController, ToRelay, Welcome};
+use std::time::Duration;
+use wire_format::control::{
+    HeldStream, LinkReport, LinkState, Neighbour, StreamEntry, ToController, ToRelay, Welcome,
+};
 use wire_format::session::RefusalCode;
 use wire_format::{
     HOP_LIMIT, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId, Timestamp,
@@ -37,7 +40,7 @@ impl Relay {
         self.report(ToController::Links(links));
         self.report(ToController::ReportsComplete);
         self.tenants.report_all_again();
-        self.timers.set(Timer::Report, now + std::time::Duration::from_secs(1));
+        self.timers.set(Timer::Report, now + Duration::from_secs(1));
     }
 
     /// What is stamped here, as far as one message holds it. The controller learns the rest from publications and
@@ -243,5 +246,22 @@ impl Relay {
         }
         self.end_plain_row(key, stream.plain);
         self.notice(Notice::StreamDown { name: stream.entry.name });
+    }
+}
+
+/// What is reported of a neighbour to whom there is no link.
+pub(crate) fn absent_link(neighbour: NodeIndex) -> LinkReport {
+    LinkReport {
+        neighbour,
+        state: LinkState::Down,
+        rtt: None,
+        rtt_min: None,
+        jitter_in: Duration::ZERO,
+        jitter_out: Duration::ZERO,
+        loss_out_ppm: 0,
+        loss_in_ppm: 0,
+        rate_out: 0,
+        rate_in: 0,
+        samples: 0,
     }
 }

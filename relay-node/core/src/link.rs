@@ -8,6 +8,7 @@ use crate::path_mtu::PathMtu;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
 use crate::rejoin::Rejoin;
 use crate::{LinkId, Train};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 use wire_format::control::LinkState;
@@ -21,6 +22,8 @@ use wire_format::{
 const USED_FOR: Duration = Duration::from_secs(1);
 /// A new link is watched closely for so long, to measure it soon.
 const YOUNG_FOR: Duration = Duration::from_secs(2);
+/// Heartbeats of two seconds.
+const UNREPORTED_MAX: usize = 64;
 
 /// The state of one link that does not depend on who is at its other end.
 #[derive(Debug)]
@@ -51,8 +54,9 @@ pub(crate) struct Link {
     rate_out: Rate,
     rate_in: Rate,
     next_heartbeat: Timestamp,
-    /// The oldest heartbeat that the other end has not reported: the first number that it may have, and when it left.
-    unreported: Option<(PacketNumber, Timestamp)>,
+    /// Heartbeats that the other end has not reported, oldest first: the first number that each may have, and when it
+    /// left.
+    unreported: VecDeque<(PacketNumber, Timestamp)>,
 }
 
 /// What handling a heartbeat or the clock changed.
@@ -81,7 +85,8 @@ pub(crate) struct LinkChange {
 pub struct LinkStats {
     /// Whether it can carry media.
     pub state: LinkState,
-    /// Smoothed round trip, `None` before the first sample.
+    /// Round trip without the moments in which a host was busy: the least of the last second or so, `None` before the
+    /// first sample.
     pub rtt: Option<Duration>,
     /// Least round trip of the last 10 to 20 s.
     pub rtt_min: Option<Duration>,
@@ -145,8 +150,13 @@ impl Link {
             rate_out: Rate::new(now),
             rate_in: Rate::new(now),
             next_heartbeat: now,
-            unreported: None,
+            unreported: VecDeque::new(),
         }
+    }
+
+    /// Takes the place of another link to the same neighbour.
+    pub(crate) fn succeed(&mut self, now: Timestamp, before: &Link) {
+        self.liveness.succeed(now, &before.liveness);
     }
 
     /// Something waits to be packed.
@@ -282,12 +292,15 @@ impl Link {
 
     /// The other end has said what it received: is that what was sent?
     fn judge_hearing(&mut self, now: Timestamp) {
-        let (Some((number, left)), Some(rtt)) = (self.unreported, self.feedback.rtt()) else { return };
-        let reached = self.feedback.acknowledged(self.next_number).is_some_and(|highest| highest >= number);
-        if reached {
-            self.unreported = None;
+        let Some(rtt) = self.feedback.rtt() else { return };
+        let highest = self.feedback.acknowledged(self.next_number);
+        let mut reached = false;
+        while self.unreported.front().is_some_and(|(number, _)| Some(*number) <= highest) {
+            self.unreported.pop_front();
+            reached = true;
         }
-        self.liveness.reported(now, reached, now.since(left).saturating_sub(rtt));
+        let oldest = self.unreported.front().map_or(now, |(_, left)| *left);
+        self.liveness.reported(now, reached, now.since(oldest).saturating_sub(rtt));
     }
 
     /// Media passes over the link, in either direction. `true` if that brings the next tick forward.
@@ -355,7 +368,10 @@ impl Link {
             let used = self.reception.heartbeat(now, own_use, self.mtu.probes_sent()).encode(&mut body);
             // A full queue already proves that this end is alive.
             let _ = self.push_small(FrameKind::Heartbeat, &body[..used]);
-            self.unreported.get_or_insert((PacketNumber(self.next_number), now));
+            // With so many on their way the oldest tells enough.
+            if self.unreported.len() < UNREPORTED_MAX {
+                self.unreported.push_back((PacketNumber(self.next_number), now));
+            }
             self.next_heartbeat = now + if close { HEARTBEAT_CLOSE } else { HEARTBEAT_IDLE };
         }
         let trusted = self.liveness.trust();
@@ -447,7 +463,7 @@ impl Link {
     pub(crate) fn stats(&self) -> LinkStats {
         LinkStats {
             state: self.liveness.state(),
-            rtt: self.feedback.rtt(),
+            rtt: self.feedback.rtt_calm(),
             rtt_min: self.feedback.rtt_min(),
             jitter_in: self.reception.jitter(),
             jitter_out: self.feedback.jitter(),

@@ -102,6 +102,18 @@ impl Liveness {
         }
     }
 
+    /// Takes the place of another link to the same neighbour, with whom a handshake has just succeeded: it is believed as
+    /// much as that one was, until it is silent itself. Otherwise every link that is dialled anew would look like one
+    /// that fails.
+    pub(crate) fn succeed(&mut self, now: Timestamp, before: &Liveness) {
+        if before.state == LinkState::Up && !before.deaf {
+            self.state = LinkState::Up;
+            self.heard_since = Some(now);
+            self.firm_since = before.firm_since;
+            self.hold_down = before.hold_down;
+        }
+    }
+
     pub(crate) fn state(&self) -> LinkState {
         self.state
     }
@@ -380,6 +392,22 @@ mod tests {
         link.watch_closely(at(900), true);
         assert!(!link.check(at(1000)));
         assert_eq!(link.next_check(at(1000)), at(1400));
+    }
+
+    #[test]
+    fn a_link_that_takes_the_place_of_a_good_one_is_good_until_it_is_silent() {
+        let mut before = Liveness::new(at(0));
+        before.watch_closely(at(0), true);
+        before.heard(at(900));
+        let mut link = Liveness::new(at(1000));
+        link.watch_closely(at(1000), true);
+        link.succeed(at(1000), &before);
+        assert_eq!((link.state(), link.trust()), (LinkState::Up, Trust::Firm));
+        assert_eq!(changes(&mut link, 1001, 1499), []);
+        assert_eq!(changes(&mut link, 1500, 2400), [(1500, LinkState::Suspect), (2400, LinkState::Down)]);
+        let mut another = Liveness::new(at(2500));
+        another.succeed(at(2500), &link);
+        assert_eq!(another.state(), LinkState::Down, "as the one before");
     }
 
     #[test]

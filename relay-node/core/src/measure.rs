@@ -15,6 +15,10 @@ const LOSS_OF_LEAST: u64 = 20;
 const RATE_WINDOW_US: u64 = 900_000;
 /// The least round trip is that of one to two of these.
 const RTT_MIN_WINDOW: Duration = Duration::from_secs(10);
+/// The round trip without the moments in which a host was busy is the least of one to two times so long ...
+const RTT_CALM_WINDOW: Duration = Duration::from_millis(500);
+/// ... and of at least so many samples each: a link that nobody needs gives one a second.
+const RTT_CALM_SAMPLES: u32 = 4;
 
 /// What arrived on a link.
 #[derive(Debug)]
@@ -144,8 +148,8 @@ impl Reception {
 #[derive(Debug)]
 pub(crate) struct Feedback {
     smoothed_us: Option<u64>,
-    rtt_min: [Option<Duration>; 2],
-    rtt_min_since: Timestamp,
+    rtt_calm: LeastOf,
+    rtt_min: LeastOf,
     samples: u64,
     jitter: Duration,
     loss: LossWindow,
@@ -159,8 +163,8 @@ impl Feedback {
     pub(crate) fn new(now: Timestamp) -> Feedback {
         Feedback {
             smoothed_us: None,
-            rtt_min: [None; 2],
-            rtt_min_since: now,
+            rtt_calm: LeastOf::new(now, RTT_CALM_WINDOW, RTT_CALM_SAMPLES),
+            rtt_min: LeastOf::new(now, RTT_MIN_WINDOW, 1),
             samples: 0,
             jitter: Duration::ZERO,
             loss: LossWindow::new(),
@@ -202,11 +206,8 @@ impl Feedback {
         // RFC 6298 section 2.
         self.smoothed_us = Some(self.smoothed_us.map_or(rtt_us, |smoothed| (7 * smoothed + rtt_us) / 8));
         self.samples += 1;
-        if now.since(self.rtt_min_since) > RTT_MIN_WINDOW {
-            self.rtt_min_since = now;
-            self.rtt_min = [None, self.rtt_min[0]];
-        }
-        self.rtt_min[0] = Some(self.rtt_min[0].map_or(rtt, |least| least.min(rtt)));
+        self.rtt_calm.sample(now, rtt);
+        self.rtt_min.sample(now, rtt);
         first
     }
 
@@ -217,12 +218,19 @@ impl Feedback {
         Some(PacketNumber(next_number.checked_sub(u64::from(behind))?.checked_sub(1)?))
     }
 
+    /// Smoothed, and with it the time that datagrams wait while a host is busy with other things.
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.smoothed_us.map(Duration::from_micros)
     }
 
+    /// What the path takes now, queues included: the least of the last second or so. Each sample contains what it
+    /// waited for either process to run, and the mean of those says more about the hosts than about the path.
+    pub(crate) fn rtt_calm(&self) -> Option<Duration> {
+        self.rtt_calm.least()
+    }
+
     pub(crate) fn rtt_min(&self) -> Option<Duration> {
-        self.rtt_min.into_iter().flatten().min()
+        self.rtt_min.least()
     }
 
     pub(crate) fn jitter(&self) -> Duration {
@@ -235,6 +243,38 @@ impl Feedback {
 
     pub(crate) fn samples(&self) -> u64 {
         self.samples
+    }
+}
+
+/// The least of one to two spans of time.
+#[derive(Debug)]
+struct LeastOf {
+    window: Duration,
+    /// A span does not end before it has so many samples.
+    samples: u32,
+    /// In the present span and in the one before.
+    least: [Option<Duration>; 2],
+    since: Timestamp,
+    count: u32,
+}
+
+impl LeastOf {
+    fn new(now: Timestamp, window: Duration, samples: u32) -> LeastOf {
+        LeastOf { window, samples, least: [None; 2], since: now, count: 0 }
+    }
+
+    fn sample(&mut self, now: Timestamp, value: Duration) {
+        if now.since(self.since) > self.window && self.count >= self.samples {
+            self.since = now;
+            self.count = 0;
+            self.least = [None, self.least[0]];
+        }
+        self.count = self.count.saturating_add(1);
+        self.least[0] = Some(self.least[0].map_or(value, |least| least.min(value)));
+    }
+
+    fn least(&self) -> Option<Duration> {
+        self.least.into_iter().flatten().min()
     }
 }
 
@@ -393,6 +433,37 @@ mod tests {
                 let sizes = told.sizes.expect("said");
                 assert_eq!((u32::from(sizes.probes_received), sizes.large_received), (probes / 2, 0));
             }
+        }
+    }
+
+    #[test]
+    fn moments_in_which_a_host_was_busy_do_not_lengthen_the_path_and_a_queue_that_stands_does() {
+        let mut feedback = Feedback::new(at(0));
+        let ms = Duration::from_millis;
+        for beat in 0..90_u64 {
+            // Two in three waited for somebody.
+            let waited = if beat % 3 == 0 { 0 } else { 10 + 7 * (beat % 5) };
+            feedback.round_trip(at(33 * beat), ms(20 + waited));
+            if beat > 0 {
+                assert_eq!(feedback.rtt_calm(), Some(ms(20)), "beat {beat}");
+            }
+        }
+        assert!(feedback.rtt() > Some(ms(30)), "{:?}", feedback.rtt());
+        let after = (90..140_u64).find(|beat| {
+            feedback.round_trip(at(33 * beat), ms(60));
+            feedback.rtt_calm() == Some(ms(60))
+        });
+        assert!(after.is_some_and(|beat| 33 * (beat - 90) <= 1_100), "{after:?}");
+        assert_eq!(feedback.rtt_min(), Some(ms(20)));
+    }
+
+    #[test]
+    fn an_idle_link_is_judged_by_several_samples() {
+        let mut feedback = Feedback::new(at(0));
+        let ms = Duration::from_millis;
+        for second in 0..40_u64 {
+            feedback.round_trip(at(1_000 * second), ms(if second % 4 == 0 { 20 } else { 45 }));
+            assert_eq!(feedback.rtt_calm(), Some(ms(20)), "after {second} s");
         }
     }
 

@@ -2,6 +2,7 @@
 //! `clients`, with the controller in `control`.
 
 use crate::clients::{ClientSide, Publication, Subscription};
+use crate::control::absent_link;
 use crate::history::HistoryMemory;
 use crate::keyframes::{KeyframeAllowance, KeyframeGates};
 use crate::link::{Link, LinkChange};
@@ -250,6 +251,7 @@ impl Relay {
             self.output(Output::Close { link: id, reason: "too many links" });
             return;
         }
+        let mut link = Link::new(now, id, max_datagram);
         let side = match peer {
             Peer::Relay { node } => {
                 let known = self.neighbours.as_ref().is_some_and(|known| known.contains_key(&node));
@@ -258,7 +260,10 @@ impl Relay {
                     return;
                 }
                 if let Some(before) = self.link_to(node) {
-                    self.forget_link(now, before);
+                    if let Some(entry) = self.link_mut(before) {
+                        link.succeed(now, &entry.link);
+                    }
+                    self.drop_link(now, before);
                     self.output(Output::Close { link: before, reason: "replaced by a newer link" });
                 }
                 Side::Relay { node }
@@ -284,7 +289,6 @@ impl Relay {
             }
             self.link_of_node[at] = Some(id);
         }
-        let mut link = Link::new(now, id, max_datagram);
         if let Side::Relay { node } = side {
             link.set_routed(now, self.tables.hops().contains(&node));
         }
@@ -307,6 +311,16 @@ impl Relay {
 
     /// Forgets a link and what depends on it.
     pub(crate) fn forget_link(&mut self, now: Timestamp, id: LinkId) {
+        let Some(entry) = self.link_mut(id) else { return };
+        let absent = entry.report().map(|report| absent_link(report.neighbour));
+        self.drop_link(now, id);
+        if let Some(absent) = absent {
+            self.report(ToController::Links(vec![absent]));
+        }
+    }
+
+    /// The same without a word to the controller.
+    fn drop_link(&mut self, now: Timestamp, id: LinkId) {
         if self.link_mut(id).is_none() {
             return;
         }
@@ -318,7 +332,6 @@ impl Relay {
                 self.link_of_node[usize::from(node.0)] = None;
                 self.reroute(now);
                 self.resend(now, entry.link.take_unacknowledged());
-                self.report(ToController::Links(vec![absent_link(node)]));
             }
             Side::Client(client) => self.forget_client(now, id, client),
         }
@@ -471,22 +484,6 @@ impl RelayLink {
             rate_in: stats.rate_in,
             samples: stats.samples,
         })
-    }
-}
-
-fn absent_link(neighbour: NodeIndex) -> LinkReport {
-    LinkReport {
-        neighbour,
-        state: LinkState::Down,
-        rtt: None,
-        rtt_min: None,
-        jitter_in: Duration::ZERO,
-        jitter_out: Duration::ZERO,
-        loss_out_ppm: 0,
-        loss_in_ppm: 0,
-        rate_out: 0,
-        rate_in: 0,
-        samples: 0,
     }
 }
 

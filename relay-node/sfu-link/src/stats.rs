@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Stats {
     /// The relay linked to; `None` while there is no link.
     pub relay: Option<SocketAddr>,
-    /// Smoothed round trip to the relay.
+    /// Round trip to the relay of the last second or so, without the moments in which a host was busy.
     pub rtt: Option<Duration>,
     /// Loss towards the relay over about 10 s, parts per million.
     pub loss_out_ppm: u32,

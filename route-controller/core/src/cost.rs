@@ -22,8 +22,8 @@ const LOSS_PPM_MAX: u64 = 900_000;
 const PPM: u64 = 1_000_000;
 /// Published costs are multiples of this.
 const QUANTUM_US: u64 = 500;
-/// A link is young for as long as it has fewer samples ...
-const YOUNG_SAMPLES: u64 = 20;
+/// A link is young for as long as it has fewer samples (a new one gives 30 a second) ...
+const YOUNG_SAMPLES: u64 = 100;
 /// ... and less time than this. Measurements of a young link replace each other: the first ones were taken while
 /// handshakes kept both ends busy.
 const YOUNG_TIME: Duration = Duration::from_secs(3);
@@ -31,7 +31,7 @@ const YOUNG_TIME: Duration = Duration::from_secs(3);
 /// What a cost is made from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Measurement {
-    /// Smoothed round trip, `None` before the first sample.
+    /// Round trip, `None` before the first sample.
     pub rtt: Option<Duration>,
     /// Lost in this direction, parts per million.
     pub loss_ppm: u32,

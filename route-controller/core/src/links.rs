@@ -244,6 +244,8 @@ impl Links {
             return false;
         };
         match &mut link.costs[usize::from(from > to)] {
+            // A link that was dialled anew is priced as before until it has been measured.
+            Some(_) if measurement.rtt.is_none() => false,
             Some(cost) => cost.sample(now, &measurement, config),
             empty @ None => {
                 *empty = Some(LinkCost::new(now, &measurement, config));

@@ -76,7 +76,7 @@ pub struct LinkView {
     pub cost_us: Option<u64>,
     /// Cost of the latest measurement, before smoothing and hysteresis, in microseconds.
     pub cost_raw_us: Option<u64>,
-    /// Smoothed round trip.
+    /// Round trip of the last second or so, without the moments in which a host was busy.
     pub rtt: Option<Duration>,
     /// Least round trip of late.
     pub rtt_min: Option<Duration>,

@@ -437,3 +437,30 @@ fn token_keys_reach_every_session() {
         );
     }
 }
+
+#[test]
+fn a_relay_that_started_anew_may_number_its_publications_otherwise() {
+    let mut lab = three();
+    let (camera, screen) = (stream("alice", "camera"), stream("alice", "screen"));
+    lab.publish("r1", 1, &camera);
+    lab.publish("r1", 2, &screen);
+    lab.subscribe("r3", 7, "demo", "call", None);
+    lab.run(ms(500));
+    // Its SFU came back sooner than its session, and asked for both in another order.
+    lab.disconnect("r1");
+    let station = lab.station("r1");
+    station.publications.clear();
+    station.rows.clear();
+    for (publication, name) in [(1, &screen), (2, &camera)] {
+        let publication = PublicationId(publication);
+        let report =
+            PublicationReport { publication, name: name.clone(), kind: MediaKind::Video, granted: None };
+        station.publications.insert(publication, report);
+    }
+    lab.connect("r1");
+    lab.run(ms(1_000));
+    for (publication, name) in [(1, &screen), (2, &camera)] {
+        assert!(lab.granted("r1", publication).is_some(), "{name:?} was refused");
+        assert_eq!(lab.stamped("r1", name), ["r3"]);
+    }
+}

@@ -10,7 +10,7 @@ use super::pairs::{Spans, pairs};
 use super::{Verdict, deliveries};
 use crate::scenario::{ClientId, Host, Scenario, StreamNumber};
 use crate::trace::{Event, Packet, Trace};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// More than any packet takes.
@@ -21,9 +21,14 @@ const SILENCE_MIN: Duration = Duration::from_millis(1_000);
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let record = Record::new(trace);
     let lossless = is_lossless(scenario);
+    let linked = linked_by(scenario, trace) + scenario.expect.join_within;
     for ((client, stream), spans) in pairs(scenario) {
         let pair = Pair { scenario, record: &record, client, stream };
         for (from, until) in calm_windows(scenario, client, stream, &spans) {
+            let from = if lossless { from } else { from.max(linked) };
+            if from >= until {
+                continue;
+            }
             pair.check_window(from, until, lossless, verdict);
         }
         pair.check_gaps(&spans, verdict);
@@ -34,6 +39,21 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         verdict
             .object(scenario.run_for, format!("only {delivered} packets delivered in all, {least} expected"));
     }
+}
+
+/// When the last of all links stood for the first time. A link that loses datagrams may lose a whole handshake, and the
+/// next ones too: how long it takes then is nobody's fault.
+fn linked_by(scenario: &Scenario, trace: &Trace) -> Duration {
+    let mut missing: BTreeSet<_> = scenario.paths.keys().copied().collect();
+    let mut last = Duration::ZERO;
+    for (time, event) in trace.events() {
+        if let Event::LinkUp { at, with } = event
+            && missing.remove(&(*at, *with))
+        {
+            last = *time;
+        }
+    }
+    if missing.is_empty() { last } else { scenario.run_for }
 }
 
 /// When packets were sent and when they arrived.

@@ -193,7 +193,12 @@ impl Account {
     ) {
         self.left_out.retain(|_, since| since.is_none_or(|since| at < since + HOLD_DOWN + LATENESS));
         for (relay, (told_at, doubted)) in &phase.told {
-            if answers.contains(&(*relay, phase.epoch)) || self.left_out.contains_key(relay) {
+            if answers.contains(&(*relay, phase.epoch)) {
+                continue;
+            }
+            if let Some(since) = self.left_out.get_mut(relay) {
+                // It may have been waited for once more, in vain.
+                *since = None;
                 continue;
             }
             let wait = if *doubted { ACK_WAIT_DOUBTED } else { ACK_WAIT };

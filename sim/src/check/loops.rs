@@ -5,10 +5,13 @@
 //! copies may follow each other over the same link: two relays moved the packet because each missed the next, though
 //! one of them had only been slow or deaf and passed it on after all. There each copy is followed by itself, from the
 //! relay that moved it: it comes to no relay twice, and no relay moves a packet twice for the same destination.
+//!
+//! A frame whose epoch a relay on its way no longer holds, or not yet, goes on by other tables from there, and may come by
+//! once more; not twice.
 
-use super::{Verdict, frames};
-use crate::scenario::{RelayId, Scenario};
-use crate::trace::{Frame, Packet, Trace};
+use super::Verdict;
+use crate::scenario::{FaultKind, RelayId, Scenario};
+use crate::trace::{Event, Frame, Packet, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,17 +19,24 @@ use std::time::Duration;
 const PRIMARY: u8 = 0;
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
-    let mut visited: BTreeSet<(Packet, u8, u16, RelayId, RelayId)> = BTreeSet::new();
+    let mut visits: BTreeMap<(Packet, u8, u16, RelayId, RelayId), usize> = BTreeMap::new();
     let mut copies = Copies::default();
-    for (at, frame) in frames(trace) {
+    let mut held = Held::default();
+    for (at, event) in trace.events() {
+        let at = *at;
+        held.take(scenario, event);
+        let Some(frame) = event.frame() else { continue };
+        let again_max = if held.leaves_its_tables(frame) { 1 } else { 0 };
         let ingress = scenario.client(scenario.stream(frame.packet.stream).client).relay;
         for destination in &frame.destinations {
             let again = if frame.plane == PRIMARY {
                 copies.entered(frame, *destination);
                 let key = (frame.packet, frame.incarnation, frame.epoch, *destination, frame.to);
-                (frame.to == ingress || !visited.insert(key)).then(|| format!("came to {} again", frame.to))
+                let visits = visits.entry(key).or_insert(usize::from(frame.to == ingress));
+                *visits += 1;
+                (*visits > 1 + again_max).then(|| format!("came to {} again", frame.to))
             } else {
-                copies.follow(at, frame, *destination, frame.from == ingress)
+                copies.follow(at, frame, *destination, frame.from == ingress, again_max)
             };
             if let Some(what) = again {
                 let (packet, plane) = (frame.packet, frame.plane);
@@ -37,6 +47,38 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
             verdict
                 .object(at, format!("{:?} used up its hop limit on the way to {}", frame.packet, frame.to));
         }
+    }
+}
+
+/// Epochs that relays hold, and frames that went on by others.
+#[derive(Default)]
+struct Held {
+    /// Of each relay, the last two.
+    epochs: BTreeMap<RelayId, [Option<u16>; 2]>,
+    strangers: BTreeSet<(Packet, u8, u16)>,
+}
+
+impl Held {
+    fn take(&mut self, scenario: &Scenario, event: &Event) {
+        if let Event::FaultEnds(place) = event
+            && let FaultKind::Crash(relay) | FaultKind::Leave(relay) = &scenario.faults[*place].kind
+        {
+            self.epochs.remove(relay);
+        }
+        if let Event::Table { relay, epoch, rows: _ } = event {
+            let held = self.epochs.entry(*relay).or_default();
+            *held = [held[1], Some(*epoch as u16)];
+        }
+    }
+
+    /// The frame leaves a relay, or has left one, that does not hold the tables of its stamp.
+    fn leaves_its_tables(&mut self, frame: &Frame) -> bool {
+        let key = (frame.packet, frame.incarnation, frame.epoch);
+        let held = self.epochs.get(&frame.from).is_some_and(|held| held.contains(&Some(frame.epoch)));
+        if !held {
+            self.strangers.insert(key);
+        }
+        self.strangers.contains(&key)
     }
 }
 
@@ -75,6 +117,7 @@ impl Copies {
         frame: &Frame,
         destination: RelayId,
         is_ingress: bool,
+        again_max: usize,
     ) -> Option<String> {
         let may_move =
             is_ingress || self.primary.contains(&(frame.packet, frame.incarnation, destination, frame.from));
@@ -86,7 +129,8 @@ impl Copies {
             None if may_move && self.moved.insert(place(frame.from)) => vec![frame.from],
             None => return Some(format!("left {} once more than it came", frame.from)),
         };
-        let again = way.contains(&frame.to).then(|| format!("came to {} again by {way:?}", frame.to));
+        let visits = way.iter().filter(|relay| **relay == frame.to).count();
+        let again = (visits > again_max).then(|| format!("came to {} again by {way:?}", frame.to));
         way.push(frame.to);
         if let Ok(arrives) = frame.fate {
             let copy = Copy { arrives, hop_limit: frame.hop_limit, way };

@@ -13,6 +13,7 @@ mod pairs;
 mod planes;
 mod reroute;
 mod routes;
+mod settled;
 mod tables;
 mod twice;
 
@@ -40,7 +41,7 @@ impl fmt::Display for Objection {
 
 type Judge = fn(&Scenario, &Trace, &mut Verdict);
 
-const JUDGES: [(&str, Judge); 12] = [
+const JUDGES: [(&str, Judge); 13] = [
     ("laws", laws::check),
     ("loops", loops::check),
     ("copies", copies::check),
@@ -53,6 +54,7 @@ const JUDGES: [(&str, Judge); 12] = [
     ("complete", complete::check),
     ("reroute", reroute::check),
     ("routes", routes::check),
+    ("settled", settled::check),
 ];
 
 /// Objections that one judge may put down; more of the same tell nothing new.

@@ -20,6 +20,8 @@ use std::time::Duration;
 const CALM_BEFORE: Duration = Duration::from_secs(5);
 /// ... and for so long after it.
 const CALM_AFTER: Duration = Duration::from_millis(1_000);
+/// More than any packet takes.
+const ON_ITS_WAY: Duration = Duration::from_millis(1_500);
 /// No epoch comes into force in this time around the failure.
 const ONE_EPOCH: Duration = Duration::from_millis(400);
 /// From a neighbour's last datagram to the frames that avoid it, with every timer's lateness.
@@ -192,7 +194,9 @@ impl Failure<'_> {
     /// The stream flows to the subscriber before and after, as far as this failure does not keep it from doing so.
     fn is_watched(&self, spans: &Spans) -> bool {
         let joined = |from: Duration| from + self.scenario.expect.join_within + CALM_AFTER;
-        spans.iter().any(|(from, until)| joined(*from) <= self.at && self.at + CALM_AFTER <= *until)
+        // What is sent just before a subscription ends may arrive too late for it.
+        let left = |until: Duration| self.at + CALM_AFTER + ON_ITS_WAY <= until;
+        spans.iter().any(|(from, until)| joined(*from) <= self.at && left(*until))
     }
 
     fn ways(&self, tables: &Tables) -> Option<Ways> {

@@ -2,13 +2,14 @@
 //! that shares nothing with the controller's but the formula of `DESIGN.md`.
 //!
 //! The controller measures, smooths and waits before it believes; so a link costs somewhere between a least and a most,
-//! and the way taken, at its least, must not be dearer than the best way at its most.
+//! and the way taken, at its least, must not be dearer than the best way at its most. Packets that a relay moved around a
+//! link which it missed for a moment are another judge's business.
 
 use super::outlook::{Outlook, controlled_spans, disturbances};
 use super::pairs::pairs;
 use super::{Verdict, deliveries, frames};
-use crate::scenario::{ClientId, FaultKind, Host, RelayId, Scenario, StreamNumber};
-use crate::trace::{Packet, Trace};
+use crate::scenario::{FaultKind, Host, RelayId, Scenario};
+use crate::trace::{Frame, Packet, Trace};
 use link_model::{LinkSpec, Loss};
 use petgraph::algo::dijkstra;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -19,6 +20,8 @@ use std::time::Duration;
 const SETTLES_WITHIN: Duration = Duration::from_secs(6);
 /// A link that has become better is believed slowly.
 const FORGETS_WITHIN: Duration = Duration::from_secs(40);
+/// The plane of the shortest paths.
+const PRIMARY: u8 = 0;
 const HOP_US: f64 = 1_000.0;
 const REACTION_US: f64 = 10_000.0;
 /// What processes and their timers add to a round trip at most.
@@ -43,15 +46,19 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         return;
     }
     let prices = Prices::new(scenario, settled);
-    let ways = Ways::new(trace, settled);
+    let ways = Ways::new(trace, settled, |frame| frame.plane == PRIMARY && !frame.marked);
     for (client, stream) in pairs.keys() {
         let from = scenario.client(scenario.stream(*stream).client).relay;
         let to = scenario.client(*client).relay;
-        let Some((packet, at)) = ways.newest_delivered(trace, *client, *stream, settled) else { continue };
         if from == to {
             continue;
         }
-        let Some(path) = ways.path(packet, from, to) else { continue };
+        let own = deliveries(trace).filter(|(at, delivered)| *at >= settled && delivered.client == *client);
+        let packets = own.filter_map(|(at, delivered)| Some((at, delivered.packet?)));
+        let mut packets: Vec<_> = packets.filter(|(_, packet)| packet.stream == *stream).collect();
+        let seen = std::iter::from_fn(|| packets.pop())
+            .find_map(|(at, packet)| Some((at, packet, ways.path(packet, from, to)?)));
+        let Some((at, packet, path)) = seen else { continue };
         let Some((taken_us, best_us)) = prices.compare(&path, from, to) else { continue };
         if taken_us > best_us {
             let path: Vec<_> = path.iter().map(|relay| scenario.host_name(Host::Relay(*relay))).collect();
@@ -153,36 +160,23 @@ fn loss_most(loss: &Loss) -> f64 {
 }
 
 /// The ways that packets took.
-struct Ways {
+pub(super) struct Ways {
     hops: BTreeMap<Packet, BTreeSet<(RelayId, RelayId, RelayId)>>,
 }
 
 impl Ways {
-    fn new(trace: &Trace, since: Duration) -> Ways {
+    /// Of frames from a time on that are `wanted`.
+    pub(super) fn new(trace: &Trace, since: Duration, wanted: impl Fn(&Frame) -> bool) -> Ways {
         let mut hops: BTreeMap<Packet, BTreeSet<_>> = BTreeMap::new();
-        for (_, frame) in frames(trace).filter(|(at, _)| *at >= since) {
+        for (_, frame) in frames(trace).filter(|(at, frame)| *at >= since && wanted(frame)) {
             let own = hops.entry(frame.packet).or_default();
             own.extend(frame.destinations.iter().map(|destination| (*destination, frame.from, frame.to)));
         }
         Ways { hops }
     }
 
-    fn newest_delivered(
-        &self,
-        trace: &Trace,
-        client: ClientId,
-        stream: StreamNumber,
-        since: Duration,
-    ) -> Option<(Packet, Duration)> {
-        let own = deliveries(trace).filter(|(at, delivered)| *at >= since && delivered.client == client);
-        own.filter_map(|(at, delivered)| {
-            Some((delivered.packet.filter(|packet| packet.stream == stream)?, at))
-        })
-        .last()
-    }
-
     /// The relays that the packet crossed, if it was seen on its whole way.
-    fn path(&self, packet: Packet, from: RelayId, to: RelayId) -> Option<Vec<RelayId>> {
+    pub(super) fn path(&self, packet: Packet, from: RelayId, to: RelayId) -> Option<Vec<RelayId>> {
         let hops = self.hops.get(&packet)?;
         let mut path = vec![from];
         while *path.last()? != to {

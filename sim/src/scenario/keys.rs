@@ -27,6 +27,7 @@ section! {
         clients_link: Option<String>,
         controller_delay: Option<String>,
         index_quarantine: Option<String>,
+        stalls: Option<Stalls>,
         relay: Vec<Relay>,
         link: Option<Vec<Link>>,
         client: Vec<Client>,
@@ -34,6 +35,13 @@ section! {
         subscription: Vec<Subscription>,
         fault: Option<Vec<Fault>>,
         expect: Expect,
+    }
+}
+section! {
+    Stalls {
+        shortest: String,
+        longest: String,
+        apart: String,
     }
 }
 section! {
@@ -101,12 +109,14 @@ section! {
         reroute_within: Option<String>,
         gap_max: Option<String>,
         join_within: Option<String>,
+        settled_within: Option<String>,
         delivered_min: u64,
     }
 }
 
 /// Tables within the file, their keys.
-const TABLES: [(&str, &[&str]); 7] = [
+const TABLES: [(&str, &[&str]); 8] = [
+    ("stalls", Stalls::KEYS),
     ("relay", Relay::KEYS),
     ("link", Link::KEYS),
     ("client", Client::KEYS),

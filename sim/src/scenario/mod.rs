@@ -53,6 +53,8 @@ pub struct Scenario {
     pub controller_delay: Duration,
     /// How long the index of a relay that left is given to no other.
     pub index_quarantine: Duration,
+    /// Relays' hosts are busy with other things, too.
+    pub stalls: Option<Stalls>,
     /// What is published.
     pub streams: Vec<StreamSpec>,
     /// What is wanted.
@@ -61,6 +63,18 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// What must hold.
     pub expect: Expect,
+}
+
+/// How a busy host keeps the process of a relay from running, again and again: how long each time, and how far apart the
+/// times are in the mean.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stalls {
+    /// The shortest.
+    pub shortest: Duration,
+    /// The longest.
+    pub longest: Duration,
+    /// From the end of one to the beginning of the next, in the mean.
+    pub apart: Duration,
 }
 
 /// A relay.
@@ -177,6 +191,8 @@ pub struct Expect {
     pub gap_max: Option<Duration>,
     /// From the beginning of the run, of the stream or of the subscription, whichever is last, everything arrives.
     pub join_within: Duration,
+    /// From so long after the last disturbance on, every packet takes the way of least delay, and no other.
+    pub settled_within: Option<Duration>,
     /// Least packets delivered in all: a scenario in which nothing happens proves nothing.
     pub delivered_min: u64,
 }

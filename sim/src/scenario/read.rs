@@ -2,7 +2,7 @@
 
 use super::keys;
 use super::{
-    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, StreamSpec,
+    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, Stalls, StreamSpec,
     SubscriptionSpec,
 };
 use link_model::{LinkOption, LinkSchedule, LinkSpec, Selector, SpecError, parse_duration};
@@ -143,6 +143,7 @@ impl Reader {
             clients,
             controller_delay: duration("the scenario", "controller_delay", controller_delay)?,
             index_quarantine,
+            stalls: file.stalls.as_ref().map(stalls).transpose()?,
             streams: file.stream.iter().map(|stream| self.stream(stream)).collect::<Result<_, _>>()?,
             subscriptions: file
                 .subscription
@@ -350,6 +351,21 @@ fn relay(relay: &keys::Relay) -> RelaySpec {
     RelaySpec { name: relay.name.clone(), region }
 }
 
+fn stalls(stalls: &keys::Stalls) -> Result<Stalls, ScenarioError> {
+    const PLACE: &str = "[stalls]";
+    let read = Stalls {
+        shortest: duration(PLACE, "shortest", &stalls.shortest)?,
+        longest: duration(PLACE, "longest", &stalls.longest)?,
+        apart: duration(PLACE, "apart", &stalls.apart)?,
+    };
+    if read.shortest <= read.longest && !read.apart.is_zero() {
+        return Ok(read);
+    }
+    let value = format!("{}, {}, {}", stalls.shortest, stalls.longest, stalls.apart);
+    let problem = "the longest is not shorter than the shortest, and there is time in between".to_owned();
+    Err(ScenarioError::Value { place: PLACE, key: "shortest, longest, apart", value, problem })
+}
+
 fn expect(expect: &keys::Expect) -> Result<Expect, ScenarioError> {
     const PLACE: &str = "[expect]";
     let optional =
@@ -360,6 +376,7 @@ fn expect(expect: &keys::Expect) -> Result<Expect, ScenarioError> {
         reroute_within: optional("reroute_within", &expect.reroute_within)?.unwrap_or(recover_within),
         gap_max: optional("gap_max", &expect.gap_max)?,
         join_within: optional("join_within", &expect.join_within)?.unwrap_or(recover_within),
+        settled_within: optional("settled_within", &expect.settled_within)?,
         delivered_min: expect.delivered_min,
     })
 }

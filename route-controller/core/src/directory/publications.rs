@@ -65,9 +65,8 @@ impl Directory {
                     || self.peers.get(&holder.0).is_some_and(|peer| peer.ready)
                         && self.publications.get(&holder).is_none_or(|publication| !publication.fresh);
                 if yields {
-                    let reason = "the same stream was published again at this relay".to_owned();
                     if holder.0 == node {
-                        self.refuse_publication(holder, reason, out);
+                        self.give_up_older(holder, out);
                     }
                     self.promote(name, id, out);
                 } else {
@@ -76,6 +75,18 @@ impl Directory {
             }
         }
         self.refresh(now, &report.name, out);
+    }
+
+    /// The relay of a publication has published its stream again. It is told that the older one is over, unless that is
+    /// of a session before and was not repeated in this one: then the relay has started anew, and may have given the
+    /// number to another stream.
+    fn give_up_older(&mut self, older: (NodeIndex, PublicationId), out: &mut Vec<Effect>) {
+        if self.publications.get(&older).is_some_and(|publication| publication.fresh) {
+            let reason = "the same stream was published again at this relay".to_owned();
+            self.refuse_publication(older, reason, out);
+        } else {
+            self.remove_publication(older);
+        }
     }
 
     /// A publication ended.

@@ -1,0 +1,67 @@
+//! Where the scenario says so, routes settle soon and stay: from a time on, every packet takes the way of least delay
+//! and hops by petgraph's account, however busy the relays' hosts are with other things.
+
+use super::outlook::{Outlook, disturbances};
+use super::pairs::pairs;
+use super::routes::Ways;
+use super::{Verdict, deliveries};
+use crate::scenario::{Host, RelayId, Scenario};
+use crate::trace::Trace;
+use petgraph::algo::dijkstra;
+use petgraph::graph::{DiGraph, NodeIndex};
+use std::time::Duration;
+
+/// What each hop costs besides its delay.
+const HOP: Duration = Duration::from_millis(1);
+
+pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
+    let Some(within) = scenario.expect.settled_within else { return };
+    let pairs = pairs(scenario);
+    let joins = pairs.values().flatten().map(|(from, _)| *from);
+    let settled = disturbances(scenario).into_iter().chain(joins).max().unwrap_or_default() + within;
+    let graph = graph(scenario, settled);
+    let ways = Ways::new(trace, settled, |_| true);
+    for (at, delivered) in deliveries(trace) {
+        let Some(packet) = delivered.packet else { continue };
+        let from = scenario.client(scenario.stream(packet.stream).client).relay;
+        let to = scenario.client(delivered.client).relay;
+        // Packets that set out before are not seen on their whole way.
+        let Some(path) = ways.path(packet, from, to).filter(|path| path.len() > 1) else { continue };
+        let taken = cost(&graph, &path);
+        let best =
+            dijkstra(&graph, place(from), Some(place(to)), |edge| *edge.weight()).get(&place(to)).copied();
+        if taken.is_none() || taken > best {
+            let path: Vec<_> = path.iter().map(|relay| scenario.host_name(Host::Relay(*relay))).collect();
+            verdict.object(
+                at,
+                format!("{packet:?} went {}: {taken:?}, the best takes {best:?}", path.join(" ")),
+            );
+        }
+    }
+}
+
+/// What each direction costs; a relay's place is its place in the scenario.
+fn graph(scenario: &Scenario, at: Duration) -> DiGraph<(), Duration> {
+    let outlook = Outlook::new(scenario, at);
+    let mut graph = DiGraph::new();
+    for _ in scenario.relay_ids() {
+        graph.add_node(());
+    }
+    for (from, to) in scenario.paths.keys() {
+        let (Host::Relay(a), Host::Relay(b)) = (*from, *to) else { continue };
+        if outlook.link_works(*from, *to)
+            && let Some(spec) = outlook.spec(*from, *to)
+        {
+            graph.add_edge(place(a), place(b), spec.delay + HOP);
+        }
+    }
+    graph
+}
+
+fn cost(graph: &DiGraph<(), Duration>, path: &[RelayId]) -> Option<Duration> {
+    path.windows(2).map(|hop| Some(graph[graph.find_edge(place(hop[0]), place(hop[1]))?])).sum()
+}
+
+fn place(relay: RelayId) -> NodeIndex {
+    NodeIndex::new(usize::from(relay.0))
+}
