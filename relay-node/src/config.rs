@@ -7,6 +7,7 @@ use crate::plain::PlainConfig;
 use control_proto::cli::{self, ConfigError, LogFormat};
 use control_proto::{JoinToken, check_relay_name};
 use link_io::WORKERS_MAX;
+use relay_core::RateLimit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -109,6 +110,12 @@ pub struct Settings {
     /// Send buffer of the relay port's socket [default: 4194304]
     #[arg(long, value_name = "BYTES")]
     pub send_buffer_bytes: Option<u32>,
+    /// Datagrams per second that the link of one SFU may bring; 0 for no bound [default: 50000]
+    #[arg(long, value_name = "PACKETS")]
+    pub client_packet_rate: Option<u64>,
+    /// Bits per second that the link of one SFU may bring (UDP payload); 0 for no bound [default: 500000000]
+    #[arg(long, value_name = "BITS")]
+    pub client_bit_rate: Option<u64>,
     /// Highest version of the link protocol to offer, for instance while an upgrade rolls through the overlay
     /// [default: the highest that this build speaks]
     #[arg(long, value_name = "VERSION")]
@@ -178,6 +185,8 @@ pub struct Config {
     pub receive_buffer_bytes: u32,
     /// Send buffer of the relay port's socket, bytes.
     pub send_buffer_bytes: u32,
+    /// What the link of one SFU may bring.
+    pub client_rate: RateLimit,
     /// Lowest and highest version of the link protocol to speak.
     pub wire_versions: (u8, u8),
     /// The log.
@@ -186,6 +195,8 @@ pub struct Config {
 
 const RELAY_PORT: u16 = 4700;
 const SOCKET_BUFFER_BYTES: u32 = 4 * 1024 * 1024;
+const CLIENT_PACKET_RATE: u64 = 50_000;
+const CLIENT_BIT_RATE: u64 = 500_000_000;
 const TAGS_MAX: usize = 64;
 const PLAIN_NETWORKS_MAX: usize = 64;
 
@@ -222,6 +233,7 @@ impl Config {
             workers: 1,
             receive_buffer_bytes: SOCKET_BUFFER_BYTES,
             send_buffer_bytes: SOCKET_BUFFER_BYTES,
+            client_rate: RateLimit::new(Some(CLIENT_PACKET_RATE), Some(CLIENT_BIT_RATE)),
             wire_versions: WIRE_VERSIONS,
             log: LogConfig { format: LogFormat::default(), filter: "info".to_owned() },
         }
@@ -318,6 +330,10 @@ impl Settings {
             workers: checked_workers(self.workers)?,
             receive_buffer_bytes: self.receive_buffer_bytes.unwrap_or(SOCKET_BUFFER_BYTES),
             send_buffer_bytes: self.send_buffer_bytes.unwrap_or(SOCKET_BUFFER_BYTES),
+            client_rate: RateLimit::new(
+                checked_rate("client_packet_rate", self.client_packet_rate, CLIENT_PACKET_RATE, 100)?,
+                checked_rate("client_bit_rate", self.client_bit_rate, CLIENT_BIT_RATE, 1_000_000)?,
+            ),
             wire_versions: checked_wire_versions(self.wire_version_max)?,
             log: LogConfig {
                 format: self.log_format.unwrap_or_default(),
@@ -382,6 +398,21 @@ fn checked_workers(workers: Option<u8>) -> Result<u8, ConfigError> {
         return Err(ConfigError::value("workers", workers, problem));
     }
     Ok(workers)
+}
+
+/// A rate per second, `None` for no bound.
+fn checked_rate(
+    key: &'static str,
+    rate: Option<u64>,
+    default: u64,
+    least: u64,
+) -> Result<Option<u64>, ConfigError> {
+    let rate = rate.unwrap_or(default);
+    if rate != 0 && rate < least {
+        let problem = format!("must be at least {least}, or 0 for no bound; the default is {default}");
+        return Err(ConfigError::value(key, rate, problem));
+    }
+    Ok((rate != 0).then_some(rate))
 }
 
 /// All versions of this build, up to the highest wanted.

@@ -201,6 +201,7 @@ fn open_port(
             let worker = Worker { index, count: config.workers };
             let mut relay = Relay::of_worker(relay, worker);
             relay.set_streams_max(config.limits.streams);
+            relay.limit_clients(config.client_rate);
             relay
         };
         let sinks = reports.into_iter().map(|reports| sink(reports, notices.clone()));

@@ -2,6 +2,7 @@
 
 use clap::Parser as _;
 use control_proto::{JoinSecret, JoinToken};
+use relay_core::RateLimit;
 use relay_node::{Cli, Config, Settings};
 use std::path::Path;
 
@@ -158,4 +159,15 @@ fn an_older_version_of_the_link_protocol_can_be_pinned() {
     let reason = refusal(&format!("{MINIMAL}wire_version_max = {}", WIRE_VERSIONS.1 + 1));
     assert!(reason.contains("wire_version_max") && reason.contains("this build speaks versions"), "{reason}");
     assert!(refusal(&format!("{MINIMAL}wire_version_max = 0")).contains("this build speaks"));
+}
+
+#[test]
+fn what_an_sfu_may_send_is_bounded_unless_told_otherwise() {
+    let limit = |text: &str| check(&format!("{MINIMAL}{text}")).expect("legal").client_rate;
+    assert_eq!(limit(""), RateLimit::new(Some(50_000), Some(500_000_000)));
+    assert_eq!(limit("client_packet_rate = 0"), RateLimit::new(None, Some(500_000_000)));
+    assert_eq!(limit("client_packet_rate = 0\nclient_bit_rate = 0"), RateLimit::NONE);
+    let reason = refusal(&format!("{MINIMAL}client_bit_rate = 5000"));
+    assert!(reason.contains("client_bit_rate = \"5000\"") && reason.contains("0 for no bound"), "{reason}");
+    assert!(refusal(&format!("{MINIMAL}client_packet_rate = 99")).contains("at least 100"));
 }

@@ -15,6 +15,7 @@ pub mod rtcp;
 pub mod rtp;
 mod sealed;
 pub mod session;
+mod stun;
 mod time;
 
 pub use destinations::{DestinationSet, SET_BYTES_MAX};
@@ -35,4 +36,5 @@ pub use sealed::{
     DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_UNPROBED, DatagramKind, SEAL_OVERHEAD_BYTES,
     SEALED_HEADER_BYTES, SealedHeader, TAG_BYTES,
 };
+pub use stun::{BindingRequest, STUN_ANSWER_BYTES_MAX, STUN_HEADER_BYTES};
 pub use time::{Slack, Timestamp, WireTime};

@@ -6,10 +6,10 @@ mod hex;
 use hex::{Expected, Vector, bytes_of, read};
 use wire_format::codec::{self, CodecError, PREFIX_BYTES};
 use wire_format::{
-    DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest, FRAGMENT_HEADER_BYTES,
-    FragmentHeader, FrameError, FrameKind, Heartbeat, KeyframeRequest, MEDIA_HEADER_MAX, MediaHeader,
-    MtuProbe, PathChallenge, RawFrame, SET_BYTES_MAX, SealedHeader, WireTime, frame_header, frames,
-    send_time, send_time_bytes,
+    BindingRequest, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest,
+    FRAGMENT_HEADER_BYTES, FragmentHeader, FrameError, FrameKind, Heartbeat, KeyframeRequest,
+    MEDIA_HEADER_MAX, MediaHeader, MtuProbe, PathChallenge, RawFrame, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX,
+    SealedHeader, WireTime, frame_header, frames, send_time, send_time_bytes,
 };
 
 /// What a vector says its bytes are, and the bytes that this value encodes to.
@@ -75,6 +75,29 @@ fn sealed_header() {
                 ("number", header.number.to_string()),
             ],
             again,
+        ))
+    });
+}
+
+#[test]
+fn stun() {
+    check("stun", |bytes| {
+        let request = BindingRequest::decode(bytes).ok_or("refused")?;
+        assert_eq!(DatagramKind::of(bytes), DatagramKind::Stun);
+        let answer = |source: &str| {
+            let mut out = [0xEE; STUN_ANSWER_BYTES_MAX];
+            let length = request.answer(source.parse().expect("an address"), &mut out);
+            length.map_or("-".to_owned(), |length| text(&out[..length]))
+        };
+        let unknown = list(request.unknown().iter().map(|kind| format!("{kind:04x}")));
+        Ok((
+            vec![
+                ("transaction", text(&request.transaction())),
+                ("unknown", if unknown.is_empty() { "-".to_owned() } else { unknown }),
+                ("answer-v4", answer("192.0.2.1:32853")),
+                ("answer-v6", answer("[2001:db8:1234:5678:11:2233:4455:6677]:32853")),
+            ],
+            bytes.to_vec(),
         ))
     });
 }

@@ -3,7 +3,7 @@
 use crate::notice::EndReason;
 use crate::relay::{Relay, Side, Timer};
 use crate::streams::LocalSubscriber;
-use crate::{ClientRights, LinkId, PeerView, PlainId};
+use crate::{ClientRights, LinkId, PeerView, PlainId, RateLimit, RateMeter};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{PublicationReport, StreamName, SubscriptionReport, ToController, limits};
@@ -104,10 +104,14 @@ pub(crate) struct ClientSide {
     outbound: BTreeMap<StreamHandle, StreamKey>,
     last_inbound: u16,
     last_outbound: u16,
+    rate: RateLimit,
+    meter: RateMeter,
+    /// Datagrams dropped because they came faster than that.
+    over_rate: u64,
 }
 
 impl ClientSide {
-    pub(crate) fn new(rights: ClientRights) -> ClientSide {
+    pub(crate) fn new(rights: ClientRights, rate: RateLimit) -> ClientSide {
         ClientSide {
             rights,
             publications: BTreeMap::new(),
@@ -116,11 +120,21 @@ impl ClientSide {
             outbound: BTreeMap::new(),
             last_inbound: 0,
             last_outbound: 0,
+            rate,
+            meter: RateMeter::default(),
+            over_rate: 0,
         }
     }
 
     pub(crate) fn rights(&self) -> &ClientRights {
         &self.rights
+    }
+
+    /// A datagram came. `false` if the SFU sends faster than it may.
+    pub(crate) fn admit(&mut self, now: Timestamp, bytes: usize) -> bool {
+        let admitted = self.meter.admit(&self.rate, now, bytes);
+        self.over_rate += u64::from(!admitted);
+        admitted
     }
 
     pub(crate) fn view(&self) -> PeerView {
@@ -129,6 +143,7 @@ impl ClientSide {
             namespace: self.rights.namespace.clone(),
             publications: self.publications.len(),
             subscriptions: self.subscriptions.len(),
+            over_rate: self.over_rate,
         }
     }
 

@@ -108,6 +108,8 @@ counters! {
     drop_no_subscriber,
     /// Dropped from a publisher: its namespace sends faster than it may.
     drop_over_rate,
+    /// Dropped: datagrams of an SFU that sends faster than one link may.
+    drop_link_rate,
     /// Dropped: the handle was never granted, or is no longer; at an SFU, nor was announced within 200 ms.
     drop_unknown_handle,
     /// Dropped: a packet larger than the overlay carries.

@@ -5,11 +5,11 @@ use crate::plain::Arrived;
 use crate::queue::{OrderLane, Pushed, Refused};
 use crate::relay::{Relay, Side, Timer};
 use crate::table::Way;
-use crate::{LinkId, Received};
+use crate::{LinkId, RateLimit, Received};
 use std::ops::Range;
 use wire_format::{
     DestinationSet, EdgeHeader, FrameKind, HOP_LIMIT, Heartbeat, Incarnation, MediaHeader, NodeIndex, Plane,
-    Priority, RawFrame, Sequence, Slack, StreamKey, Timestamp, frames, send_time,
+    Priority, RawFrame, SEAL_OVERHEAD_BYTES, Sequence, Slack, StreamKey, Timestamp, frames, send_time,
 };
 
 /// A packet of a publisher here, before it is stamped.
@@ -24,6 +24,12 @@ pub(crate) struct Entering {
 }
 
 impl Relay {
+    /// Bounds what each link to an SFU that comes up from now on may bring. A new relay bounds nothing. Links to relays have
+    /// no such bound: what they carry was bounded where it entered.
+    pub fn limit_clients(&mut self, limit: RateLimit) {
+        self.client_rate = limit;
+    }
+
     /// An opened datagram: its frames, one by one.
     pub(crate) fn datagram(&mut self, now: Timestamp, arena: &[u8], received: &Received) {
         let plain = &arena[received.range.clone()];
@@ -35,10 +41,19 @@ impl Relay {
             self.counters.drop_malformed += 1;
             return;
         };
-        let from_relay = matches!(entry.side, Side::Relay { node: _ });
+        // Too much of it is dropped after the link has heard and counted it: an SFU that is cut down to its rate is neither
+        // silent nor behind a lossy path.
+        let (from_relay, admitted) = match &mut entry.side {
+            Side::Relay { node: _ } => (true, true),
+            Side::Client(client) => (false, client.admit(now, plain.len() + SEAL_OVERHEAD_BYTES)),
+        };
         let change = entry.link.datagram_in(now, received.number, sent, plain.len());
         if change.state || change.trust {
             self.link_changed(now, received.link, change);
+        }
+        if !admitted {
+            self.counters.drop_link_rate += 1;
+            return;
         }
         for frame in frames(plain) {
             let Ok(RawFrame { kind, body }) = frame else {

@@ -41,6 +41,7 @@ mod notice;
 mod path_mtu;
 mod plain;
 mod queue;
+mod rate;
 mod rejoin;
 mod relay;
 mod resend;
@@ -70,6 +71,7 @@ pub use plain::{
     PlainId, PlainLocal, PlainPort, PlainPublicationView, PlainPublish, PlainReceived, PlainRefusal,
     PlainSource, PlainStreamView, PlainSubscribe, PlainSubscriptionView, PlainTransmit, ReceptionView,
 };
+pub use rate::{RateLimit, RateMeter};
 pub use relay::Relay;
 pub use train::{Train, TrainSlot};
 pub use views::{LinkView, PeerView, StreamView, TablesView};

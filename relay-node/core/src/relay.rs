@@ -19,7 +19,7 @@ use crate::token_terms::KEY_REMOVED;
 use crate::waiting::Waiting;
 use crate::{
     Counters, Delivery, Endpoint, HandOver, Input, LinkId, LinkView, Output, Peer, PeerView, PlainId,
-    PlainTransmit, RelayCommand, RelayConfig, RelayEvent, StreamView, TablesView, Train, Worker,
+    PlainTransmit, RateLimit, RelayCommand, RelayConfig, RelayEvent, StreamView, TablesView, Train, Worker,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(crate) enum Timer {
 #[derive(Debug)]
 pub(crate) enum Side {
     Relay { node: NodeIndex },
-    Client(ClientSide),
+    Client(Box<ClientSide>),
 }
 
 #[derive(Debug)]
@@ -70,6 +70,8 @@ pub(crate) struct RelayLink {
 pub struct Relay {
     pub(crate) config: RelayConfig,
     pub(crate) worker: Worker,
+    /// What one SFU may send.
+    pub(crate) client_rate: RateLimit,
     pub(crate) node: Option<NodeIndex>,
     pub(crate) term: u64,
     /// A session with the controller stands.
@@ -130,6 +132,7 @@ impl Relay {
             plain: Plain::new(config.seed, &config.hello.name),
             config,
             worker,
+            client_rate: RateLimit::NONE,
             term: 0,
             controller_up: false,
             controller_leads: true,
@@ -272,7 +275,7 @@ impl Relay {
                 self.output(Output::Close { link: id, reason: KEY_REMOVED });
                 return;
             }
-            Peer::Client(rights) => Side::Client(ClientSide::new(rights)),
+            Peer::Client(rights) => Side::Client(Box::new(ClientSide::new(rights, self.client_rate))),
             Peer::Upstream => {
                 self.output(Output::Close { link: id, reason: "a relay has no upstream" });
                 return;
@@ -333,7 +336,7 @@ impl Relay {
                 self.reroute(now);
                 self.resend(now, entry.link.take_unacknowledged());
             }
-            Side::Client(client) => self.forget_client(now, id, client),
+            Side::Client(client) => self.forget_client(now, id, *client),
         }
     }
 

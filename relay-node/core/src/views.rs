@@ -22,6 +22,8 @@ pub enum PeerView {
         publications: usize,
         /// Subscriptions it holds.
         subscriptions: usize,
+        /// Datagrams dropped because it sends faster than it may.
+        over_rate: u64,
     },
 }
 

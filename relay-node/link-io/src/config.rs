@@ -1,5 +1,6 @@
 //! What a port is made from, and whom it lets in.
 
+use crate::seal::GENERATION_PACKETS_LOG2;
 use relay_core::Peer;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
@@ -96,6 +97,9 @@ pub struct PortConfig {
     pub versions: (u8, u8),
     /// Largest sealed datagram accepted, bytes of UDP payload.
     pub max_datagram: u16,
+    /// Packet numbers of one key generation, as a power of two. Not negotiated: all ports of an overlay have the default, and
+    /// only tests that want to see many generations choose another.
+    pub generation_packets_log2: u32,
     /// Bounds.
     pub limits: Limits,
 }
@@ -112,6 +116,7 @@ impl PortConfig {
             ciphers: vec![Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305],
             versions: WIRE_VERSIONS,
             max_datagram: DATAGRAM_BYTES_MAX as u16,
+            generation_packets_log2: GENERATION_PACKETS_LOG2,
             limits: Limits::default(),
         }
     }

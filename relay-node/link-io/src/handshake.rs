@@ -257,6 +257,7 @@ fn agree(
             cipher: terms.cipher,
             direction,
             lane,
+            generation_log2: config.generation_packets_log2,
         }
     };
     let (outwards, inwards) = if dialled {

@@ -8,6 +8,7 @@ use crate::link;
 use crate::local::LocalQueue;
 use crate::plain::{PlainPorts, PlainSocket};
 use crate::quic::{QuicSocket, endpoint};
+use crate::seal::GENERATION_PACKETS_LOG2;
 use crate::sink::Sink;
 use crate::slots::{Slot, Slots, slot_of_link};
 use crate::socket::PortSocket;
@@ -123,6 +124,8 @@ impl<E: Endpoint> Port<E> {
                 slots: Arc::clone(&slots),
                 counters: Arc::clone(&counters),
                 stop: Arc::clone(&stop),
+                // The kernel gives all STUN to the first worker. Who only dials is nobody's to ask for.
+                answers_stun: index == 0 && config.identity.is_some(),
             };
             let worker = Worker::new(core, commands, shared, sink, PlainPorts::new()?, &config.limits);
             let name = match index {
@@ -386,6 +389,12 @@ fn check(config: &PortConfig, workers: usize) -> Result<(), PortError> {
         return Err(PortError::Config(format!(
             "limits.links is {links}, it must be between 1 and {}",
             Limits::LINKS_MAX
+        )));
+    }
+    if !(1..=GENERATION_PACKETS_LOG2).contains(&config.generation_packets_log2) {
+        return Err(PortError::Config(format!(
+            "generation_packets_log2 is {}, it must be between 1 and {GENERATION_PACKETS_LOG2}",
+            config.generation_packets_log2
         )));
     }
     if config.ciphers.is_empty() {

@@ -15,7 +15,7 @@ use wire_format::session::Cipher;
 use wire_format::{PacketNumber, ReceiverIndex, SEALED_HEADER_BYTES, SealedHeader, TAG_BYTES, Timestamp};
 
 /// Packet numbers of one key generation.
-const GENERATION_PACKETS_LOG2: u32 = 22;
+pub(crate) const GENERATION_PACKETS_LOG2: u32 = 22;
 /// How long datagrams of the generation before are still opened.
 const PREVIOUS_GENERATION: Duration = Duration::from_secs(2);
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-cascade-link";
@@ -42,9 +42,15 @@ pub(crate) struct KeySource {
     pub(crate) direction: Direction,
     /// Which lane of the link.
     pub(crate) lane: u8,
+    /// Packet numbers of one generation.
+    pub(crate) generation_log2: u32,
 }
 
 impl KeySource {
+    fn generation_of(&self, number: u64) -> u64 {
+        number >> self.generation_log2
+    }
+
     fn derive(&self, generation: u64) -> Result<Key, KeyUnavailable> {
         let mut context = [self.version, self.direction as u8, self.lane, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let algorithm = match self.cipher {
@@ -79,10 +85,6 @@ impl Key {
     }
 }
 
-fn generation_of(number: u64) -> u64 {
-    number >> GENERATION_PACKETS_LOG2
-}
-
 /// Why a datagram cannot be sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SealError {
@@ -115,7 +117,7 @@ impl Sealer {
         if number < self.next || number == u64::MAX {
             return Err(SealError::Number);
         }
-        let generation = generation_of(number);
+        let generation = self.source.generation_of(number);
         let begun = generation != self.generation;
         if begun {
             self.key = self.source.derive(generation).map_err(|_| SealError::Key)?;
@@ -177,7 +179,7 @@ impl Opener {
         if !self.window.is_new(number) {
             return Err(OpenError::Replayed);
         }
-        let generation = generation_of(number);
+        let generation = self.source.generation_of(number);
         if header.key_phase != (generation & 1 == 1) {
             return Err(OpenError::Failed);
         }
@@ -236,7 +238,14 @@ mod tests {
             }
             Ok(())
         });
-        KeySource { exporter, version: 1, cipher, direction: Direction::FromDialler, lane: 0 }
+        KeySource {
+            exporter,
+            version: 1,
+            cipher,
+            direction: Direction::FromDialler,
+            lane: 0,
+            generation_log2: GENERATION_PACKETS_LOG2,
+        }
     }
 
     fn pair(cipher: Cipher) -> (Sealer, Opener) {
@@ -328,7 +337,7 @@ mod tests {
                 if vector.contains("Aes128Gcm") { Cipher::Aes128Gcm } else { Cipher::ChaCha20Poly1305 };
             let datagram = hex(vector, "hex ");
             let header = SealedHeader::decode(&datagram).expect("a sealed datagram");
-            let generation = generation_of(header.number.0);
+            let generation = header.number.0 >> GENERATION_PACKETS_LOG2;
             let source = || {
                 let (wanted, material) = (hex(vector, "field  context "), hex(vector, "field  material "));
                 let exporter: Exporter = Box::new(move |out, label, context| {
@@ -339,7 +348,14 @@ mod tests {
                     out.copy_from_slice(&material);
                     Ok(())
                 });
-                KeySource { exporter, version: 1, cipher, direction: Direction::FromDialler, lane: 0 }
+                KeySource {
+                    exporter,
+                    version: 1,
+                    cipher,
+                    direction: Direction::FromDialler,
+                    lane: 0,
+                    generation_log2: GENERATION_PACKETS_LOG2,
+                }
             };
             let mut opener = Opener::new(source()).expect("keys");
             let plain = open(&mut opener, 0, &datagram).expect("authentic");

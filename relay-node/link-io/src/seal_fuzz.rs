@@ -3,7 +3,7 @@
 //! no trace.
 
 use crate::replay::WINDOW_PACKETS;
-use crate::seal::{Direction, Exporter, KeySource, Opener, Sealer};
+use crate::seal::{Direction, Exporter, GENERATION_PACKETS_LOG2, KeySource, Opener, Sealer};
 use bolero::TypeGenerator;
 use std::collections::BTreeSet;
 use wire_format::session::Cipher;
@@ -205,5 +205,12 @@ fn source(cipher: Cipher) -> KeySource {
         }
         Ok(())
     });
-    KeySource { exporter, version: 1, cipher, direction: Direction::FromDialler, lane: 0 }
+    KeySource {
+        exporter,
+        version: 1,
+        cipher,
+        direction: Direction::FromDialler,
+        lane: 0,
+        generation_log2: GENERATION_PACKETS_LOG2,
+    }
 }

@@ -4,6 +4,9 @@
 use crate::config::PortConfig;
 use crate::error::PortError;
 use crate::steer;
+use nix::libc;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::GetStruct;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -11,6 +14,15 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+nix::getsockopt_impl!(MemoryInfo, libc::SOL_SOCKET, libc::SO_MEMINFO, [u32; 9], GetStruct<[u32; 9]>);
+
+/// `SK_MEMINFO_DROPS` of linux/sock_diag.h.
+const MEMORY_DROPS: usize = 8;
+
+/// What the kernel tells of a socket's memory (SO_MEMINFO).
+#[derive(Clone, Copy, Debug)]
+struct MemoryInfo;
 
 #[derive(Debug)]
 pub(crate) struct PortSocket {
@@ -61,6 +73,12 @@ impl PortSocket {
         self.offload.recv((&self.socket).into(), buffers, meta)
     }
 
+    /// Datagrams that the kernel dropped since the socket was bound because its receive buffer was full. Wraps at 2^32.
+    pub(crate) fn kernel_drops(&self) -> u64 {
+        // A kernel that does not tell (before Linux 4.12) counts as one that drops nothing.
+        getsockopt(&self.socket, MemoryInfo).map_or(0, |memory| memory[MEMORY_DROPS].into())
+    }
+
     /// Datagrams that one send may carry: 1 where the kernel or a network card cannot cut trains.
     pub(crate) fn segments_max(&self) -> usize {
         self.offload.max_gso_segments()
@@ -83,6 +101,11 @@ impl PortSocket {
         };
         let src_ip = self.local.ip().is_unspecified().then_some(from);
         self.send(&Transmit { destination, ecn: None, contents: bytes, segment_size: None, src_ip })
+    }
+
+    /// Sends an answer to where a datagram came from, from the address that it went to.
+    pub(crate) fn send_answer(&self, from: Option<IpAddr>, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        self.send(&Transmit { destination: to, ecn: None, contents: bytes, segment_size: None, src_ip: from })
     }
 
     pub(crate) fn may_fragment(&self) -> bool {
@@ -119,5 +142,35 @@ fn size_buffers(socket: &Socket, config: &PortConfig) -> io::Result<()> {
 impl AsFd for PortSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Trust;
+
+    #[test]
+    fn what_the_kernel_drops_is_known() {
+        let config = PortConfig {
+            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            receive_buffer_bytes: 65_536,
+            ..PortConfig::new(Trust::Fingerprint([0; 32]))
+        };
+        let socket = PortSocket::bind(&config, config.bind, false).expect("bound");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("a sender");
+        assert_eq!(socket.kernel_drops(), 0);
+        // On loopback a datagram is in the buffer or dropped when the call returns.
+        for _ in 0..1_000 {
+            sender.send_to(&[0; 1_000], socket.local()).expect("sent");
+        }
+        let dropped = socket.kernel_drops();
+        let mut received = 0;
+        let mut buffer = [0; 2_000];
+        while socket.socket.recv(&mut buffer).is_ok() {
+            received += 1;
+        }
+        assert!(dropped > 0 && received > 0);
+        assert_eq!(received + dropped, 1_000);
     }
 }

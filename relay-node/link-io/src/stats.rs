@@ -39,6 +39,8 @@ port_stats! {
     trains_out,
     /// Failed calls to receive.
     receive_errors,
+    /// Rests of the worker because receiving failed again and again.
+    receive_pauses,
     /// QUIC datagrams received.
     quic_in,
     /// QUIC datagrams sent.
@@ -47,6 +49,8 @@ port_stats! {
     quic_retries,
     /// Frames and datagrams handed from one worker of the port to another.
     handed_over,
+    /// STUN binding requests answered.
+    stun_answered,
     /// Packets delivered to this process.
     deliveries,
     /// Plain RTP and RTCP received from addresses that may be registered.
@@ -66,8 +70,12 @@ port_stats! {
     drop_unknown_kind,
     /// Dropped: plain RTP at a relay port where nobody is registered.
     drop_rtp,
-    /// Dropped: STUN, which nobody answers here.
+    /// Dropped: STUN that is no binding request, or has no room for an answer.
     drop_stun,
+    /// Dropped: STUN binding requests beyond those that are answered in a second.
+    drop_stun_rate,
+    /// Dropped by the kernel before this port saw them: datagrams that found the socket's receive buffer full.
+    drop_receive_buffer,
     /// Dropped: a malformed sealed datagram.
     drop_malformed,
     /// Dropped: a receiver index that names no association.

@@ -40,10 +40,11 @@ impl Wake {
     }
 
     /// Sleeps until `socket` or one of the `plain` ones is readable, someone wakes us or `timeout` passes, unless
-    /// `has_work` says otherwise once the flag is up. Says which are readable.
+    /// `has_work` says otherwise once the flag is up. Says which are readable. Without `socket` that is not looked at: one
+    /// that fails is always ready to say so.
     pub(crate) fn sleep(
         &self,
-        socket: &impl AsFd,
+        socket: Option<&impl AsFd>,
         plain: &impl AsFd,
         timeout: Option<Duration>,
         has_work: impl FnOnce() -> bool,
@@ -55,19 +56,22 @@ impl Wake {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         });
+        let event = || PollFd::new(&self.event, PollFlags::IN);
+        // The last place is the socket's; without it the event stands there again and is not looked at.
         let mut fds = [
-            PollFd::new(socket, PollFlags::IN),
-            PollFd::new(&self.event, PollFlags::IN),
+            event(),
             PollFd::new(plain, PollFlags::IN),
+            socket.map_or_else(event, |socket| PollFd::new(socket, PollFlags::IN)),
         ];
-        let result = match poll(&mut fds, timeout.as_ref()) {
+        let looked_at = if socket.is_some() { 3 } else { 2 };
+        let result = match poll(&mut fds[..looked_at], timeout.as_ref()) {
             Ok(_) => {
-                Ok(Readable { socket: !fds[0].revents().is_empty(), plain: !fds[2].revents().is_empty() })
+                Ok(Readable { socket: !fds[2].revents().is_empty(), plain: !fds[1].revents().is_empty() })
             }
             Err(rustix::io::Errno::INTR) => Ok(Readable { socket: false, plain: false }),
             Err(error) => Err(error.into()),
         };
-        let rung = !fds[1].revents().is_empty();
+        let rung = !fds[0].revents().is_empty();
         self.sleeping.store(false, Ordering::SeqCst);
         if rung {
             let mut count = [0; 8];
@@ -75,5 +79,22 @@ impl Wake {
             let _ = rustix::io::read(&self.event, &mut count);
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn a_socket_that_is_left_out_wakes_nobody() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.send_to(b"there", socket.local_addr().expect("bound")).expect("sent");
+        let (wake, plain) = (Wake::new().expect("a descriptor"), Wake::new().expect("a descriptor"));
+        let moment = Some(Duration::from_millis(1));
+        let sleep = |socket| wake.sleep(socket, &plain.event, moment, || false).expect("polled");
+        assert_eq!(sleep(Some(&socket)), Readable { socket: true, plain: false });
+        assert_eq!(sleep(None), Readable { socket: false, plain: false });
     }
 }

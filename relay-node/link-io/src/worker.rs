@@ -7,6 +7,7 @@ use crate::hand_over::{Item, Items, Mailbox, Outbox, items};
 use crate::handshake::canonical;
 use crate::link_table::{LinkTable, Opened};
 use crate::local::LocalQueue;
+use crate::patience::{Failure, Patience};
 use crate::plain::{PlainPorts, PlainSocket, SOCKETS_A_TURN};
 use crate::quic::{Origin, QuicSocket};
 use crate::seal::{Opener, Sealer};
@@ -16,6 +17,7 @@ use crate::socket::PortSocket;
 use crate::spool::Spool;
 use crate::stats::{PortStats, SharedCounters};
 use crate::steer::worker_of_receiver;
+use crate::stun::StunAnswers;
 use crate::wake::{Readable, Wake};
 use quinn::udp::RecvMeta;
 use relay_core::{Endpoint, Input, LinkId, Outgoing, Peer, PlainPort, PlainReceived, Received, Train};
@@ -138,6 +140,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Mutex<Slots>>,
     pub(crate) counters: Arc<SharedCounters>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Strangers may ask whether it is there: it is a relay's first worker.
+    pub(crate) answers_stun: bool,
 }
 
 /// Locks slots; they are consistent after any panic of their users.
@@ -161,6 +165,8 @@ pub(crate) struct Worker<E: Endpoint> {
     /// What other workers handed over, and where in it the frames are.
     handed_over: Items,
     frames: Vec<Range<usize>>,
+    patience: Patience,
+    stun: StunAnswers,
 }
 
 impl<E: Endpoint> Worker<E> {
@@ -198,6 +204,8 @@ impl<E: Endpoint> Worker<E> {
             outgoing: Vec::with_capacity(LOCAL_A_TURN),
             handed_over: items(),
             frames: Vec::new(),
+            patience: Patience::default(),
+            stun: StunAnswers::new(),
         }
     }
 
@@ -225,8 +233,10 @@ impl<E: Endpoint> Worker<E> {
 
     /// Sleeps until there is something to do. Says which sockets are readable.
     fn sleep(&mut self) -> Readable {
-        let deadline = self.core.poll_timeout();
-        let timeout = deadline.map(|deadline| deadline.since(now()));
+        let now = now();
+        let paused = self.patience.paused_until(now);
+        let deadline = self.core.poll_timeout().into_iter().chain(paused).min();
+        let timeout = deadline.map(|deadline| deadline.since(now));
         let shared = &self.outward.shared;
         let (commands, local, stop) = (&self.commands, &shared.local, &shared.stop);
         let mailbox = &shared.mailboxes[shared.index];
@@ -234,7 +244,8 @@ impl<E: Endpoint> Worker<E> {
             !commands.is_empty() || local.has_packets() || mailbox.has_items() || stop.load(Ordering::Relaxed)
         };
         self.outward.stats.wakeups += 1;
-        match shared.wake.sleep(&*shared.socket, &self.outward.plain_ports, timeout, has_work) {
+        let socket = paused.is_none().then_some(&*shared.socket);
+        match shared.wake.sleep(socket, &self.outward.plain_ports, timeout, has_work) {
             Ok(readable) => readable,
             Err(error) => {
                 // Only a broken descriptor or an exhausted kernel gets here; looking at the sockets is always right.
@@ -277,6 +288,7 @@ impl<E: Endpoint> Worker<E> {
                 ToWorker::Command(command) => self.input(now, Input::Command(command)),
                 ToWorker::Inspect(look) => {
                     let mut stats = self.outward.stats;
+                    stats.drop_receive_buffer = self.outward.shared.socket.kernel_drops();
                     if self.outward.shared.index == 0 {
                         // They are the whole port's, and are added up with those of the other workers.
                         self.outward.shared.counters.read_into(&mut stats);
@@ -391,14 +403,14 @@ impl<E: Endpoint> Worker<E> {
                 std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
             match self.outward.shared.socket.receive(&mut buffers, &mut meta) {
                 Ok(filled) => filled,
-                Err(error) => {
-                    // An ICMP error on the socket is reported once and means nothing to other links: read on.
-                    let failed = error.kind() != io::ErrorKind::WouldBlock;
-                    self.outward.stats.receive_errors += u64::from(failed);
-                    return failed;
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.patience.succeeded();
+                    return false;
                 }
+                Err(error) => return self.receive_failed(&error),
             }
         };
+        self.patience.succeeded();
         let now = now();
         self.received.clear();
         self.plain.clear();
@@ -420,6 +432,22 @@ impl<E: Endpoint> Worker<E> {
         self.outward.outbox.flush();
         self.plain_received(now);
         filled == BUFFERS
+    }
+
+    /// The relay port's socket reports an error. Says whether to read on at once.
+    #[cold]
+    fn receive_failed(&mut self, error: &io::Error) -> bool {
+        self.outward.stats.receive_errors += 1;
+        match self.patience.failed(now()) {
+            Failure::ReadOn => true,
+            Failure::Pause { first } => {
+                self.outward.stats.receive_pauses += 1;
+                if first {
+                    tracing::warn!(%error, "receiving at the relay port fails again and again, pausing between attempts");
+                }
+                false
+            }
+        }
     }
 
     /// Receives from ports of plain registrations, a batch from each that has something. Says whether there may be more.
@@ -496,6 +524,9 @@ impl<E: Endpoint> Worker<E> {
                 self.plain.push(PlainReceived { port, source, range: start..end });
             }
             DatagramKind::Rtp => stats.drop_rtp += 1,
+            DatagramKind::Stun if self.outward.shared.answers_stun => {
+                self.stun.answer(now, &self.outward.shared.socket, meta, datagram, stats);
+            }
             DatagramKind::Stun => stats.drop_stun += 1,
             DatagramKind::Unknown => stats.drop_unknown_kind += 1,
         }

@@ -34,14 +34,26 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let error = format!("the body is not JSON: {error}");
         ApiError::new(StatusCode::BAD_REQUEST, error, "send one JSON object, in UTF-8")
     })?;
-    let Value::Object(members) = &value else {
+    let Value::Object(mut members) = value else {
         return Err(illegal("the body is not a JSON object", "send an object: {\"...\": ...}"));
     };
+    members.values_mut().for_each(write_whole);
     if let Some((name, _)) = members.iter().find(|(_, value)| value.is_null()) {
         return Err(illegal(format!("`{name}` is null"), "leave it out if it has no value"));
     }
-    serde_json::from_value(value)
+    serde_json::from_value(Value::Object(members))
         .map_err(|error| illegal(error.to_string(), "/openapi.json describes the body member by member"))
+}
+
+/// 99.0 is the same number as 99, and as good where a whole one is asked for (JSON Schema, section 6.1.1).
+fn write_whole(value: &mut Value) {
+    // Whole numbers up to here are exact in both writings.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if let Some(number) = value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0)
+        && number.abs() <= EXACT_MAX
+    {
+        *value = (number as i64).into();
+    }
 }
 
 /// A body that is JSON, but says what cannot be.

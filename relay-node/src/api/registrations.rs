@@ -133,7 +133,7 @@ impl Registry {
         let towards = || {
             address_towards(peer).map_err(|error| {
                 let error = format!("no way to {peer}: {error}");
-                illegal(error, "give an address that this host has a route to")
+                ApiError::new(StatusCode::CONFLICT, error, "give an address that this host has a route to")
             })
         };
         match port {
@@ -141,7 +141,8 @@ impl Registry {
                 let ip = if relay_port.ip().is_unspecified() { towards()? } else { relay_port.ip() };
                 if ip.is_ipv4() != peer.is_ipv4() {
                     let error = format!("the relay port is at {ip}, which {peer} cannot reach");
-                    return Err(illegal(error, "use addresses of one IP version, or \"port\": \"own\""));
+                    let hint = "use addresses of one IP version, or \"port\": \"own\"";
+                    return Err(ApiError::new(StatusCode::CONFLICT, error, hint));
                 }
                 let rtp = SocketAddr::new(ip, relay_port.port());
                 let relay = PlainPort::RELAY;
@@ -464,9 +465,7 @@ fn refused(refusal: PlainRefusal) -> ApiError {
         PlainRefusal::NeedsSsrc => {
             (StatusCode::UNPROCESSABLE_ENTITY, "or ask for a port of its own: \"port\": \"own\"")
         }
-        PlainRefusal::Loop(_) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "give an address at which the SFU receives")
-        }
+        PlainRefusal::Loop(_) => (StatusCode::CONFLICT, "give an address at which the SFU receives"),
         PlainRefusal::Name(_) => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "namespace, room, user and stream are texts of 1 to 255 bytes without control characters",

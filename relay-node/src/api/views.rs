@@ -42,8 +42,18 @@ struct LinkRow {
 #[derive(Serialize)]
 #[serde(tag = "peer", rename_all = "lowercase")]
 enum PeerRow {
-    Relay { node: NodeIndex, name: Option<String> },
-    Client { subject: String, namespace: String, publications: usize, subscriptions: usize },
+    Relay {
+        node: NodeIndex,
+        name: Option<String>,
+    },
+    Client {
+        subject: String,
+        namespace: String,
+        publications: usize,
+        subscriptions: usize,
+        /// Datagrams dropped because it sends faster than one link may.
+        datagrams_over_rate: u64,
+    },
 }
 
 /// `GET /v1/tables`
@@ -110,11 +120,12 @@ fn link_row(view: &LinkView, overlay: &Overlay) -> LinkRow {
     let stats = &view.stats;
     let peer = match &view.peer {
         PeerView::Relay { node } => PeerRow::Relay { node: *node, name: overlay.name_of(*node) },
-        PeerView::Client { subject, namespace, publications, subscriptions } => PeerRow::Client {
+        PeerView::Client { subject, namespace, publications, subscriptions, over_rate } => PeerRow::Client {
             subject: subject.clone(),
             namespace: namespace.clone(),
             publications: *publications,
             subscriptions: *subscriptions,
+            datagrams_over_rate: *over_rate,
         },
     };
     LinkRow {

@@ -61,7 +61,7 @@ impl Described {
                 let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).expect("a type");
                 let essence = kind.split(';').next().unwrap_or_default();
                 let media = content.get(essence).unwrap_or_else(|| panic!("{what}: {kind} is not described"));
-                if essence == "application/json" {
+                if ["application/json", "text/event-stream"].contains(&essence) {
                     let value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{what}: {body}"));
                     let checked = schema::check(&self.document, &media["schema"], &value, &what);
                     assert_eq!(checked, Ok(()));
@@ -83,12 +83,10 @@ impl Described {
     ) -> (u16, String) {
         let place = path.replace("{id}", id);
         let (status, head, answer) = if path == "/v1/events" {
-            let (status, head) = head_of(api, method, &place, headers).await;
-            // What follows is no JSON, and has no end.
-            let answer = if status == 200 {
-                String::new()
-            } else {
-                request_with(api, method, &place, headers, body).await.2
+            let (status, head, event) = first_event(api, method, &place, headers).await;
+            let answer = match event {
+                Some(event) => event.to_string(),
+                None => request_with(api, method, &place, headers, body).await.2,
             };
             (status, head, answer)
         } else {
@@ -99,8 +97,8 @@ impl Described {
     }
 }
 
-/// Status and head of an answer that may never end.
-async fn head_of(api: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
+/// Status and head of an answer that may never end, and where the rest of it comes from.
+async fn head_of(api: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, TcpStream) {
     let mut stream = TcpStream::connect(api).await.expect("the API listens");
     let request = format!("{method} {path} HTTP/1.1\r\nHost: relay\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
@@ -110,7 +108,27 @@ async fn head_of(api: SocketAddr, method: &str, path: &str, headers: &str) -> (u
     }
     let head = String::from_utf8(head).expect("UTF-8").to_lowercase();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
-    (status, head)
+    (status, head, stream)
+}
+
+/// Status and head of an answer that is a stream of events, and the first of them, unless it is an error.
+async fn first_event(
+    api: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> (u16, String, Option<Value>) {
+    let (status, head, mut stream) = head_of(api, method, path, headers).await;
+    if status != 200 {
+        return (status, head, None);
+    }
+    let mut event = Vec::new();
+    while !event.ends_with(b"\n\n") {
+        event.push(stream.read_u8().await.expect("an event"));
+    }
+    let event = String::from_utf8(event).expect("UTF-8");
+    let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+    (status, head, Some(serde_json::json!({"event": field("event: "), "data": field("data: ")})))
 }
 
 /// A relay with no more than two ports for registrations of their own.
@@ -316,7 +334,7 @@ async fn paths_and_methods_are_those_described() {
     assert_eq!(routed, described);
     for path in described {
         for method in METHODS {
-            let (status, head) =
+            let (status, head, _) =
                 head_of(at, method, &path.replace("{id}", "1"), "Content-Length: 0\r\n").await;
             let known = api.operation(path, method).is_some();
             assert_eq!(status == 405, !known, "{method} {path}: {status}");

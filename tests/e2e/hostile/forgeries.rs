@@ -44,6 +44,8 @@ pub struct Kind {
     pub counters: &'static [&'static str],
     /// What others may add to these counters meanwhile.
     pub others: u64,
+    /// What a source may get back, as a part of what it sent.
+    pub answered_max: f64,
     pub forge: Forge,
 }
 
@@ -70,6 +72,7 @@ pub const KINDS: &[Kind] = &[
         ],
         // Real QUIC packets of the links.
         others: 2_000,
+        answered_max: 1.0,
         forge: |_, _, draws, bytes| {
             let len = draws.within(0, 300);
             draws.fill(bytes, len);
@@ -82,6 +85,7 @@ pub const KINDS: &[Kind] = &[
         rate_pct: 100,
         counters: &["port quic_in"],
         others: 2_000,
+        answered_max: 1.0,
         forge: |_, _, draws, bytes| {
             // Long headers of any version or short ones, with any connection id.
             bytes.push([0xC0, 0xE3, 0x40, 0x5F][draws.within(0, 4)]);
@@ -99,6 +103,7 @@ pub const KINDS: &[Kind] = &[
         rate_pct: 100,
         counters: &["port drop_failed_open"],
         others: 0,
+        answered_max: 1.0,
         forge: |samples, number, draws, bytes| {
             ahead(samples, number, bytes);
             for _ in 0..1 + draws.bits() % 4 {
@@ -116,6 +121,7 @@ pub const KINDS: &[Kind] = &[
         rate_pct: 100,
         counters: &["port drop_replayed"],
         others: 0,
+        answered_max: 1.0,
         forge: |samples, number, _, bytes| bytes.extend(&samples[number as usize % samples.len()]),
     },
     Kind {
@@ -125,6 +131,7 @@ pub const KINDS: &[Kind] = &[
         rate_pct: 100,
         counters: &["port drop_malformed", "port drop_failed_open"],
         others: 0,
+        answered_max: 1.0,
         forge: |samples, number, draws, bytes| {
             ahead(samples, number, bytes);
             let len = draws.within(1, bytes.len() as u64);
@@ -138,6 +145,7 @@ pub const KINDS: &[Kind] = &[
         rate_pct: 20,
         counters: &["port drop_failed_open"],
         others: 0,
+        answered_max: 1.0,
         forge: |samples, number, draws, bytes| {
             ahead(samples, number, bytes);
             let len = draws.within(1_453, 9_000);
@@ -151,6 +159,7 @@ pub const KINDS: &[Kind] = &[
         rate_pct: 100,
         counters: &["port drop_unknown_receiver"],
         others: 0,
+        answered_max: 1.0,
         forge: |samples, number, draws, bytes| {
             bytes.extend(&samples[number as usize % samples.len()]);
             // The high bits are random and compared, the low ones are the place of a link.
@@ -164,6 +173,7 @@ pub const KINDS: &[Kind] = &[
         rate_pct: 100,
         counters: &["port drop_rtp"],
         others: 0,
+        answered_max: 1.0,
         forge: |_, number, draws, bytes| {
             bytes.extend([0x80, 96]);
             bytes.extend((number as u16).to_be_bytes());
@@ -178,10 +188,24 @@ pub const KINDS: &[Kind] = &[
         rate_pct: 100,
         counters: &["port drop_stun"],
         others: 0,
+        answered_max: 1.0,
         forge: |_, _, draws, bytes| {
             bytes.extend([(draws.bits() % 4) as u8, 0xFF]);
             let len = draws.within(2, 120);
             draws.fill(bytes, len);
+        },
+    },
+    Kind {
+        name: "STUN binding requests",
+        share: 5,
+        sources: 1_024,
+        rate_pct: 100,
+        counters: &["port stun_answered", "port drop_stun_rate"],
+        others: 0,
+        answered_max: 1.6,
+        forge: |_, _, draws, bytes| {
+            bytes.extend([0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42]);
+            draws.fill(bytes, 20);
         },
     },
 ];

@@ -11,6 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What the link of one SFU may bring: what the camera of the call sends and some, a tenth of what the flood does.
+const CLIENT_PACKETS_PER_S: u64 = 600;
 /// Nobody listens here: the discard port.
 const NOWHERE: &str = "127.0.0.1:9";
 
@@ -69,6 +71,7 @@ impl Overlay {
         if name == "r1" {
             command.args(["--neighbour-address", &format!("r3={NOWHERE}")]);
         }
+        command.args(["--client-packet-rate", &CLIENT_PACKETS_PER_S.to_string()]);
         let process = Process::start(command, "relay port open");
         self.relays.insert(name, Relay { process, port, api });
     }

@@ -61,9 +61,9 @@ impl<T: Test> Engine<T> for Corpus {
     type Output = ();
 
     fn run(self, mut test: T, options: Options) {
+        let inputs = self.inputs();
         panic::set_hook();
         panic::forward_panic(false);
-        let inputs = self.inputs();
         for (file, bytes) in &inputs {
             if let Err(error) = fails(&mut test, bytes, &options) {
                 panic::forward_panic(true);

@@ -6,11 +6,12 @@ use wire_format::codec::{self, MESSAGE_BYTES_MAX, PREFIX_BYTES};
 use wire_format::rtcp::{RtcpBody, packets};
 use wire_format::rtp::{RtpHeader, is_rtcp};
 use wire_format::{
-    DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest, FRAME_BODY_MAX,
-    FRAME_HEADER_BYTES, FragmentHeader, FrameKind, Frames, Heartbeat, Incarnation, KeyframeRequest,
-    MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MtuProbe, NodeIndex, PathChallenge, Plane, Priority,
-    RoomId, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, SET_BYTES_MAX, SealedHeader, Sequence, Slack, StreamId,
-    StreamKey, UserId, frame_header, frames, send_time, send_time_bytes,
+    BindingRequest, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest,
+    FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameKind, Frames, Heartbeat, Incarnation,
+    KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MtuProbe, NodeIndex, PathChallenge,
+    Plane, Priority, RoomId, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX,
+    SealedHeader, Sequence, Slack, StreamId, StreamKey, UserId, frame_header, frames, send_time,
+    send_time_bytes,
 };
 
 #[test]
@@ -21,6 +22,22 @@ fn sealed_header() {
             assert_eq!(DatagramKind::of(bytes), DatagramKind::Sealed);
             assert!(bytes.len() >= SEAL_OVERHEAD_BYTES);
             assert!(bytes.starts_with(&header.encode()), "the header is canonical");
+        }
+    });
+}
+
+#[test]
+fn stun() {
+    target!("stun").for_each(|bytes: &[u8]| {
+        let Some(request) = BindingRequest::decode(bytes) else { return };
+        assert_eq!(DatagramKind::of(bytes), DatagramKind::Stun);
+        for source in ["192.0.2.1:4700", "[::ffff:192.0.2.1]:4700", "[2001:db8::1]:4700"] {
+            let mut out = [0; STUN_ANSWER_BYTES_MAX];
+            let source = source.parse().expect("an address");
+            let Some(length) = request.answer(source, &mut out) else { continue };
+            assert!(5 * length <= 8 * bytes.len() && length.is_multiple_of(4));
+            assert_eq!(DatagramKind::of(&out), DatagramKind::Stun);
+            assert_eq!(BindingRequest::decode(&out[..length]), None, "an answer asks nothing");
         }
     });
 }

@@ -5,4 +5,5 @@ mod lab;
 mod link;
 mod moving;
 mod refusals;
+mod rekey;
 mod workers;
