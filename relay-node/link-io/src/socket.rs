@@ -28,6 +28,9 @@ struct MemoryInfo;
 pub(crate) struct PortSocket {
     socket: UdpSocket,
     offload: UdpSocketState,
+    /// The same for plain datagrams. What is too long for the way to an SFU fails as if trains could not be cut; links,
+    /// which know their paths, shall not lose theirs over that.
+    plain_offload: UdpSocketState,
     local: SocketAddr,
     /// Set when the port was killed: nothing leaves any more.
     mute: AtomicBool,
@@ -60,8 +63,9 @@ impl PortSocket {
         let socket = UdpSocket::from(socket);
         // Sets it non-blocking, turns GRO on where the kernel has it, and forbids fragmentation.
         let offload = UdpSocketState::new((&socket).into())?;
+        let plain_offload = UdpSocketState::new((&socket).into())?;
         let local = socket.local_addr()?;
-        Ok(PortSocket { socket, offload, local, mute: AtomicBool::new(false) })
+        Ok(PortSocket { socket, offload, plain_offload, local, mute: AtomicBool::new(false) })
     }
 
     pub(crate) fn local(&self) -> SocketAddr {
@@ -91,8 +95,23 @@ impl PortSocket {
         self.offload.try_send((&self.socket).into(), transmit)
     }
 
-    /// Sends one plain datagram, with a source address of its own where the socket has all of them.
-    pub(crate) fn send_plain(&self, from: IpAddr, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    /// Plain datagrams that one send may carry.
+    pub(crate) fn plain_segments_max(&self) -> usize {
+        self.plain_offload.max_gso_segments()
+    }
+
+    /// Sends a plain datagram or several of `segment_size` bytes, with a source address of its own where the socket has
+    /// all of them.
+    pub(crate) fn send_plain(
+        &self,
+        from: IpAddr,
+        to: SocketAddr,
+        contents: &[u8],
+        segment_size: Option<usize>,
+    ) -> io::Result<()> {
+        if self.mute.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let destination = match (self.local, to) {
             (SocketAddr::V6(_), SocketAddr::V4(to)) => {
                 SocketAddr::from((to.ip().to_ipv6_mapped(), to.port()))
@@ -100,7 +119,8 @@ impl PortSocket {
             (SocketAddr::V4(_), _) | (_, SocketAddr::V6(_)) => to,
         };
         let src_ip = self.local.ip().is_unspecified().then_some(from);
-        self.send(&Transmit { destination, ecn: None, contents: bytes, segment_size: None, src_ip })
+        let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
+        self.plain_offload.try_send((&self.socket).into(), &transmit)
     }
 
     /// Sends an answer to where a datagram came from, from the address that it went to.

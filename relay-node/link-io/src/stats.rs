@@ -57,6 +57,8 @@ port_stats! {
     plain_in,
     /// Plain RTP and RTCP sent.
     plain_out,
+    /// Trains of it (calls to the kernel).
+    plain_trains_out,
     /// Links that came up.
     links_up,
     /// Links that ended.

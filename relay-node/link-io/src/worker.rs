@@ -8,7 +8,7 @@ use crate::handshake::canonical;
 use crate::link_table::{LinkTable, Opened};
 use crate::local::LocalQueue;
 use crate::patience::{Failure, Patience};
-use crate::plain::{PlainPorts, PlainSocket, SOCKETS_A_TURN};
+use crate::plain::{PlainPorts, PlainSocket, PlainTrains, SOCKETS_A_TURN};
 use crate::quic::{Origin, QuicSocket};
 use crate::seal::{Opener, Sealer};
 use crate::sink::Sink;
@@ -186,6 +186,7 @@ impl<E: Endpoint> Worker<E> {
             shared,
             links: LinkTable::new(slots),
             plain_ports,
+            plain_trains: PlainTrains::default(),
             sink,
             train: Train::new(),
             closing: Vec::new(),

@@ -51,11 +51,12 @@ pub(crate) struct Routes {
     mesh: Mesh,
     /// By plane.
     planes: [Rows; 3],
-    /// By relay and destination: the number of the plane to turn to, or 0.
+    /// By destination and relay: the number of the plane to turn to, or 0.
     backups: Vec<u8>,
 }
 
-/// One plane of all tables, by place of the relay times the number of relays plus place of the destination.
+/// One plane of all tables, by place of the destination times the number of relays plus place of the relay: routes are
+/// computed one destination after the other.
 #[derive(Clone, Debug, Default)]
 struct Rows {
     /// Places of the next hops, or [`NOWHERE`].
@@ -74,11 +75,15 @@ impl Routes {
         let mut routes = Routes { mesh, planes, backups: vec![0; pairs] };
         let mesh = routes.mesh.clone();
         let mut forester = Forester::new(&mesh);
+        // By place: where each relay was before.
+        let places_before = before.map(|before| {
+            (0..mesh.len()).map(|relay| before.mesh.place(mesh.relay(relay))).collect::<Vec<_>>()
+        });
         let unchanged = before.filter(|before| before.mesh.is_joined_like(&mesh));
         for destination in 0..mesh.len() {
-            for (relay, (next, _)) in topology.paths_to(mesh.relay(destination)) {
-                if let (Some(relay), Some(next)) = (mesh.place(relay), mesh.place(next)) {
-                    routes.set(Plane::PRIMARY, relay, destination, next);
+            for (relay, step) in mesh.shortest_paths(destination).into_iter().enumerate() {
+                if let Some(step) = step {
+                    routes.set(Plane::PRIMARY, relay, destination, step.next);
                 }
             }
             let fresh = forester.towards(destination);
@@ -92,8 +97,8 @@ impl Routes {
                 }
             }
             routes.choose_backups(destination, &trees);
-            if let Some(before) = before {
-                routes.keep_ages(before, destination);
+            if let (Some(before), Some(places)) = (before, &places_before) {
+                routes.keep_ages(before, places, destination);
             }
         }
         routes
@@ -194,7 +199,7 @@ impl Routes {
             let number = usize::from(plane.0);
             let pairs = self.planes[number].next.iter().zip(&newer.planes[number].next).enumerate();
             for (at, (before, _)) in pairs.filter(|(_, (before, now))| before != now) {
-                let (relay, destination) = (at / self.mesh.len(), at % self.mesh.len());
+                let (destination, relay) = (at / self.mesh.len(), at % self.mesh.len());
                 let before = (*before != NOWHERE).then(|| self.mesh.relay(usize::from(*before)));
                 changes.push((self.mesh.relay(relay), plane, self.mesh.relay(destination), before));
             }
@@ -205,7 +210,7 @@ impl Routes {
     /// Whether anybody's way to somebody else passes a relay, on any plane.
     pub(crate) fn pass(&self, relay: NodeIndex) -> bool {
         let Some(place) = self.mesh.place(relay) else { return false };
-        let passes = |(at, next): (usize, &u16)| usize::from(*next) == place && at % self.mesh.len() != place;
+        let passes = |(at, next): (usize, &u16)| usize::from(*next) == place && at / self.mesh.len() != place;
         self.planes.iter().any(|rows| rows.next.iter().enumerate().any(passes))
     }
 
@@ -232,7 +237,7 @@ impl Routes {
     }
 
     fn at(&self, relay: usize, destination: usize) -> usize {
-        relay * self.mesh.len() + destination
+        destination * self.mesh.len() + relay
     }
 
     fn set(&mut self, plane: Plane, relay: usize, destination: usize, next: usize) {
@@ -294,20 +299,16 @@ impl Routes {
     }
 
     /// A path is as old as the youngest row on it.
-    fn keep_ages(&mut self, before: &Routes, destination: usize) {
-        let goal = self.mesh.relay(destination);
-        let Some(destination_before) = before.mesh.place(goal) else { return };
+    fn keep_ages(&mut self, before: &Routes, places_before: &[Option<usize>], destination: usize) {
+        let Some(destination_before) = places_before[destination] else { return };
         for plane in PLANES {
             for relay in outwards(self.mesh.len(), |relay| self.next(plane, relay, destination)) {
-                let Some(route) = self.route_at(plane, relay, destination) else { continue };
-                let known = before
-                    .mesh
-                    .place(self.mesh.relay(relay))
+                let Some(next) = self.next(plane, relay, destination) else { continue };
+                let known = places_before[relay]
                     .and_then(|relay| before.route_at(plane, relay, destination_before))
-                    .filter(|known| known.next_hop == route.next_hop);
-                let rest = self.mesh.place(route.next_hop).filter(|next| *next != destination);
-                let rest_since =
-                    rest.and_then(|next| self.route_at(plane, next, destination)).map(|rest| rest.since);
+                    .filter(|known| known.next_hop == self.mesh.relay(next));
+                let rest = (next != destination).then(|| self.at(next, destination));
+                let rest_since = rest.map(|at| self.planes[usize::from(plane.0)].since[at]);
                 let at = self.at(relay, destination);
                 if let Some(known) = known.filter(|known| rest_since.is_none_or(|rest| rest <= known.since)) {
                     self.planes[usize::from(plane.0)].since[at] = known.since;

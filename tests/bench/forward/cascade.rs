@@ -3,6 +3,7 @@
 use crate::Course;
 use crate::clock::clock_ns;
 use crate::trains::{Trains, hello, media_frame, pushes};
+use aws_lc_rs::digest::{SHA256, digest};
 use link_io::{Admission, Expect, Identity, Port, PortConfig, Trust, Upcall, admit_nobody};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use relay_core::{Delivery, Endpoint, Input, LinkId, Output, Peer as PeerKind, Relay, RelayConfig, Train};
@@ -26,14 +27,22 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 pub enum Ask {
     /// Send these trains.
     Burst(Arc<Trains>),
-    /// Send these trains of one frame a datagram, each datagram the next packet of the next of so many streams.
-    Streams(Arc<Trains>, u32),
+    /// Send these trains of one frame a datagram, each datagram the next packet of the next of these streams.
+    Streams(Arc<Trains>, Streams),
     /// Send packets one by one at this distance, each with the time of its sending inside.
     Pace { every: Duration, count: usize, bytes: usize },
     /// Ask the relay for everything in the room.
     Subscribe,
     /// Tell when this many media frames have arrived.
     Expect(usize),
+}
+
+/// Which streams: `count` of them, every `step`th from `first` on.
+#[derive(Clone, Copy)]
+pub struct Streams {
+    pub first: u32,
+    pub count: u32,
+    pub step: u32,
 }
 
 /// What a peer tells.
@@ -51,8 +60,8 @@ pub struct Peer {
     link: Option<LinkId>,
     number: u64,
     burst: Option<(Arc<Trains>, usize)>,
-    /// Streams that the datagrams of a burst belong to in turn; 0 leaves them as they are.
-    streams: u32,
+    /// Streams that the datagrams of a burst belong to in turn; `None` leaves them as they are.
+    streams: Option<Streams>,
     pace: Option<(Timestamp, Duration, usize, usize)>,
     due: usize,
     heartbeat_at: Timestamp,
@@ -68,7 +77,7 @@ impl Peer {
             link: None,
             number: 0,
             burst: None,
-            streams: 0,
+            streams: None,
             pace: None,
             due: 0,
             heartbeat_at: Timestamp::ZERO,
@@ -129,9 +138,9 @@ impl Endpoint for Peer {
                     }
                 }
             }
-            Input::Command(Ask::Burst(trains)) => (self.burst, self.streams) = (Some((trains, 0)), 0),
+            Input::Command(Ask::Burst(trains)) => (self.burst, self.streams) = (Some((trains, 0)), None),
             Input::Command(Ask::Streams(trains, streams)) => {
-                (self.burst, self.streams) = (Some((trains, 0)), streams);
+                (self.burst, self.streams) = (Some((trains, 0)), Some(streams));
             }
             Input::Command(Ask::Pace { every, count, bytes }) => self.pace = Some((now, every, count, bytes)),
             Input::Command(Ask::Expect(count)) => self.expected = count,
@@ -191,8 +200,9 @@ impl Endpoint for Peer {
         for plain in next {
             let slot = train.append(PacketNumber(self.number), plain.len());
             slot.copy_from_slice(plain);
-            if self.streams > 0 {
-                let (user, sequence) = (self.number as u32 % self.streams, self.number as u32 / self.streams);
+            if let Some(Streams { first, count, step }) = self.streams {
+                let number = self.number as u32;
+                let (user, sequence) = (first + number % count * step, number / count);
                 slot[USER_AT..][..4].copy_from_slice(&user.to_be_bytes());
                 slot[SEQUENCE_AT..][..4].copy_from_slice(&sequence.to_be_bytes());
             }
@@ -232,6 +242,15 @@ impl Certificates {
         Certificates { ca, issuer: Issuer::new(params, key) }
     }
 
+    /// Of an SFU, who takes any relay of the overlay.
+    pub fn client(&self) -> PortConfig {
+        let ca = digest(&SHA256, &self.ca).as_ref().try_into().expect("32 bytes");
+        let mut config = PortConfig::new(Trust::Fingerprint(ca));
+        config.bind = "127.0.0.1:0".parse().expect("an address");
+        config
+    }
+
+    /// Of a relay.
     pub fn config(&self, name: &str) -> PortConfig {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");

@@ -4,23 +4,25 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// Time that the kernel has given to this process's thread of that name, ns.
+/// Time that the kernel has given to this process's threads of that name together, ns: all workers of a port are called
+/// after the first, with a number behind.
 ///
 /// # Panics
 /// If there is no such thread.
-pub fn thread_cpu_ns(name: &str) -> u64 {
+pub fn threads_cpu_ns(name: &str) -> u64 {
+    let mut found = Vec::new();
     for task in fs::read_dir("/proc/self/task").expect("Linux").flatten() {
-        let is_it = fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name);
+        let called = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let is_it =
+            called.trim().strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         if is_it {
             let line = fs::read_to_string(task.path().join("schedstat")).expect("a running thread");
-            return line
-                .split(' ')
-                .next()
-                .and_then(|ns| ns.parse().ok())
-                .expect("schedstat begins with a time");
+            let ns = line.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
+            found.push(ns.expect("schedstat begins with a time"));
         }
     }
-    panic!("no thread is called {name}");
+    assert!(!found.is_empty(), "no thread is called {name}");
+    found.iter().sum()
 }
 
 /// Nanoseconds since the first call.

@@ -1,8 +1,8 @@
 //! What a packet costs a relay that holds many links and streams, and one that goes on to many neighbours.
 
-use crate::cascade::{Ask, Certificates, Peer, Tell};
+use crate::cascade::{Ask, Certificates, Peer, Streams, Tell};
 use crate::trains::{Trains, equal_trains, hello, pushes};
-use crate::{BURST, Course, RTP_BYTES, measure};
+use crate::{BURST, Course, Limits, RTP_BYTES};
 use link_io::{Admission, Expect, Port, PortConfig, Upcall, admit_nobody};
 use relay_core::{
     ClientRights, Delivery, Endpoint, Input, LinkId, Output, Peer as PeerKind, Relay, RelayCommand,
@@ -17,7 +17,7 @@ use wire_format::control::{StreamEntry, StreamName, ToController, ToRelay};
 use wire_format::session::Role;
 use wire_format::{
     FrameKind, Heartbeat, Incarnation, MediaKind, NodeIndex, PacketNumber, RoomId, StreamId, StreamKey,
-    Timestamp, UserId, frame_header, send_time_bytes,
+    SubscriptionId, Timestamp, UserId, frame_header, send_time_bytes,
 };
 
 const LINKS: u32 = 1_000;
@@ -28,29 +28,23 @@ const ANNOUNCED_AT_ONCE: u32 = 100;
 /// An idle link's.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Measures and prints everything.
-pub fn report(time: Duration) {
-    println!("processor time per packet of {RTP_BYTES} B at a relay that holds so many links and streams");
-    println!("{:<34} {:>7} {:>8} {:>10} {:>12}", "way", "links", "streams", "ns/packet", "packets");
-    for way in [Way::Through, Way::Delivered] {
-        for (links, streams) in [(0, 20), (LINKS, 20), (0, STREAMS), (LINKS, STREAMS)] {
-            let mut crowd = Crowd::start(way, links, streams, 1);
-            let figure = measure(&mut crowd, BURST, time);
-            let name = match way {
-                Way::Through => "to the next relay",
-                Way::Delivered => "to a subscriber",
-            };
-            println!(
-                "{name:<34} {:>7} {streams:>8} {:>10.0} {:>12}",
-                links + 2,
-                figure.ns_per_packet,
-                figure.packets
-            );
-        }
+/// What packets of a relay that holds everything may cost, in those of one that holds a handful.
+const CROWDED_LIMIT: f64 = 1.15;
+/// What one in, eight out may cost, in one in, one out.
+const FAN_OUT_LIMIT: f64 = 6.0;
+
+/// Measures, prints and judges everything.
+pub fn report(time: Duration, limits: &mut Limits) {
+    for (way, name) in [(Way::Through, "to the next relay"), (Way::Delivered, "to a subscriber")] {
+        let mut few = Crowd::start(way, 0, 20, 1);
+        let mut many = Crowd::start(way, LINKS, STREAMS, 1);
+        let name = format!("{name}: 2 links, 20 streams; {} links, {STREAMS}", LINKS + 2);
+        limits.compare(&name, (&mut few, &mut many), time, CROWDED_LIMIT);
     }
-    let cost = |fan_out| measure(&mut Crowd::start(Way::Through, 0, 20, fan_out), BURST, time).ns_per_packet;
-    let (one, eight) = (cost(1), cost(FAN_OUT));
-    println!("one in, one out {one:.0} ns; one in, {FAN_OUT} out {eight:.0} ns, {:.2} times", eight / one);
+    let mut one = Crowd::start(Way::Through, 0, 20, 1);
+    let mut eight = Crowd::start(Way::Through, 0, 20, FAN_OUT);
+    let name = format!("one in, one out; one in, {FAN_OUT} out");
+    limits.compare(&name, (&mut one, &mut eight), time, FAN_OUT_LIMIT);
 }
 
 /// What becomes of the packets.
@@ -85,9 +79,9 @@ impl Crowd {
         let (tell, told) = channel();
         let (report, reports) = channel();
         let certificates = Certificates::new();
-        let peer = |name: &str, admission| {
+        let peer = |config, admission| {
             let sink = Box::new(|_: Upcall<'_, ()>| Ok(()));
-            Port::open(certificates.config(name), Peer::new(tell.clone()), admission, sink).expect("a port")
+            Port::open(config, Peer::new(tell.clone()), admission, sink).expect("a port")
         };
         let nodes: Vec<_> = (2..2 + fan_out).collect();
         let names: Vec<_> = nodes.iter().map(|node| format!("r{node}")).collect();
@@ -115,13 +109,13 @@ impl Crowd {
             };
             let role = |node: u16| Role::Relay { node: NodeIndex(node) };
             let client = || Role::Client { token: String::new() };
-            let sender = peer("r1", admit_nobody());
+            let sender = peer(certificates.config("r1"), admit_nobody());
             sender.dial(relay.local_addr(), expect("r0", 0), role(1)).await.expect("a link");
             let mut receivers = Vec::new();
             match way {
                 Way::Through => {
                     for (node, name) in &neighbours[1..] {
-                        let receiver = peer(name, admit_all());
+                        let receiver = peer(certificates.config(name), admit_all());
                         relay
                             .dial(receiver.local_addr(), expect(name, *node), role(0))
                             .await
@@ -130,14 +124,14 @@ impl Crowd {
                     }
                 }
                 Way::Delivered => {
-                    let receiver = peer("sfu", admit_nobody());
+                    let receiver = peer(certificates.client(), admit_nobody());
                     receiver.dial(relay.local_addr(), Expect::Upstream, client()).await.expect("a link");
                     receiver.command(Ask::Subscribe).await.expect("running");
                     receivers.push(receiver);
                 }
             }
             let sink = Box::new(|_: Upcall<'_, ()>| Ok(()));
-            let idlers = roomy(certificates.config("idlers"));
+            let idlers = roomy(certificates.client());
             let idlers = Port::open(idlers, Idlers::default(), admit_nobody(), sink).expect("a port");
             for _ in 0..links {
                 idlers.dial(relay.local_addr(), Expect::Upstream, client()).await.expect("a link");
@@ -177,22 +171,7 @@ impl Crowd {
         };
         for first in (0..self.streams).step_by(ANNOUNCED_AT_ONCE as usize) {
             for user in first..(first + ANNOUNCED_AT_ONCE).min(self.streams) {
-                let entry = StreamEntry {
-                    key: StreamKey { room: RoomId(1), user: UserId(user), stream: StreamId(1) },
-                    name: StreamName {
-                        namespace: "demo".into(),
-                        room: "room".into(),
-                        user: format!("user-{user}"),
-                        stream: "camera".into(),
-                    },
-                    kind: MediaKind::Video,
-                    incarnation: Incarnation(0),
-                    ingress: NodeIndex(1),
-                    subscriptions: vec![subscription],
-                    destinations: Vec::new(),
-                    revision: 1,
-                };
-                let push = RelayCommand::Controller(ToRelay::Stream(entry));
+                let push = RelayCommand::Controller(ToRelay::Stream(entry(user, subscription)));
                 self.runtime.block_on(self.relay.command(push)).expect("running");
             }
             for _ in first..(first + ANNOUNCED_AT_ONCE).min(self.streams) {
@@ -211,7 +190,8 @@ impl Course for Crowd {
         for receiver in &self.receivers {
             self.ask(receiver, Ask::Expect(BURST));
         }
-        self.ask(&self.sender, Ask::Streams(Arc::clone(&self.trains), self.streams));
+        let streams = Streams { first: 0, count: self.streams, step: 1 };
+        self.ask(&self.sender, Ask::Streams(Arc::clone(&self.trains), streams));
         let arrived =
             self.receivers.iter().all(|_| self.told.recv_timeout(Duration::from_millis(500)).is_ok());
         if arrived { BURST } else { 0 }
@@ -222,13 +202,32 @@ impl Course for Crowd {
     }
 }
 
+/// The entry of a stream that node 1 sends, for one subscription.
+pub fn entry(user: u32, subscription: SubscriptionId) -> StreamEntry {
+    StreamEntry {
+        key: StreamKey { room: RoomId(1), user: UserId(user), stream: StreamId(1) },
+        name: StreamName {
+            namespace: "demo".into(),
+            room: "room".into(),
+            user: format!("user-{user}"),
+            stream: "camera".into(),
+        },
+        kind: MediaKind::Video,
+        incarnation: Incarnation(0),
+        ingress: NodeIndex(1),
+        subscriptions: vec![subscription],
+        destinations: Vec::new(),
+        revision: 1,
+    }
+}
+
 /// Room for the whole crowd.
 fn roomy(mut config: PortConfig) -> PortConfig {
     config.limits.links = 2 * LINKS as usize;
     config
 }
 
-fn admit_all() -> Admission {
+pub fn admit_all() -> Admission {
     Arc::new(|dialler| match &dialler.role {
         Role::Relay { node } => Ok(PeerKind::Relay { node: *node }),
         Role::Client { token: _ } => Ok(PeerKind::Client(ClientRights {

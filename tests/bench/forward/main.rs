@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p e2e --bench forward                     # everything, about a minute
 //! cargo bench -p e2e --bench forward -- --seconds 5      # longer measurements
+//! cargo bench -p e2e --bench forward -- --no-latency     # only processor time
 //! ```
 //!
 //! Processor time is that of the one thread that forwards (the kernel's share included), so the threads that send and
@@ -13,7 +14,9 @@
 //! - `limit`: receives trains, opens and seals every datagram in place, sends the trains on. No frames, no tables.
 //! - `quinn`: QUIC datagrams from one connection to another.
 //!
-//! Then what a relay's cost does with the number of links and streams that it holds, and with the copies of a packet.
+//! Then what a relay's cost does with the number of links and streams that it holds, with the copies of a packet, and with
+//! its workers. Those have limits, and the program fails when one is passed: both sides of a comparison are measured in
+//! turns, and the median of the turns' ratios counts, so that a noisy machine meets both.
 
 #![allow(clippy::print_stdout, reason = "a report on stdout is what this program is for")]
 
@@ -22,14 +25,18 @@ mod cascade;
 mod clock;
 mod crowd;
 mod latency;
+mod plain;
 mod quic;
 mod trains;
+mod workers;
 
-use clock::thread_cpu_ns;
+use clock::threads_cpu_ns;
 use std::time::{Duration, Instant};
 
 /// Packets of one burst.
 pub const BURST: usize = 200;
+/// Turns of each comparison.
+const TURNS: u32 = 7;
 const RTP_BYTES: usize = 1200;
 const STREAMS: usize = 20;
 
@@ -37,7 +44,7 @@ const STREAMS: usize = 20;
 pub trait Course {
     /// Sends `packets` in trains and waits until they have arrived; returns how many did.
     fn burst(&mut self) -> usize;
-    /// Name of the thread that forwards.
+    /// Name of the thread that forwards; others of its port count, too.
     fn thread(&self) -> &str;
 }
 
@@ -47,22 +54,62 @@ struct Figure {
     lost: usize,
 }
 
-fn measure(course: &mut dyn Course, packets_of_burst: usize, time: Duration) -> Figure {
+/// So long a time of bursts.
+fn measure(course: &mut dyn Course, time: Duration) -> Figure {
     for _ in 0..20 {
         course.burst();
     }
     let thread = course.thread().to_owned();
-    let (start, cpu) = (Instant::now(), thread_cpu_ns(&thread));
+    let (start, cpu) = (Instant::now(), threads_cpu_ns(&thread));
     let (mut sent, mut arrived) = (0, 0);
     while start.elapsed() < time {
-        sent += packets_of_burst;
+        sent += BURST;
         arrived += course.burst();
     }
-    let used = thread_cpu_ns(&thread) - cpu;
+    let used = threads_cpu_ns(&thread) - cpu;
     Figure {
         ns_per_packet: used as f64 / arrived.max(1) as f64,
         packets: arrived,
         lost: sent - arrived.min(sent),
+    }
+}
+
+/// Two courses in turns: the medians of their costs, and of the second's share of the first's in each turn.
+fn compare(one: &mut dyn Course, other: &mut dyn Course, time: Duration) -> [f64; 3] {
+    let turns: Vec<[f64; 3]> = (0..TURNS)
+        .map(|_| {
+            let one = measure(one, time / TURNS).ns_per_packet;
+            let other = measure(other, time / TURNS).ns_per_packet;
+            [one, other, other / one]
+        })
+        .collect();
+    [0, 1, 2].map(|figure| {
+        let mut all: Vec<f64> = turns.iter().map(|turn| turn[figure]).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        all[all.len() / 2]
+    })
+}
+
+/// Comparisons and what may come out of them.
+#[derive(Default)]
+struct Limits {
+    passed: Vec<String>,
+}
+
+impl Limits {
+    /// Measures, prints and judges a comparison: the second course may cost at most `limit` times as much as the first.
+    fn compare(
+        &mut self,
+        name: &str,
+        (one, other): (&mut dyn Course, &mut dyn Course),
+        time: Duration,
+        limit: f64,
+    ) {
+        let [one_ns, other_ns, ratio] = compare(one, other, time);
+        println!("{name:<58} {one_ns:>8.0} {other_ns:>8.0} {ratio:>7.2} {limit:>7.2}");
+        if ratio > limit {
+            self.passed.push(format!("{name}: {ratio:.2} times, {limit:.2} is the limit"));
+        }
     }
 }
 
@@ -80,9 +127,9 @@ fn main() {
         (format!("one long train, {RTP_BYTES} B"), &equal),
         (format!("{STREAMS} recorded streams, mixed"), &mixed),
     ] {
-        let limit = measure(&mut bare::Sealed::start(trains), BURST, time);
-        let cascade = measure(&mut cascade::Overlay::start(trains), BURST, time);
-        let quinn = measure(&mut quic::Datagrams::start(trains), BURST, time);
+        let limit = measure(&mut bare::Sealed::start(trains), time);
+        let cascade = measure(&mut cascade::Overlay::start(trains), time);
+        let quinn = measure(&mut quic::Datagrams::start(trains), time);
         for (forwarder, figure) in [("limit", &limit), ("cascade", &cascade), ("quinn", &quinn)] {
             println!(
                 "{name:<34} {forwarder:>9} {:>10.0} {:>7.2} {:>12}{}",
@@ -94,7 +141,21 @@ fn main() {
         }
     }
     println!();
-    crowd::report(time);
+    println!(
+        "{:<58} {:>8} {:>8} {:>7} {:>7}",
+        "processor time per packet, ns, in turns", "one", "other", "ratio", "limit"
+    );
+    let mut limits = Limits::default();
+    crowd::report(time, &mut limits);
+    workers::report(time, &mut limits);
     println!();
-    latency::report(time);
+    plain::report(time);
+    println!();
+    if !std::env::args().any(|argument| argument == "--no-latency") {
+        latency::report(time);
+    }
+    if !limits.passed.is_empty() {
+        println!("{}", limits.passed.join("\n"));
+        std::process::exit(1);
+    }
 }

@@ -5,11 +5,12 @@ use super::{Outbound, Shared, lock_slots};
 use crate::hand_over::{Item, Outbox};
 use crate::handshake::CLOSE_NORMAL;
 use crate::link_table::LinkTable;
-use crate::plain::PlainPorts;
+use crate::plain::{PlainPorts, PlainTrain, PlainTrains};
 use crate::sink::{Sink, Upcall};
+use crate::socket::PortSocket;
 use crate::stats::PortStats;
 use quinn::udp::Transmit;
-use relay_core::{Endpoint, Input, LinkId, Output, PlainPort, PlainTransmit, Train};
+use relay_core::{Endpoint, Input, LinkId, Output, PlainPort, Train};
 use std::io;
 use tokio::sync::mpsc;
 use wire_format::Timestamp;
@@ -20,6 +21,7 @@ pub(super) struct Outward<E: Endpoint> {
     pub(super) shared: Shared,
     pub(super) links: LinkTable,
     pub(super) plain_ports: PlainPorts,
+    pub(super) plain_trains: PlainTrains,
     pub(super) sink: Sink<E::Event>,
     pub(super) outbox: Outbox,
     pub(super) train: Train,
@@ -44,9 +46,7 @@ impl<E: Endpoint> Outward<E> {
                 None => break,
             }
         }
-        while let Some(transmit) = core.poll_plain(arena) {
-            self.transmit_plain(&transmit);
-        }
+        self.transmit_plain(core, arena);
         // Outputs first: an announcement comes before the packets of its stream.
         while let Some(output) = core.poll_output() {
             match output {
@@ -133,21 +133,16 @@ impl<E: Endpoint> Outward<E> {
         }
     }
 
-    /// Sends a plain datagram; an empty one stands for nothing.
-    pub(super) fn transmit_plain(&mut self, transmit: &PlainTransmit<'_>) {
-        let PlainTransmit { port, from, to, bytes } = *transmit;
-        if bytes.is_empty() {
-            return;
+    /// Gathers plain datagrams and sends them; an empty one stands for nothing.
+    fn transmit_plain(&mut self, core: &mut E, arena: &[u8]) {
+        let Outward { shared, plain_ports, plain_trains, stats, .. } = self;
+        let mut send = |train: &PlainTrain| send_plain(&shared.socket, plain_ports, stats, train);
+        while let Some(transmit) = core.poll_plain(arena) {
+            if !transmit.bytes.is_empty() {
+                plain_trains.gather(&transmit, &mut send);
+            }
         }
-        let sent = if port == PlainPort::RELAY {
-            self.shared.socket.send_plain(from, to, bytes)
-        } else {
-            self.plain_ports.send(port, to, bytes)
-        };
-        match sent {
-            Ok(()) => self.stats.plain_out += 1,
-            Err(_) => self.stats.drop_plain_send += 1,
-        }
+        plain_trains.flush(send);
     }
 
     pub(super) fn message(&mut self, link: LinkId, message: Message) {
@@ -178,6 +173,39 @@ impl<E: Endpoint> Outward<E> {
                 self.stats.links_down += 1;
                 core.handle_input(now, &[], Input::LinkDown { link });
                 self.drain_core(core, now, &[]);
+            }
+        }
+    }
+}
+
+/// Sends a train of plain datagrams, in one call if the kernel cuts it and one by one otherwise.
+fn send_plain(socket: &PortSocket, ports: &PlainPorts, stats: &mut PortStats, train: &PlainTrain) {
+    let PlainTrain { port, from, to, segment, ref bytes } = *train;
+    let on_relay_port = port == PlainPort::RELAY;
+    let send = |contents: &[u8]| {
+        let segment_size = (contents.len() > segment).then_some(segment);
+        if on_relay_port {
+            socket.send_plain(from, to, contents, segment_size)
+        } else {
+            ports.send(port, to, contents, segment_size)
+        }
+    };
+    let segments_max = if on_relay_port { socket.plain_segments_max() } else { ports.segments_max(port) };
+    for contents in bytes.chunks(segment * segments_max) {
+        let count = contents.len().div_ceil(segment) as u64;
+        stats.plain_trains_out += 1;
+        match send(contents) {
+            Ok(()) => stats.plain_out += count,
+            Err(error) if count == 1 || error.kind() == io::ErrorKind::WouldBlock => {
+                stats.drop_plain_send += count;
+            }
+            // Too long for the way there, or trains cannot be cut here: each for itself.
+            Err(_) => {
+                for datagram in contents.chunks(segment) {
+                    let sent = send(datagram).is_ok();
+                    stats.plain_out += u64::from(sent);
+                    stats.drop_plain_send += u64::from(!sent);
+                }
             }
         }
     }

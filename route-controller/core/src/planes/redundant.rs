@@ -20,6 +20,12 @@ use super::order::Order;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+/// Links put in order at a time: so many, and this part of those that are left.
+const SORTED_MIN: usize = 64;
+const SORTED_SHARE: usize = 8;
+/// More than any way costs, and little enough to be added to.
+const CLOSED_US: u64 = u64::MAX / 2;
+
 /// Which of the two redundant trees.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Side {
@@ -81,8 +87,13 @@ struct Ears<'a> {
     /// By place: about what the ways that the ears gave cost, down and up.
     down_us: Vec<u64>,
     up_us: Vec<u64>,
-    /// Links that may complete an ear, the cheapest first: its cost and the link's number.
-    queue: BinaryHeap<Reverse<(u64, usize)>>,
+    /// By place: which neighbour of the root its shortest path comes by, itself if it is one.
+    limb: Vec<usize>,
+    /// Links that may complete an ear, each with what that costs: the cheapest of all, dearest first; the rest, in no
+    /// order; and those that waited for a relay to be in the line.
+    cheapest: Vec<(u64, usize)>,
+    rest: Vec<(u64, usize)>,
+    returned: BinaryHeap<Reverse<(u64, usize)>>,
     /// By place: numbers of links that complete no ear until this relay is in the line.
     parked: Vec<Vec<usize>>,
 }
@@ -104,23 +115,23 @@ impl<'a> Ears<'a> {
             direct: vec![None; len],
             down_us: vec![0; len],
             up_us: vec![0; len],
-            queue: BinaryHeap::new(),
+            limb: (0..len).collect(),
+            cheapest: Vec::new(),
+            rest: Vec::new(),
+            returned: BinaryHeap::new(),
             parked: vec![Vec::new(); len],
         }
     }
 
     fn grow(&mut self) {
         self.find_shortest_paths();
-        let key = |(number, link): (usize, &Link)| {
-            let (low, high) = (link.low, link.high);
-            let in_tree =
-                self.parent[low] == high && low != self.root || self.parent[high] == low && high != self.root;
-            let ends_us = [low, high].map(|end| self.distance_us[end] + self.price_us(end));
-            (!in_tree).then(|| Reverse((ends_us[0] + ends_us[1] + link.round_us, number)))
-        };
-        self.queue = self.block.links().iter().enumerate().filter_map(key).collect();
+        let links = self.block.links().iter().enumerate();
+        self.rest = links
+            .filter(|(_, link)| !self.is_in_tree(link))
+            .map(|(number, link)| (self.ear_us(link), number))
+            .collect();
         while self.left > 0
-            && let Some(Reverse((_, number))) = self.queue.pop()
+            && let Some(number) = self.cheapest_link()
         {
             let link = self.block.links()[number];
             if self.in_line[link.low] && self.in_line[link.high] {
@@ -134,6 +145,39 @@ impl<'a> Ears<'a> {
                 }
                 None => self.insert(link),
             }
+        }
+    }
+
+    fn is_in_tree(&self, link: &Link) -> bool {
+        let (low, high) = (link.low, link.high);
+        self.parent[low] == high && low != self.root || self.parent[high] == low && high != self.root
+    }
+
+    /// What an ear costs that a link completes: both ways to the root, and there and back over the link.
+    fn ear_us(&self, link: &Link) -> u64 {
+        let end_us = |end: usize| self.distance_us[end] + self.price_us(end);
+        end_us(link.low) + end_us(link.high) + link.round_us
+    }
+
+    /// The next link by the cost of its ear; ties fall to the lower number. Most links of a dense overlay are never
+    /// asked for, so they are put in order only as far as needed.
+    fn cheapest_link(&mut self) -> Option<usize> {
+        if self.cheapest.is_empty() {
+            let (links, in_line) = (self.block.links(), &self.in_line);
+            self.rest.retain(|(_, number)| !in_line[links[*number].low] || !in_line[links[*number].high]);
+            let count = (self.rest.len() / SORTED_SHARE).max(SORTED_MIN).min(self.rest.len());
+            if count > 0 {
+                let dearer = self.rest.len() - count;
+                self.rest.select_nth_unstable_by(dearer, |one, other| other.cmp(one));
+                self.cheapest.extend(self.rest.drain(dearer..));
+                self.cheapest.sort_unstable_by(|one, other| other.cmp(one));
+            }
+        }
+        let returned = self.returned.peek().map(|Reverse(link)| *link);
+        match (self.cheapest.last().copied(), returned) {
+            (Some(next), Some(returned)) if returned < next => self.returned.pop().map(|_| returned.1),
+            (Some(_), _) => self.cheapest.pop().map(|(_, number)| number),
+            (None, _) => self.returned.pop().map(|Reverse((_, number))| number),
         }
     }
 
@@ -151,6 +195,7 @@ impl<'a> Ears<'a> {
                 let known_us = self.distance_us[hop.to];
                 if whole_us < known_us || (whole_us == known_us && at < self.parent[hop.to]) {
                     self.parent[hop.to] = at;
+                    self.limb[hop.to] = if at == self.root { hop.to } else { self.limb[at] };
                     self.depth[hop.to] = self.depth[at] + 1;
                     self.distance_us[hop.to] = whole_us;
                     if whole_us < known_us {
@@ -170,6 +215,9 @@ impl<'a> Ears<'a> {
     /// line helps, or `None` if all is well.
     fn obstacles(&self, link: Link) -> Option<[Option<usize>; 2]> {
         let (mut low, mut high) = (link.low, link.high);
+        if self.limb[low] != self.limb[high] {
+            return None;
+        }
         let mut below = [None, None];
         while low != high {
             let (low_depth, high_depth) = (self.depth[low], self.depth[high]);
@@ -217,10 +265,7 @@ impl<'a> Ears<'a> {
             self.in_line[place] = true;
             self.left -= 1;
             for number in std::mem::take(&mut self.parked[place]) {
-                let Link { low, high, round_us } = self.block.links()[number];
-                let ends_us = self.distance_us[low] + self.distance_us[high];
-                let prices_us = self.price_us(low) + self.price_us(high);
-                self.queue.push(Reverse((ends_us + prices_us + round_us, number)));
+                self.returned.push(Reverse((self.ear_us(&self.block.links()[number]), number)));
             }
         }
     }
@@ -335,29 +380,25 @@ impl Sweep<'_> {
     /// The shortest ways of one tree; ties fall to the next hop with the lowest index.
     fn sweep(&self, side: Side) -> Vec<Branch> {
         let mut tree = vec![Branch { next: self.root, cost_us: u64::MAX }; self.block.len()];
+        // By place: what a way costs from there on, its passing included. Who has not had its turn is not open.
+        let mut onwards_us = vec![CLOSED_US; self.block.len()];
         for at in 0..self.order.len() {
             let place = match side {
                 Side::Red => self.order[at],
                 Side::Blue => self.order[self.order.len() - 1 - at],
             };
-            let onwards = self.block.hops(place).iter().filter_map(|hop| {
-                let open = if hop.to == self.root {
-                    self.direct[place] == Some(side) || self.block.len() == 2
-                } else {
-                    (self.ranks[hop.to] < self.ranks[place]) == (side == Side::Red)
-                };
-                let rest_us = || self.block.price_us(hop.to) + tree[hop.to].cost_us;
-                let rest_us = if hop.to == self.root {
-                    0
-                } else if open {
-                    rest_us()
-                } else {
-                    return None;
-                };
-                open.then(|| (hop.out_us + rest_us, hop.to))
-            });
-            if let Some((cost_us, next)) = onwards.min() {
+            let may_end = self.direct[place] == Some(side) || self.block.len() == 2;
+            onwards_us[self.root] = if may_end { 0 } else { CLOSED_US };
+            let (mut cost_us, mut next) = (CLOSED_US, self.root);
+            for hop in self.block.hops(place) {
+                let whole_us = hop.out_us + onwards_us[hop.to];
+                if whole_us < cost_us {
+                    (cost_us, next) = (whole_us, hop.to);
+                }
+            }
+            if cost_us < CLOSED_US {
                 tree[place] = Branch { next, cost_us };
+                onwards_us[place] = self.block.price_us(place) + cost_us;
             }
         }
         tree
