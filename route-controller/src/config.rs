@@ -58,7 +58,8 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION")]
     pub index_quarantine: Option<String>,
     /// Limits of namespaces: `default:streams=100,bit_rate=50Mbit/s;demo:relays=3,subscriptions=1000`; in the file,
-    /// tables `[namespaces.default]`, `[namespaces.demo]` with these keys [default: no limits].
+    /// tables `[namespaces.default]`, `[namespaces.demo]` with these keys. `bit_rate` is what a namespace may publish at
+    /// one relay; a relay of N workers counts for each of them, so up to N times as much may pass there [default: no limits].
     #[arg(long, value_name = "LIMITS")]
     pub namespaces: Option<NamespaceSettings>,
     /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or by module [default: info].
