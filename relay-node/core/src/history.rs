@@ -95,6 +95,10 @@ impl History {
     pub(crate) fn forget_through(&mut self, number: PacketNumber) {
         let known = self.sent.partition_point(|sent| sent.number <= number);
         self.sent.drain(..known);
+        if self.sent.is_empty() {
+            // The part of the ring that was used last is the one that the processor still has at hand: begin there.
+            self.head = 0;
+        }
     }
 
     /// The frames kept, oldest first.

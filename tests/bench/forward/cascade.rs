@@ -21,7 +21,8 @@ use wire_format::{
 /// Where user and sequence of the first media frame of a plain datagram are.
 const USER_AT: usize = SEND_TIME_BYTES + FRAME_HEADER_BYTES + 4;
 const SEQUENCE_AT: usize = SEND_TIME_BYTES + FRAME_HEADER_BYTES + 11;
-const HEARTBEAT: Duration = Duration::from_millis(200);
+/// As relays do under media.
+const HEARTBEAT: Duration = Duration::from_micros(33_333);
 
 /// What a peer is asked to do.
 pub enum Ask {
@@ -66,6 +67,9 @@ pub struct Peer {
     due: usize,
     heartbeat_at: Timestamp,
     heartbeat_due: bool,
+    /// Highest number that arrived, and how many: a relay keeps what is not acknowledged.
+    highest: u32,
+    received: u32,
     expected: usize,
     says: Option<Output<()>>,
     told: Sender<Tell>,
@@ -82,6 +86,8 @@ impl Peer {
             due: 0,
             heartbeat_at: Timestamp::ZERO,
             heartbeat_due: false,
+            highest: 0,
+            received: 0,
             expected: 0,
             says: None,
             told,
@@ -132,6 +138,8 @@ impl Endpoint for Peer {
             Input::LinkDown { link: _ } => self.link = None,
             Input::Datagrams(batch) => {
                 for received in batch {
+                    self.highest = self.highest.max(received.number.0 as u32);
+                    self.received += 1;
                     let plain = &arena[received.range.clone()];
                     for frame in frames(plain).flatten() {
                         self.frame(frame.kind, &plain[frame.body]);
@@ -178,8 +186,8 @@ impl Endpoint for Peer {
         let link = self.link?;
         train.clear();
         if std::mem::take(&mut self.heartbeat_due) {
-            let heartbeat =
-                Heartbeat { in_use: true, highest: 0, received: 0, echo: None, jitter: 0, sizes: None };
+            let (highest, received) = (self.highest, self.received);
+            let heartbeat = Heartbeat { in_use: true, highest, received, echo: None, jitter: 0, sizes: None };
             let mut body = [0; Heartbeat::BYTES_MAX];
             let used = heartbeat.encode(&mut body);
             let mut frame = frame_header(FrameKind::Heartbeat, used).to_vec();

@@ -46,6 +46,10 @@ pub trait Course {
     fn burst(&mut self) -> usize;
     /// Name of the thread that forwards; others of its port count, too.
     fn thread(&self) -> &str;
+    /// What it takes without packets, ns a second: that is not theirs.
+    fn idle_ns_per_s(&self) -> f64 {
+        0.0
+    }
 }
 
 struct Figure {
@@ -67,8 +71,9 @@ fn measure(course: &mut dyn Course, time: Duration) -> Figure {
         arrived += course.burst();
     }
     let used = threads_cpu_ns(&thread) - cpu;
+    let idle = course.idle_ns_per_s() * start.elapsed().as_secs_f64();
     Figure {
-        ns_per_packet: used as f64 / arrived.max(1) as f64,
+        ns_per_packet: (used as f64 - idle) / arrived.max(1) as f64,
         packets: arrived,
         lost: sent - arrived.min(sent),
     }
