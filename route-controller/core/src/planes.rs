@@ -81,9 +81,9 @@ impl Routes {
         });
         let unchanged = before.filter(|before| before.mesh.is_joined_like(&mesh));
         for destination in 0..mesh.len() {
-            for (relay, step) in mesh.shortest_paths(destination).into_iter().enumerate() {
-                if let Some(step) = step {
-                    routes.set(Plane::PRIMARY, relay, destination, step.next);
+            for (relay, (next, _)) in topology.paths_to(mesh.relay(destination)) {
+                if let (Some(relay), Some(next)) = (mesh.place(relay), mesh.place(next)) {
+                    routes.set(Plane::PRIMARY, relay, destination, next);
                 }
             }
             let fresh = forester.towards(destination);

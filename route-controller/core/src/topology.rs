@@ -1,5 +1,7 @@
-//! The overlay as a weighted graph, at one moment.
+//! The overlay as a weighted graph, at one moment. The only user of petgraph.
 
+use petgraph::graph::{DiGraph, EdgeReference, NodeIndex as GraphIndex};
+use petgraph::visit::{EdgeFiltered, EdgeRef};
 use std::collections::BTreeMap;
 use wire_format::NodeIndex;
 
@@ -30,37 +32,133 @@ const RELUCTANCE_US: u64 = 1_000_000_000_000;
 /// Relays, and the directed links between them that routes may use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Topology {
-    relays: BTreeMap<NodeIndex, Transit>,
-    /// What each costs, by its ends.
-    links: BTreeMap<(NodeIndex, NodeIndex), u64>,
+    /// Edges point backwards, from the end of a link to its start: shortest paths are sought from the destination.
+    reversed: DiGraph<(NodeIndex, Transit), u64>,
+    places: BTreeMap<NodeIndex, GraphIndex>,
 }
 
 impl Topology {
     /// A relay, once, before its links.
     pub(crate) fn add_relay(&mut self, node: NodeIndex, transit: Transit) {
-        self.relays.insert(node, transit);
+        let place = self.reversed.add_node((node, transit));
+        self.places.insert(node, place);
     }
 
     /// A link in the direction from `from` to `to`, once. Ends that are no relays of this topology are ignored.
     pub(crate) fn add_link(&mut self, from: NodeIndex, to: NodeIndex, cost_us: u64) {
-        if self.relays.contains_key(&from) && self.relays.contains_key(&to) {
-            self.links.insert((from, to), cost_us.max(1));
+        if let (Some(from), Some(to)) = (self.places.get(&from), self.places.get(&to)) {
+            self.reversed.add_edge(*to, *from, cost_us.max(1));
         }
     }
 
     /// All relays, ascending, and whether they may be passed.
     pub(crate) fn transits(&self) -> impl Iterator<Item = (NodeIndex, Transit)> + '_ {
-        self.relays.iter().map(|(node, transit)| (*node, *transit))
+        self.places.values().map(|place| self.reversed[*place])
     }
 
-    /// All links in all directions, ascending: from, to, cost.
+    /// All links in all directions: from, to, cost.
     pub(crate) fn links(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex, u64)> + '_ {
-        self.links.iter().map(|((from, to), cost_us)| (*from, *to, *cost_us))
+        let ends =
+            |edge: EdgeReference<'_, u64>| (self.reversed[edge.target()].0, self.reversed[edge.source()].0);
+        self.reversed.edge_references().map(move |edge| {
+            let (from, to) = ends(edge);
+            (from, to, *edge.weight())
+        })
     }
 
     /// Whether a frame for `destination` may go from `from` to `to` without misgivings.
     pub(crate) fn is_sound(&self, from: NodeIndex, to: NodeIndex, destination: NodeIndex) -> bool {
-        let willing = to == destination || self.relays.get(&to) == Some(&Transit::Willing);
-        willing && self.links.contains_key(&(from, to))
+        let (Some(&from), Some(&to_place)) = (self.places.get(&from), self.places.get(&to)) else {
+            return false;
+        };
+        let willing = to == destination || self.reversed[to_place].1 == Transit::Willing;
+        willing && self.reversed.find_edge(to_place, from).is_some()
+    }
+
+    /// For every relay that reaches `destination`: its next hop and the cost of its path. The next hop's own path is
+    /// the rest of that path; of several equally short ones the next hop with the lowest index is taken, by everyone.
+    pub(crate) fn paths_to(&self, destination: NodeIndex) -> BTreeMap<NodeIndex, (NodeIndex, u64)> {
+        let Some(&goal) = self.places.get(&destination) else {
+            return BTreeMap::new();
+        };
+        // What leaves a relay in the reversed graph is what arrives there on its way to the destination.
+        let passable = EdgeFiltered::from_fn(&self.reversed, |edge| {
+            edge.source() == goal || self.reversed[edge.source()].1 != Transit::Never
+        });
+        let price = |place: GraphIndex, cost_us: u64| {
+            cost_us + if place == goal { 0 } else { self.reversed[place].1.price_us() }
+        };
+        let found =
+            petgraph::algo::dijkstra(&passable, goal, None, |edge| price(edge.source(), *edge.weight()));
+        let mut distances = vec![None; self.reversed.node_count()];
+        for (place, distance) in found {
+            distances[place.index()] = Some(distance);
+        }
+        let mut paths: BTreeMap<NodeIndex, (NodeIndex, u64)> = BTreeMap::new();
+        for edge in self.reversed.edge_references() {
+            let (next, relay) = (edge.source(), edge.target());
+            let (Some(rest), Some(whole)) = (distances[next.index()], distances[relay.index()]) else {
+                continue;
+            };
+            let open = next == goal || self.reversed[next].1 != Transit::Never;
+            if !open || relay == goal || rest + price(next, *edge.weight()) != whole {
+                continue;
+            }
+            let (next, relay) = (self.reversed[next].0, self.reversed[relay].0);
+            let path = paths.entry(relay).or_insert((next, whole));
+            path.0 = path.0.min(next);
+        }
+        paths
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeIndex = NodeIndex(0);
+    const B: NodeIndex = NodeIndex(1);
+    const C: NodeIndex = NodeIndex(2);
+    const D: NodeIndex = NodeIndex(3);
+
+    /// A square A-B-D-C-A, the upper side by B as `b`, the lower by C as `c` allows, in this order of links.
+    fn square(b: Transit, c: Transit, turned: bool) -> Topology {
+        let mut topology = Topology::default();
+        for (node, transit) in [(A, Transit::Willing), (B, b), (C, c), (D, Transit::Willing)] {
+            topology.add_relay(node, transit);
+        }
+        let mut links = vec![(A, B), (B, D), (A, C), (C, D)];
+        if turned {
+            links.reverse();
+        }
+        for (from, to) in links {
+            topology.add_link(from, to, 10_000);
+            topology.add_link(to, from, 10_000);
+        }
+        topology
+    }
+
+    #[test]
+    fn ties_fall_to_the_lower_index_whatever_the_order() {
+        for turned in [false, true] {
+            let topology = square(Transit::Willing, Transit::Willing, turned);
+            assert_eq!(topology.paths_to(D)[&A], (B, 20_000));
+            assert_eq!(topology.paths_to(C)[&B], (A, 20_000));
+        }
+    }
+
+    #[test]
+    fn the_reluctant_are_passed_where_nothing_else_leads_on_and_the_never_not_at_all() {
+        use Transit::{Never, Reluctant, Willing};
+        let via = |b, c| square(b, c, false).paths_to(D).get(&A).map(|(next, _)| *next);
+        assert_eq!(via(Reluctant, Willing), Some(C));
+        assert_eq!(via(Reluctant, Never), Some(B));
+        assert_eq!(via(Never, Never), None);
+        // As destinations they are like all others.
+        let topology = square(Never, Reluctant, false);
+        assert_eq!(topology.paths_to(B)[&A], (B, 10_000));
+        assert_eq!(topology.paths_to(C)[&A], (C, 10_000));
+        assert_eq!(topology.paths_to(D)[&A], (C, 20_000 + RELUCTANCE_US));
+        assert!(topology.is_sound(A, B, B) && !topology.is_sound(A, B, D) && !topology.is_sound(A, D, D));
     }
 }
