@@ -88,16 +88,16 @@ impl Topology {
         let price = |place: GraphIndex, cost_us: u64| {
             cost_us + if place == goal { 0 } else { self.reversed[place].1.price_us() }
         };
-        let found =
-            petgraph::algo::dijkstra(&passable, goal, None, |edge| price(edge.source(), *edge.weight()));
-        let mut distances = vec![None; self.reversed.node_count()];
-        for (place, distance) in found {
-            distances[place.index()] = Some(distance);
-        }
+        // Of petgraph's searches the one that keeps its distances in an array. It fails on negative cycles alone.
+        let Ok(found) = petgraph::algo::spfa(&passable, goal, |edge| price(edge.source(), *edge.weight()))
+        else {
+            return BTreeMap::new();
+        };
+        let distance = |place: GraphIndex| Some(found.distances[place.index()]).filter(|us| *us != u64::MAX);
         let mut paths: BTreeMap<NodeIndex, (NodeIndex, u64)> = BTreeMap::new();
         for edge in self.reversed.edge_references() {
             let (next, relay) = (edge.source(), edge.target());
-            let (Some(rest), Some(whole)) = (distances[next.index()], distances[relay.index()]) else {
+            let (Some(rest), Some(whole)) = (distance(next), distance(relay)) else {
                 continue;
             };
             let open = next == goal || self.reversed[next].1 != Transit::Never;
