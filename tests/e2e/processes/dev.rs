@@ -81,16 +81,13 @@ fn the_printed_lines_push_and_play_a_stream_and_sigterm_ends_with_a_summary() ->
         .args(["dev", "--relays", "3"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()?;
     let mut guide = String::new();
-    let mut errors = BufReader::new(dev.stderr.take().expect("piped"));
+    let mut out = BufReader::new(dev.stdout.take().expect("piped"));
     while !guide.contains("/v1/subscriptions") {
-        anyhow::ensure!(errors.read_line(&mut guide)? > 0, "it ended: {guide}");
+        anyhow::ensure!(out.read_line(&mut guide)? > 0, "it ended: {guide}");
     }
-    std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-    // What it shows is read, so that it never waits for its reader.
-    let mut out = dev.stdout.take().expect("piped");
+    // What it shows is read on, so that it never waits for its reader.
     let shown = std::thread::spawn(move || {
         let mut text = String::new();
         out.read_to_string(&mut text).map(|_| text)
