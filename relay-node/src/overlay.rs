@@ -37,6 +37,8 @@ pub(crate) struct ControllerContact {
     pub(crate) connected: bool,
     /// A session stood at some time since the start.
     pub(crate) seen: bool,
+    /// The controller's last word is that this relay's certificate is void.
+    pub(crate) void: bool,
     /// Sessions so far.
     pub(crate) sessions: u64,
     /// Times that the controller would not have this relay: its name is in use, or its certificate void.
@@ -86,7 +88,14 @@ impl Overlay {
             contact.sessions += u64::from(connected);
             contact.seen |= connected;
             contact.connected = connected;
+            contact.void &= !connected;
         });
+    }
+
+    /// This relay belongs to the overlay no longer, as far as the controller is heard: its certificate is void.
+    pub(crate) fn leave(&self) {
+        self.controller.send_modify(|contact| contact.void = true);
+        self.replace_token_keys(Vec::new());
     }
 
     pub(crate) fn controller_refused(&self) {
@@ -159,6 +168,10 @@ impl Overlay {
         }
         match &dialler.role {
             Role::Relay { node } => self.admit_relay(*node, dialler),
+            Role::Client { token: _ } if self.controller.borrow().void => {
+                let reason = "this relay belongs to its overlay no longer: use another";
+                Err(Refusal::new(RefusalCode::Unavailable, reason))
+            }
             Role::Client { token } => {
                 let verifier = Arc::clone(&self.tokens.borrow());
                 let rights = verifier.verify(token)?;

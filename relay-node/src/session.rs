@@ -68,16 +68,18 @@ enum End {
     PortClosed,
     /// For the log.
     Lost(String),
-    /// The controller will not have this relay, and will not soon: somebody else is in session under its name, or its
-    /// certificate is void.
+    /// The controller will not have this relay, and will not soon: somebody else is in session under its name.
     Refused(String),
+    /// Its certificate is void: it was revoked, or its name has joined anew.
+    Void(String),
 }
 
 impl End {
     fn from_status(status: &Status) -> End {
         let reason = status.message().to_owned();
         match status.code() {
-            Code::AlreadyExists | Code::PermissionDenied | Code::Unauthenticated => End::Refused(reason),
+            Code::AlreadyExists | Code::Unauthenticated => End::Refused(reason),
+            Code::PermissionDenied => End::Void(reason),
             Code::Ok
             | Code::Cancelled
             | Code::Unknown
@@ -151,6 +153,15 @@ impl Sessions {
                     self.overlay.controller_refused();
                     warn!(%controller, "the controller refuses this relay; the last tables stay in force. {reason}");
                     logged = reason;
+                }
+                End::Void(reason) => {
+                    refused = true;
+                    self.overlay.controller_refused();
+                    warn!(%controller, "this relay belongs to the overlay no longer and serves nobody. {reason}");
+                    logged = reason;
+                    if self.serve_nobody().await.is_err() {
+                        return;
+                    }
                 }
                 End::Lost(reason) => {
                     if reason == logged {
@@ -242,14 +253,21 @@ impl Sessions {
         };
         match end {
             End::PortClosed | End::Stopping => end,
-            End::Lost(_) | End::Refused(_) if *stopping.borrow() => End::Stopping,
-            End::Lost(_) | End::Refused(_) => {
+            End::Lost(_) | End::Refused(_) | End::Void(_) if *stopping.borrow() => End::Stopping,
+            End::Lost(_) | End::Refused(_) | End::Void(_) => {
                 match self.port.command_each(|| RelayCommand::ControllerDown).await {
                     Ok(()) => end,
                     Err(closed) => closed.into(),
                 }
             }
         }
+    }
+
+    /// Ends the links of SFUs, which then go to other relays, and takes no more, until a session begins again: its first
+    /// messages bring the keys of tokens back.
+    async fn serve_nobody(&self) -> Result<(), PortClosed> {
+        self.overlay.leave();
+        self.port.command_each(|| RelayCommand::Controller(ToRelay::TokenKeys(Vec::new()))).await
     }
 
     /// Tells the cores, the first worker's first: its hello is the relay's.

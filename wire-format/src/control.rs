@@ -7,6 +7,7 @@
 //! replaces what was there for its key.
 
 use crate::{Epoch, Incarnation, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -309,8 +310,8 @@ pub struct StreamEntry {
     pub revision: u64,
 }
 
-/// A public key that signs client tokens.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A public key that signs client tokens. Logs show its id alone.
+#[derive(Clone, PartialEq, Eq)]
 pub struct TokenKey {
     /// `kid` of the tokens it signs.
     pub id: String,
@@ -318,4 +319,11 @@ pub struct TokenKey {
     pub public_key: [u8; 32],
     /// The only namespace it may grant, or `None` for all.
     pub namespace: Option<String>,
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TokenKey { id, public_key: _, namespace } = self;
+        f.debug_struct("TokenKey").field("id", id).field("namespace", namespace).finish_non_exhaustive()
+    }
 }

@@ -490,7 +490,7 @@ impl Relay {
     pub(crate) fn subscription_refused(&mut self, id: SubscriptionId, reason: String) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
         let Owner::Link { link, request } = subscription.owner else {
-            self.end_plain_for(PlainId::Subscription(id), EndReason::Refused(reason));
+            self.end_plain_for(PlainId::Subscription(id), EndReason::Limit(reason));
             return;
         };
         if let Some(client) = self.client(link) {

@@ -10,6 +10,7 @@ use wire_format::control::TokenKey;
 
 pub(crate) const KEY_REMOVED: &str =
     "the key that signed the token was removed: link again with a token of a present key";
+const NO_KEYS: &str = "this relay takes no tokens any more: link to another";
 const EXPIRED: &str = "the token has expired: link again with a new one";
 
 impl Relay {
@@ -27,6 +28,7 @@ impl Relay {
 
     /// These keys are good, and no others: ends the links that stand on others.
     pub(crate) fn set_token_keys(&mut self, now: Timestamp, keys: Vec<TokenKey>) {
+        let reason = if keys.is_empty() { NO_KEYS } else { KEY_REMOVED };
         self.token_keys = Some(keys);
         let fallen: Vec<LinkId> = self
             .links
@@ -40,7 +42,7 @@ impl Relay {
             .collect();
         for link in fallen {
             self.counters.links_key_removed += 1;
-            self.end_client(now, link, KEY_REMOVED);
+            self.end_client(now, link, reason);
         }
     }
 

@@ -44,9 +44,11 @@ pub(super) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Readiness
         Ok(running) => {
             let has_tables = running.inspect(|relay, _| !relay.tables_view().tables.is_empty()).await;
             require(has_tables.is_ok(), "port", "the relay port is closed or its worker hangs");
-            let seen = running.overlay.contact().seen;
+            let contact = running.overlay.contact();
+            let hint = "the controller says that this relay's certificate is void: join anew, or stop it";
+            require(!contact.void, "membership", hint);
             require(
-                seen,
+                contact.seen,
                 "controller",
                 "no session with a controller since the start: the log names the reason",
             );

@@ -273,15 +273,7 @@ async fn granted(mut notices: broadcast::Receiver<Notice>, wanted: PlainId) -> R
         loop {
             match notices.recv().await {
                 Ok(Notice::Granted { id }) if id == wanted => return Ok(()),
-                Ok(Notice::Ended { id, reason: EndReason::Refused(reason) }) if id == wanted => {
-                    let hint = "choose another name, or end the publication that has it";
-                    return Err(ApiError::new(StatusCode::CONFLICT, reason, hint));
-                }
-                Ok(Notice::Ended { id, reason: EndReason::Limit(reason) }) if id == wanted => {
-                    let hint = "end what is not needed, or have the limit raised";
-                    return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, reason, hint));
-                }
-                Ok(_) => {}
+                Ok(notice) => refusal(notice, wanted).map_or(Ok(()), Err)?,
                 // Missed: the answer says what state it is in.
                 Err(_) => return Ok(()),
             }
@@ -289,6 +281,42 @@ async fn granted(mut notices: broadcast::Receiver<Notice>, wanted: PlainId) -> R
     };
     // The same if it comes too late.
     timeout(GRANT_PATIENCE, answer).await.unwrap_or(Ok(()))
+}
+
+/// Waits until the controller refuses a subscription, for ever if it does not: it is never told that it grants one.
+async fn refused_later(mut notices: broadcast::Receiver<Notice>, wanted: PlainId) -> ApiError {
+    loop {
+        match notices.recv().await {
+            Ok(notice) => {
+                if let Some(refusal) = refusal(notice, wanted) {
+                    return refusal;
+                }
+            }
+            // Missed: whoever looks at the subscription sees that it is gone.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// What a notice means for who waits for a registration, if it refuses it.
+fn refusal(notice: Notice, wanted: PlainId) -> Option<ApiError> {
+    match notice {
+        Notice::Ended { id, reason: EndReason::Refused(reason) } if id == wanted => {
+            let hint = "choose another name, or end the publication that has it";
+            Some(ApiError::new(StatusCode::CONFLICT, reason, hint))
+        }
+        Notice::Ended { id, reason: EndReason::Limit(reason) } if id == wanted => {
+            let hint = "end what is not needed, or have the limit raised";
+            Some(ApiError::new(StatusCode::TOO_MANY_REQUESTS, reason, hint))
+        }
+        Notice::Ended { .. }
+        | Notice::StreamUp { .. }
+        | Notice::StreamDown { .. }
+        | Notice::Link { .. }
+        | Notice::Granted { .. }
+        | Notice::Collision { .. }
+        | Notice::Draining => None,
+    }
 }
 
 pub(super) async fn subscribe(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
@@ -324,8 +352,14 @@ pub(super) async fn subscribe(State(api): State<Api>, request: Request) -> Resul
         lease: lease.map(|s| Duration::from_secs(s.into())),
     };
     let row = finish(async move {
+        let notices = running.notices.subscribe();
         let id = running.register(own, |relay, now| relay.subscribe_plain(now, spec)).await?;
-        settled(&running, id).await
+        tokio::select! {
+            // First: once it is refused the subscription is there no longer.
+            biased;
+            refusal = refused_later(notices, PlainId::Subscription(id)) => Err(refusal),
+            row = settled(&running, id) => row,
+        }
     })
     .await?;
     Ok(created("subscriptions", row.id, row))

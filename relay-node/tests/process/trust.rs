@@ -122,6 +122,12 @@ async fn a_revoked_relay_is_cut_off_everywhere_within_two_seconds() {
     let took = started.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
     until_linked(&first, "r3").await;
+    // It says so, and takes no SFUs.
+    let ready = || get_json(bad.api_address(), "/readyz");
+    until("it is not ready", ready, |(status, answer)| {
+        *status == 503 && answer["missing"].to_string().contains("membership")
+    })
+    .await;
 
     // Nor does it come back when it, or the controller, starts again.
     let listen = overlay.stop_controller().await;

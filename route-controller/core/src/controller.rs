@@ -227,7 +227,7 @@ impl Controller {
                     relay.epoch = Some(epoch);
                 }
             }
-            ToController::StampAck { epoch } => self.rollout.stamp_acked(node, epoch),
+            ToController::StampAck { epoch } => self.rollout.stamp_acked(now, node, epoch),
             ToController::StreamAck { key, revision } => {
                 self.directory.row_acked(now, node, key, revision, &mut self.effects);
             }

@@ -237,6 +237,25 @@ impl Rollout {
 
     /// A relay acknowledged a table.
     pub(crate) fn table_acked(&mut self, now: Timestamp, node: NodeIndex, epoch: Epoch) {
+        self.heard_of(now, node, epoch);
+        let awaited = self.prepared.as_ref().is_some_and(|prepared| prepared.epoch == epoch);
+        if awaited {
+            self.stop_waiting(node);
+        }
+    }
+
+    /// A relay confirmed that it stamps an epoch.
+    pub(crate) fn stamp_acked(&mut self, now: Timestamp, node: NodeIndex, epoch: Epoch) {
+        self.heard_of(now, node, epoch);
+        let awaited =
+            self.prepared.is_none() && self.current.as_ref().is_some_and(|current| current.epoch == epoch);
+        if awaited {
+            self.stop_waiting(node);
+        }
+    }
+
+    /// A relay that said nothing for too long has the newest epoch after all: it is trusted again in a while.
+    fn heard_of(&mut self, now: Timestamp, node: NodeIndex, epoch: Epoch) {
         if self.newest().is_some_and(|newest| newest.epoch == epoch) {
             match self.mute.get(&node) {
                 Some(Mute::Doubted) => {
@@ -247,19 +266,6 @@ impl Rollout {
                 }
                 Some(Mute::Avoided(Some(_))) | None => {}
             }
-        }
-        let awaited = self.prepared.as_ref().is_some_and(|prepared| prepared.epoch == epoch);
-        if awaited {
-            self.stop_waiting(node);
-        }
-    }
-
-    /// A relay confirmed that it stamps an epoch.
-    pub(crate) fn stamp_acked(&mut self, node: NodeIndex, epoch: Epoch) {
-        let awaited =
-            self.prepared.is_none() && self.current.as_ref().is_some_and(|current| current.epoch == epoch);
-        if awaited {
-            self.stop_waiting(node);
         }
     }
 

@@ -23,6 +23,11 @@ const HOLD_DOWN: Duration = Duration::from_secs(10);
 /// Until the controller has drawn its conclusions from a wait that is over.
 const LATENESS: Duration = Duration::from_millis(12);
 
+/// How long an answer is waited for.
+fn wait(doubted: bool) -> Duration {
+    if doubted { ACK_WAIT_DOUBTED } else { ACK_WAIT }
+}
+
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let mut account = Account::default();
     for (at, event) in trace.events() {
@@ -79,15 +84,15 @@ impl Account {
             self.ordered(at, *relay, *epoch, verdict);
         }
         if let Event::TableAcked { relay, epoch } | Event::StampAcked { relay, epoch } = event {
-            self.late_though_doubted(at, *relay, *epoch);
-        }
-        if let Event::TableAcked { relay, epoch } = event {
-            self.acked.insert((*relay, *epoch));
+            self.too_late(at, *relay, *epoch);
             if self.newest == Some(*epoch)
                 && let Some(since @ None) = self.left_out.get_mut(relay)
             {
                 *since = Some(at);
             }
+        }
+        if let Event::TableAcked { relay, epoch } = event {
+            self.acked.insert((*relay, *epoch));
         }
         if let Event::StampAcked { relay, epoch } = event {
             self.stamp_acked.insert((*relay, *epoch));
@@ -115,11 +120,11 @@ impl Account {
         }
     }
 
-    /// A relay in doubt has hardly been waited for: the next time it may not be at all.
-    fn late_though_doubted(&mut self, at: Duration, relay: RelayId, epoch: u32) {
+    /// Who answers when the wait is over, which is short for a relay in doubt, may not be waited for the next time.
+    fn too_late(&mut self, at: Duration, relay: RelayId, epoch: u32) {
         let told =
             self.phase.as_ref().filter(|phase| phase.epoch == epoch).and_then(|phase| phase.told.get(&relay));
-        if told.is_some_and(|(told_at, doubted)| *doubted && at + LATENESS > *told_at + ACK_WAIT_DOUBTED) {
+        if told.is_some_and(|(told_at, doubted)| at + LATENESS > *told_at + wait(*doubted)) {
             self.left_out.entry(relay).or_insert(None);
         }
     }
@@ -201,8 +206,7 @@ impl Account {
                 *since = None;
                 continue;
             }
-            let wait = if *doubted { ACK_WAIT_DOUBTED } else { ACK_WAIT };
-            if at < *told_at + wait {
+            if at < *told_at + wait(*doubted) {
                 let after = at - *told_at;
                 verdict.object(
                     at,

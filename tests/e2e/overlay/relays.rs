@@ -68,7 +68,7 @@ async fn a_killed_transit_is_replaced() {
     let summary = &outcome.summary;
     assert!(outcome.success, "{summary:?}");
     assert_eq!(summary.path, ["r1", "r3", "r4"]);
-    assert!(summary.gap_ms <= 1_500, "{summary:?}");
+    assert!(summary.gap_ms <= 150, "{summary:?}");
     assert_eq!((summary.duplicated, summary.corrupted), (0, 0), "{summary:?}");
     assert!(summary.control.path_changes >= 1, "{summary:?}");
 }
@@ -82,7 +82,7 @@ async fn a_link_that_falls_silent_is_withdrawn() {
     let summary = &outcome.summary;
     assert!(outcome.success, "{summary:?}");
     assert_eq!(summary.path, ["r1", "r3", "r4"]);
-    // A second to be sure of it, and the way of the news.
-    assert!(summary.gap_ms <= 1_500, "{summary:?}");
+    // 100 ms of silence make it suspect, and traffic moves at once.
+    assert!(summary.gap_ms <= 300, "{summary:?}");
     assert_eq!((summary.duplicated, summary.corrupted), (0, 0), "{summary:?}");
 }

@@ -46,3 +46,35 @@ async fn credentials_outlive_a_controller_that_is_killed() {
     sfu.close().await;
     overlay.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sfus_of_a_revoked_relay_go_to_the_next() {
+    let overlay = Overlay::start().await;
+    let sfu = overlay.sfu_of(&["r2", "r1"]).await;
+    let before = sfu.stats().await.expect("open").relay;
+    let mut losses = sfu.last_loss();
+    let started = Instant::now();
+    overlay.relayctl(&["node", "revoke", "r2"]);
+    let told = |loss: &Option<std::sync::Arc<str>>| {
+        loss.as_ref().is_some_and(|loss| loss.contains("this relay takes no tokens any more"))
+    };
+    drop(soon(losses.wait_for(told)).await.expect("the client is there"));
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let elsewhere = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            look.tick().await;
+            let relay = sfu.stats().await.expect("open").relay;
+            if relay.is_some() && relay != before {
+                break;
+            }
+        }
+    };
+    soon(elsewhere).await;
+    let refusal = overlay.sfu_for("demo", &["r2"]).await.map(|_| ()).expect_err("it serves nobody");
+    let reason = refusal.refusal().map(|(_, reason)| reason.to_owned());
+    assert!(reason.is_some_and(|reason| reason.contains("use another")), "{refusal}");
+    sfu.close().await;
+    overlay.stop();
+}

@@ -80,6 +80,10 @@ async fn a_namespace_that_goes_over_its_limits_is_told_which() {
                         \"kind\":\"video\",\"source\":\"127.0.0.1\",\"port\":\"own\",\"rtcp\":\"mux\"}";
     let (status, answer) = e2e::answer_to_post(overlay.api("r1"), "/v1/publications", registration);
     assert_eq!((status, answer.contains("namespace demo has 2 streams")), (429, true), "{answer}");
+    let registration = "{\"namespace\":\"demo\",\"room\":\"standup\",\"destination\":\"127.0.0.1:9\",\
+                        \"port\":\"own\",\"rtcp\":\"mux\"}";
+    let (status, answer) = e2e::answer_to_post(overlay.api("r1"), "/v1/subscriptions", registration);
+    assert_eq!((status, answer.contains("namespace demo has 1 subscriptions")), (429, true), "{answer}");
 
     // Others have room of their own.
     for user in ["alice", "bob", "carol", "dave"] {
