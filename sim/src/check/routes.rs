@@ -1,5 +1,5 @@
 //! In the end media takes the best way: petgraph's shortest paths over what the scenario says of the links, an account
-//! that shares nothing with the controller's but the formula of `DESIGN.md`.
+//! that shares nothing with the controller's but the formula of what a link costs.
 //!
 //! The controller measures, smooths and waits before it believes; so a link costs somewhere between a least and a most,
 //! and the way taken, at its least, must not be dearer than the best way at its most. Packets that a relay moved around a

@@ -6,7 +6,7 @@
 //! run, by hand:
 //!
 //! ```text
-//! CASCADE_HOSTILE_DATAGRAMS=10000000 CASCADE_HOSTILE_RATE=60000 \
+//! CASCADE_HOSTILE_DATAGRAMS=10000000 CASCADE_HOSTILE_RATE=20000 \
 //!     cargo test --release -p e2e --test under_attack -- --nocapture
 //! ```
 //!
