@@ -44,6 +44,7 @@ mod queue;
 mod rate;
 mod rejoin;
 mod relay;
+mod repair;
 mod resend;
 mod sizes;
 mod stream_index;
@@ -73,6 +74,7 @@ pub use plain::{
 };
 pub use rate::{RateLimit, RateMeter};
 pub use relay::Relay;
+pub use repair::{LateHistogram, RepairStats};
 pub use train::{Train, TrainSlot};
 pub use views::{LinkView, PeerView, StreamView, TablesView};
 pub use workers::{HandOver, Worker, WorkerSet};

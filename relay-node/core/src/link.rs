@@ -7,7 +7,7 @@ use crate::measure::{Feedback, Rate, Reception};
 use crate::path_mtu::PathMtu;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
 use crate::rejoin::Rejoin;
-use crate::{LinkId, Train};
+use crate::{LinkId, RepairStats, Train};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -57,6 +57,7 @@ pub(crate) struct Link {
     /// Heartbeats that the other end has not reported, oldest first: the first number that each may have, and when it
     /// left.
     unreported: VecDeque<(PacketNumber, Timestamp)>,
+    repair: RepairStats,
 }
 
 /// What handling a heartbeat or the clock changed.
@@ -122,6 +123,8 @@ pub struct LinkStats {
     pub mtu_probes: u32,
     /// How often large datagrams were found to vanish.
     pub mtu_fallbacks: u64,
+    /// What repair did and cost.
+    pub repair: RepairStats,
 }
 
 impl Link {
@@ -151,6 +154,7 @@ impl Link {
             rate_in: Rate::new(now),
             next_heartbeat: now,
             unreported: VecDeque::new(),
+            repair: RepairStats::default(),
         }
     }
 
@@ -481,6 +485,7 @@ impl Link {
             mtu_bytes: self.mtu.datagram_max(),
             mtu_probes: self.mtu.probes_sent(),
             mtu_fallbacks: self.mtu.fallbacks(),
+            repair: self.repair.clone(),
         }
     }
 
