@@ -21,6 +21,7 @@ mod draw;
 mod drive;
 mod freeze;
 mod graph;
+mod loss;
 mod media;
 mod network;
 mod node;
@@ -35,6 +36,7 @@ mod world;
 
 pub use check::{Objection, judge};
 pub use draw::{drawn, drawn_text};
+pub use loss::{Cost, Limits, LossRow, LossRun, Oracle, RowResult, Shown, loss_rows, run_rows};
 pub use report::Outcome;
 pub use scenario::{
     ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, ScenarioError,

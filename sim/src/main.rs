@@ -1,5 +1,8 @@
 //! The simulator's command line.
 
+#[path = "main/loss.rs"]
+mod loss;
+
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use sim::{Outcome, Scenario};
@@ -18,8 +21,10 @@ use std::process::ExitCode;
   sim run sim/scenarios/line.toml --events
   sim swarm --seeds 0..200 --jobs 4
   sim swarm --seeds 17..18 --show > seventeen.toml
+  sim loss
+  sim loss --row rtt40-trace5 --row no-loss --packets 100000 --json
 
-Exit status: 0 when no judge objects, 1 when one does, 2 for bad arguments."
+Exit status: 0 when no judge objects and all rows of loss stand, 1 otherwise, 2 for bad arguments."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -57,6 +62,9 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Measure what repair leaves of a link's losses, and at what price, row by row of sim/loss/rows.toml.
+    #[command(after_help = loss::HELP)]
+    Loss(loss::LossArgs),
 }
 
 fn main() -> ExitCode {
@@ -96,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::Swarm { seeds, jobs, show: false } => swarm(seeds, jobs),
+        Command::Loss(args) => loss::run(&args),
     }
 }
 

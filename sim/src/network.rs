@@ -5,12 +5,13 @@ use crate::connection::{
     Stage, next_backoff,
 };
 use crate::drive::{Departure, sealed_bytes};
+use crate::loss::Cost;
 use crate::media;
-use crate::node::{Dial, Stimulus};
+use crate::node::{Core, Dial, Stimulus};
 use crate::play::SILENCE_EVERY;
 use crate::scenario::{Host, RelayId};
 use crate::trace::{Event, Frame};
-use crate::world::{Happening, World};
+use crate::world::{Happening, Observer, World};
 use link_model::{DropReason, Fate, Link, LinkChange, LinkSpec, Seed};
 use relay_core::{LinkId, Peer};
 use std::collections::btree_map::Entry;
@@ -312,12 +313,22 @@ impl World<'_> {
             return;
         }
         if let Some(link) = link {
+            self.meter_link(host, link);
             self.node(host).links.remove(&link);
             self.record(Event::LinkDown { at: host, with });
             self.feed(host, &[], Stimulus::LinkDown { link });
         }
         if end == End::Dialler {
             self.dial_failed(connection);
+        }
+    }
+
+    /// What a link cost is known until its core forgets it.
+    fn meter_link(&mut self, host: Host, link: LinkId) {
+        let Observer::Meter(meter) = &mut self.observer else { return };
+        let links = self.nodes.get(&host).and_then(|node| node.core.as_ref()).map(Core::relay_links);
+        if let Some((_, stats)) = links.unwrap_or_default().into_iter().find(|(other, _)| *other == link) {
+            meter.link_over(Cost::of(&stats.repair));
         }
     }
 
@@ -336,7 +347,7 @@ impl World<'_> {
         }
         let fate = self.offer((host, to_host), bytes);
         let end = from;
-        if let (Host::Relay(from), Host::Relay(to)) = (host, to_host) {
+        if let (Host::Relay(from), Host::Relay(to), Observer::Trace(_)) = (host, to_host, &self.observer) {
             self.record_frames((connection, end), (from, to), &departure.plain, fate);
         }
         let Departure { link: _, number, plain } = departure;

@@ -6,8 +6,8 @@ use crate::scenario::{Host, StreamNumber};
 use crate::world::Happening;
 use link_model::{Seed, Xoshiro256};
 use relay_core::{
-    Client, ClientCommand, ClientEvent, Input, LinkId, Outgoing, Output, Peer, Received, Relay, RelayCommand,
-    RelayEvent,
+    Client, ClientCommand, ClientEvent, Input, LinkId, LinkStats, Outgoing, Output, Peer, PeerView, Received,
+    Relay, RelayCommand, RelayEvent,
 };
 use route_core::SessionId;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use wire_format::session::Message;
 use wire_format::{NodeIndex, PacketNumber, StreamHandle, Timestamp};
 
 /// Between what is due and a process noticing it, at most.
-const LATENESS_US_MAX: u64 = 80;
+pub(crate) const LATENESS_US_MAX: u64 = 80;
 
 /// One input of either kind of core.
 #[derive(Debug)]
@@ -82,6 +82,16 @@ impl Core {
             Core::Relay(driver) => driver.deadline(),
             Core::Client(driver) => driver.deadline(),
         }
+    }
+
+    /// What the core knows of its links to relays; a client has none.
+    pub(crate) fn relay_links(&self) -> Vec<(LinkId, LinkStats)> {
+        let views = match self {
+            Core::Relay(driver) => driver.core().link_views(),
+            Core::Client(_) => Vec::new(),
+        };
+        let to_relays = views.into_iter().filter(|view| matches!(view.peer, PeerView::Relay { .. }));
+        to_relays.map(|view| (view.link, view.stats)).collect()
     }
 
     /// Counters that are not zero.

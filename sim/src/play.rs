@@ -166,7 +166,7 @@ impl World<'_> {
                 user: spec.user.clone(),
                 stream: spec.name.clone(),
                 kind: spec.kind,
-                budget: None,
+                budget: spec.budget,
             }
         } else if spec.until < self.scenario.media_end() {
             ClientCommand::Unpublish { request }
@@ -237,7 +237,14 @@ impl World<'_> {
             return;
         }
         let first = self.next_packet.get(&stream).copied().unwrap_or(0);
-        let next = first + u64::from(spec.burst);
+        let interval = media::interval(self.scenario, stream);
+        // The packets of a burst leave together, or each for itself.
+        let (count, wait) = match first % u64::from(spec.burst) + 1 {
+            _ if spec.spread.is_zero() => (spec.burst, interval),
+            nth if nth == u64::from(spec.burst) => (1, interval - spec.spread * (spec.burst - 1)),
+            _ => (1, spec.spread),
+        };
+        let next = first + u64::from(count);
         self.next_packet.insert(stream, next);
         let (mut arena, mut batch) = (Vec::new(), Vec::new());
         for number in first..next {
@@ -250,6 +257,6 @@ impl World<'_> {
             batch.push(Outgoing { publication: u32::from(stream.0), range: start..arena.len(), rtcp });
         }
         self.feed(Host::Client(spec.client), &arena, Stimulus::Local(&batch));
-        self.schedule(media::interval(self.scenario, stream), Happening::Burst(stream));
+        self.schedule(wait, Happening::Burst(stream));
     }
 }

@@ -23,6 +23,11 @@ impl<T> EventQueue<T> {
         self.next += 1;
     }
 
+    /// When the next event is.
+    pub(crate) fn next_at(&self) -> Option<Duration> {
+        self.order.peek().map(|Reverse((at, _))| *at)
+    }
+
     pub(crate) fn pop(&mut self) -> Option<(Duration, T)> {
         let Reverse((at, sequence)) = self.order.pop()?;
         let event = self.events.remove(&sequence).expect("queued under its sequence");

@@ -3,6 +3,7 @@
 use crate::connection::{Connection, ConnectionId, End, Flight};
 use crate::control_channel::{Session, Way};
 use crate::controller::ControllerProcess;
+use crate::loss::Meter;
 use crate::network::Path;
 use crate::node::{Core, Node, NodeEvent, Stimulus};
 use crate::queue::EventQueue;
@@ -71,6 +72,15 @@ pub(crate) enum Happening {
     Fault { place: usize, begins: bool },
 }
 
+/// Who is told what happens.
+#[derive(Debug)]
+pub(crate) enum Observer {
+    /// Everything is kept, for judges.
+    Trace(Trace),
+    /// Packets are counted and forgotten: runs may be as long as anyone likes.
+    Meter(Meter),
+}
+
 /// A run.
 #[derive(Debug)]
 pub(crate) struct World<'a> {
@@ -78,7 +88,7 @@ pub(crate) struct World<'a> {
     pub(crate) seed: Seed,
     pub(crate) now: Duration,
     pub(crate) queue: EventQueue<Happening>,
-    pub(crate) trace: Trace,
+    pub(crate) observer: Observer,
     pub(crate) nodes: BTreeMap<Host, Node>,
     pub(crate) paths: BTreeMap<(Host, Host), Path>,
     pub(crate) connections: Vec<Connection>,
@@ -95,25 +105,27 @@ pub(crate) struct World<'a> {
 
 /// Runs a scenario and returns what happened.
 pub fn run(scenario: &Scenario, seed: u64) -> Trace {
-    let mut world = World::new(scenario, Seed(seed));
-    world.schedule_all();
-    while let Some((at, happening)) = world.queue.pop() {
-        if at > scenario.run_for {
-            break;
-        }
-        world.now = at;
-        world.happen(happening);
-    }
-    world.now = scenario.run_for;
+    let mut world = World::new(scenario, Seed(seed), Observer::Trace(Trace::default()));
+    world.run_until(scenario.run_for);
     let hosts: Vec<_> = world.nodes.keys().copied().collect();
     for host in hosts {
         world.record_counters(host);
     }
-    world.trace
+    match world.observer {
+        Observer::Trace(trace) => trace,
+        Observer::Meter(_) => unreachable!("made with a trace"),
+    }
+}
+
+/// The seed of one direction of the network between two hosts.
+pub(crate) fn path_seed(scenario: &Scenario, seed: Seed, (from, to): (Host, Host)) -> Seed {
+    let name = format!("{}>{}", scenario.host_name(from), scenario.host_name(to));
+    seed.child("path").child(&name)
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario, seed: Seed) -> World<'a> {
+    /// The world at its beginning.
+    pub(crate) fn new(scenario: &'a Scenario, seed: Seed, observer: Observer) -> World<'a> {
         let hosts = scenario
             .relay_ids()
             .map(Host::Relay)
@@ -121,15 +133,14 @@ impl<'a> World<'a> {
             .map(|host| (host, Node::new(seed.child("host").child(scenario.host_name(host)))))
             .collect();
         let paths = scenario.paths.iter().map(|(direction, schedule)| {
-            let name = format!("{}>{}", scenario.host_name(direction.0), scenario.host_name(direction.1));
-            (*direction, Path::new(schedule.first().clone(), seed.child("path").child(&name)))
+            (*direction, Path::new(schedule.first().clone(), path_seed(scenario, seed, *direction)))
         });
-        World {
+        let mut world = World {
             scenario,
             seed,
             now: Duration::ZERO,
             queue: EventQueue::new(),
-            trace: Trace::default(),
+            observer,
             nodes: hosts,
             paths: paths.collect(),
             connections: Vec::new(),
@@ -139,7 +150,20 @@ impl<'a> World<'a> {
             relay_of_node: BTreeMap::new(),
             first_halves: BTreeMap::new(),
             next_packet: BTreeMap::new(),
+        };
+        world.schedule_all();
+        world
+    }
+
+    /// Lets happen what does until then.
+    pub(crate) fn run_until(&mut self, end: Duration) {
+        while self.queue.next_at().is_some_and(|at| at <= end)
+            && let Some((at, happening)) = self.queue.pop()
+        {
+            self.now = at;
+            self.happen(happening);
         }
+        self.now = end;
     }
 
     pub(crate) fn node(&mut self, host: Host) -> &mut Node {
@@ -147,7 +171,10 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn record(&mut self, event: Event) {
-        self.trace.push(self.now, event);
+        match &mut self.observer {
+            Observer::Trace(trace) => trace.push(self.now, event),
+            Observer::Meter(meter) => meter.see(self.now, &event),
+        }
     }
 
     pub(crate) fn violation(&mut self, who: &str, what: String) {

@@ -13,7 +13,8 @@
 //! 3. *the wire*: `loss`, which costs the queue's time all the same. Either every datagram alone with a probability;
 //!    or in bursts of a mean length, by the two-state model of Gilbert and Elliott, whose good state loses nothing and
 //!    whose bad state everything; or symbol by symbol from a recorded trace, which wraps around and is entered at an
-//!    offset drawn from the seed.
+//!    offset drawn from the seed. Several `segments` are as many wires in a row, each with that loss: what one has lost
+//!    the next never sees.
 //! 4. *the way*: `delay`, plus a share of `jitter` that is drawn evenly from nothing to all of it, so that `delay` is
 //!    the least there is. Links keep order: jitter alone never lets a datagram overtake another, it waits behind the
 //!    slower one, as in a router's queue. Only a datagram chosen by `reorder` falls behind: it is held back for longer
@@ -36,5 +37,5 @@ pub use link::{DropReason, Fate, Link};
 pub use loss::{Bursts, LossTrace, TRACE_SYMBOLS_MAX};
 pub use option::{LinkOption, LinkSchedule, Selector};
 pub use rng::{Seed, Xoshiro256};
-pub use spec::{KEYS, LinkChange, LinkSpec, Loss};
+pub use spec::{KEYS, LinkChange, LinkSpec, Loss, SEGMENTS_MAX};
 pub use units::{BurstLength, Ppm, Rate, parse_duration};

@@ -39,7 +39,9 @@ const HELD_BACK_MAX: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub struct Link {
     spec: LinkSpec,
-    loss: LossState,
+    /// Of each segment, as many as there ever were.
+    losses: Vec<LossState>,
+    loss_seed: Seed,
     jitter: Xoshiro256,
     reorder: Xoshiro256,
     duplicate: Xoshiro256,
@@ -52,14 +54,27 @@ pub struct Link {
 impl Link {
     /// An idle link.
     pub fn new(spec: LinkSpec, seed: Seed) -> Link {
-        Link {
+        let mut link = Link {
             spec,
-            loss: LossState::new(seed.child("loss")),
+            losses: Vec::new(),
+            loss_seed: seed.child("loss"),
             jitter: seed.child("jitter").stream(),
             reorder: seed.child("reorder").stream(),
             duplicate: seed.child("duplicate").stream(),
             queue_empty_ns: 0,
             last_out: Duration::ZERO,
+        };
+        link.make_segments();
+        link
+    }
+
+    fn make_segments(&mut self) {
+        while self.losses.len() < usize::from(self.spec.segments) {
+            let seed = match self.losses.len() as u64 {
+                0 => self.loss_seed,
+                further => self.loss_seed.numbered(further),
+            };
+            self.losses.push(LossState::new(seed));
         }
     }
 
@@ -71,8 +86,11 @@ impl Link {
     /// Does something else from now on. What is queued or under way stays so and keeps its time; datagrams that follow
     /// do not overtake it even if the link has become faster.
     pub fn change(&mut self, spec: LinkSpec) {
-        self.loss.change(&self.spec.loss, &spec.loss);
+        for segment in &mut self.losses {
+            segment.change(&self.spec.loss, &spec.loss);
+        }
         self.spec = spec;
+        self.make_segments();
     }
 
     /// A datagram of so many bytes enters. `now` never goes back.
@@ -85,7 +103,9 @@ impl Link {
             return Fate::Dropped(DropReason::TooLarge);
         }
         let Some(left) = self.queue(now, bytes) else { return Fate::Dropped(DropReason::QueueFull) };
-        if self.loss.loses(&self.spec.loss) {
+        // What one segment has lost never reaches the next.
+        let Link { spec, losses, .. } = self;
+        if losses.iter_mut().take(usize::from(spec.segments)).any(|segment| segment.loses(&spec.loss)) {
             return Fate::Dropped(DropReason::Lost);
         }
         let least = left + self.spec.delay;
@@ -262,6 +282,21 @@ mod tests {
         changed(&mut link, "delay=1ms,rate=10mbit");
         assert_eq!(at(link.offer(ms(0), 1_250)), ms(150), "behind the ten before it");
         assert_eq!(at(link.offer(ms(200), 1_250)), ms(202));
+    }
+
+    #[test]
+    fn segments_lose_one_after_the_other_and_apart() {
+        let lost = |text: &str| -> Vec<bool> {
+            let mut link = link(text, 9);
+            (0..100_000).map(|i| link.offer(ms(i), 100) == Fate::Dropped(DropReason::Lost)).collect()
+        };
+        let (one, three) = (lost("loss=10%"), lost("loss=10%,segments=3"));
+        assert!(one.iter().zip(&three).all(|(one, three)| *three || !one), "the first is as it was alone");
+        let share = three.iter().filter(|lost| **lost).count() as f64 / 100_000.0;
+        assert!((share - (1.0 - 0.9_f64.powi(3))).abs() < 0.005, "{share}");
+        let mut link = link("loss=100%", 9);
+        changed(&mut link, "loss=0%,segments=2");
+        assert_eq!(at(link.offer(ms(0), 100)), ms(0));
     }
 
     #[test]

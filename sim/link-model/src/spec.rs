@@ -7,8 +7,10 @@ use std::fmt;
 use std::time::Duration;
 
 /// The keys of a link specification.
-pub const KEYS: [&str; 10] =
-    ["delay", "jitter", "loss", "burst", "rate", "queue", "reorder", "duplicate", "mtu", "down"];
+pub const KEYS: [&str; 11] =
+    ["delay", "jitter", "loss", "burst", "rate", "queue", "reorder", "duplicate", "mtu", "segments", "down"];
+/// Most segments of a link.
+pub const SEGMENTS_MAX: u8 = 16;
 
 /// What one direction of a link does. The default is a perfect link: no delay, no loss, no limit.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +31,9 @@ pub struct LinkSpec {
     pub duplicate: Ppm,
     /// Largest datagram (UDP payload) that comes out; `None` takes all. Larger ones vanish without a word.
     pub mtu: Option<u16>,
+    /// Wires in a row, each with the loss said above, apart from the others; `delay` is that of all together. From 1 to
+    /// [`SEGMENTS_MAX`].
+    pub segments: u8,
     /// Everything is lost.
     pub down: bool,
 }
@@ -55,6 +60,7 @@ impl Default for LinkSpec {
             reorder: Ppm::NEVER,
             duplicate: Ppm::NEVER,
             mtu: None,
+            segments: 1,
             down: false,
         }
     }
@@ -99,6 +105,7 @@ impl LinkSpec {
                 Setting::Reorder(probability) => spec.reorder = *probability,
                 Setting::Duplicate(probability) => spec.duplicate = *probability,
                 Setting::Mtu(mtu) => spec.mtu = *mtu,
+                Setting::Segments(segments) => spec.segments = *segments,
                 Setting::Down(down) => spec.down = *down,
             }
         }
@@ -141,7 +148,7 @@ impl fmt::Display for LinkSpec {
             Some(mtu) => write!(f, ",mtu={mtu}")?,
             None => f.write_str(",mtu=unlimited")?,
         }
-        write!(f, ",down={}", self.down)
+        write!(f, ",segments={},down={}", self.segments, self.down)
     }
 }
 
@@ -162,6 +169,7 @@ enum Setting {
     Reorder(Ppm),
     Duplicate(Ppm),
     Mtu(Option<u16>),
+    Segments(u8),
     Down(bool),
 }
 
@@ -229,6 +237,7 @@ fn setting(
     const BURST: &str = "a mean number of datagrams from 1 to 1000, for instance 1.5, or none";
     const RATE: &str = "a rate, for instance 10mbit, 500kbit or 1gbit, or unlimited";
     const MTU: &str = "bytes of UDP payload from 1200 on, for instance 1252, or unlimited";
+    const SEGMENTS: &str = "a number of wires in a row from 1 to 16, for instance 3";
     const DOWN: &str = "true or false";
     let expected = match key {
         "delay" | "jitter" => DURATION,
@@ -238,6 +247,7 @@ fn setting(
         "queue" => QUEUE,
         "reorder" | "duplicate" => PROBABILITY,
         "mtu" => MTU,
+        "segments" => SEGMENTS,
         _ => DOWN,
     };
     let value = match value {
@@ -266,6 +276,10 @@ fn setting(
         "mtu" if value == "unlimited" => Some(Setting::Mtu(None)),
         // QUIC needs 1,200 (RFC 9000 section 14); over less no link would ever be made.
         "mtu" => value.parse().ok().filter(|mtu| *mtu >= 1200).map(|mtu| Setting::Mtu(Some(mtu))),
+        "segments" => {
+            let segments = value.parse().ok().filter(|segments| (1..=SEGMENTS_MAX).contains(segments));
+            segments.map(Setting::Segments)
+        }
         _ => match value {
             "true" => Some(Setting::Down(true)),
             "false" => Some(Setting::Down(false)),
@@ -289,14 +303,14 @@ mod tests {
 
     #[test]
     fn every_key_is_understood_and_written_back() {
-        let text = "delay=20ms,jitter=5ms,loss=2%,burst=1.5,rate=10mbit,queue=50ms,reorder=0.1%,duplicate=1%,mtu=1252,down=true";
+        let text = "delay=20ms,jitter=5ms,loss=2%,burst=1.5,rate=10mbit,queue=50ms,reorder=0.1%,duplicate=1%,mtu=1252,segments=3,down=true";
         let spec = parse(text).expect("well-formed");
         assert_eq!(spec.to_string(), text);
         assert_eq!(parse(&spec.to_string()), Ok(spec));
         let spec = parse("burst=3, loss=0.02 ,queue=50,down").expect("any order, blanks, bare down");
         assert_eq!(
             spec.to_string(),
-            "delay=0us,jitter=0us,loss=2%,burst=3,rate=unlimited,queue=50ms,reorder=0%,duplicate=0%,mtu=unlimited,down=true"
+            "delay=0us,jitter=0us,loss=2%,burst=3,rate=unlimited,queue=50ms,reorder=0%,duplicate=0%,mtu=unlimited,segments=1,down=true"
         );
         assert!(parse("loss=trace:good.txt").expect("readable").to_string().contains("loss=trace:good.txt"));
     }
@@ -328,6 +342,8 @@ mod tests {
             ("loss=2", "loss=2 is not understood; expected a probability"),
             ("rate=10", "expected a rate, for instance 10mbit"),
             ("down=maybe", "expected true or false"),
+            ("segments=0", "expected a number of wires in a row from 1 to 16"),
+            ("segments=17", "segments=17 is not understood"),
             ("mtu=576", "expected bytes of UDP payload from 1200 on"),
             ("delay=1ms,delay=2ms", "delay is set twice"),
             ("loss=90%,burst=2", "use burst=9 or more"),

@@ -76,7 +76,9 @@ section! {
         kind: wire_format::MediaKind,
         bursts_per_s: u32,
         burst: Option<u32>,
+        spread: Option<String>,
         bytes: u32,
+        budget: Option<String>,
         from: Option<String>,
         until: Option<String>,
     }

@@ -114,8 +114,12 @@ pub struct StreamSpec {
     pub bursts_per_s: u32,
     /// Packets of a burst.
     pub burst: u32,
+    /// From one packet of a burst to the next; zero if they leave together.
+    pub spread: Duration,
     /// Bytes of a packet.
     pub bytes: u32,
+    /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
+    pub budget: Option<Duration>,
     /// First packet.
     pub from: Duration,
     /// Unpublished then.

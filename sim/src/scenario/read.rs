@@ -190,14 +190,26 @@ impl Reader {
             let problem = format!("{least} to {most} are possible");
             Err(ScenarioError::Value { place: PLACE, key, value: value.to_string(), problem })
         };
+        let time =
+            |key, text: &Option<String>| text.as_deref().map(|text| duration(PLACE, key, text)).transpose();
+        let bursts_per_s = in_range("bursts_per_s", stream.bursts_per_s, 1, 10_000)?;
+        let burst = in_range("burst", stream.burst.unwrap_or(1), 1, 1_000)?;
+        let spread = time("spread", &stream.spread)?.unwrap_or_default();
+        if spread * burst > Duration::from_secs(1) / bursts_per_s {
+            let problem = format!("{burst} packets so far apart take longer than the next burst is away");
+            let value = stream.spread.clone().unwrap_or_default();
+            return Err(ScenarioError::Value { place: PLACE, key: "spread", value, problem });
+        }
         Ok(StreamSpec {
             client: self.client_id(PLACE, &stream.client)?,
             room: stream.room.clone(),
             user: stream.user.clone(),
             name: stream.stream.clone(),
             kind: stream.kind,
-            bursts_per_s: in_range("bursts_per_s", stream.bursts_per_s, 1, 10_000)?,
-            burst: in_range("burst", stream.burst.unwrap_or(1), 1, 1_000)?,
+            bursts_per_s,
+            burst,
+            spread,
+            budget: time("budget", &stream.budget)?,
             bytes: in_range(
                 "bytes",
                 stream.bytes,

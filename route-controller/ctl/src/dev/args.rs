@@ -24,7 +24,7 @@ pub struct DevArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
     /// Impairs links between relays: SELECTOR:KEY=VALUE,... or SELECTOR:KEY=VALUE,...@TIME. SELECTOR is A-B (both directions), A>B (one) or all;
-    /// keys are delay, jitter, loss (N% or trace:FILE), burst, rate, queue, reorder, duplicate, mtu, down. With @TIME from
+    /// keys are delay, jitter, loss (N% or trace:FILE), burst, rate, queue, reorder, duplicate, mtu, segments, down. With @TIME from
     /// then on, counted from the first delivery. May be repeated; a later option wins.
     #[arg(long = "link", value_name = "OPTION")]
     pub links: Vec<String>,
