@@ -16,6 +16,7 @@ mod overlay;
 mod own_stream;
 mod player;
 mod recording;
+mod repair;
 mod report;
 mod run;
 mod topology;
@@ -26,7 +27,7 @@ pub use checker::StreamCounts;
 pub use impair::{Carried, CarriedByLink, Pair, Proxy};
 pub use overlay::{NAMESPACE, Overlay};
 pub use recording::{Recording, Track};
-pub use report::{ControlSummary, Quantiles, Summary};
+pub use report::{ControlSummary, Quantiles, RepairSummary, Summary};
 pub use run::{Outcome, run};
 pub use topology::{RELAYS_MAX, Topology, relay_name};
 

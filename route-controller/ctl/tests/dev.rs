@@ -40,6 +40,7 @@ fn json_is_one_line_on_stdout() {
         "latency_us",
         "gap_ms",
         "residual_loss",
+        "repair",
         "control",
     ];
     assert_eq!(keys(&stdout), expected);
@@ -106,4 +107,20 @@ fn an_interrupt_ends_it_with_the_summary() {
     stdout.read_to_string(&mut seen).expect("readable");
     assert!(child.wait().expect("it ended").success(), "{seen}");
     assert!(seen.contains("0 lost") && seen.ends_with("ok\n"), "{seen}");
+}
+
+#[test]
+fn packets_beyond_their_budget_are_residual_loss() {
+    let run = |budget: &str| -> Value {
+        let arguments =
+            format!("--relays 2 --topology line --for 2s --link r1-r2:jitter=60ms --budget {budget} --json");
+        let Output { status: _, stdout, stderr } = dev(&arguments).output().expect("it runs");
+        serde_json::from_str(&text(&stdout)).unwrap_or_else(|error| panic!("{error}: {}", text(&stderr)))
+    };
+    let (tight, wide) = (run("video=1ms,audio=1s"), run("1s"));
+    assert!(tight["residual_loss"].as_f64() > Some(0.1), "{tight}");
+    assert_eq!(wide["residual_loss"], 0.0, "{wide}");
+    let repair = wide["repair"].as_object().expect("an object");
+    let keys: Vec<_> = repair.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["overhead_pct", "parity", "recovered", "recovered_late_us", "retransmitted"]);
 }

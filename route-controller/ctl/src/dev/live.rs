@@ -1,6 +1,7 @@
 //! What a run shows while it goes on: a table redrawn in place on a terminal, a line a second elsewhere.
 
 use crate::dev::call::StreamStatus;
+use crate::dev::report::RepairSummary;
 use crate::dev::topology::relay_name;
 use route_controller::LinkRow;
 use std::fmt::Write as _;
@@ -22,6 +23,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) links: &'a [LinkRow],
     /// Bytes per second of each stream, as delivered of late.
     pub(crate) rates: &'a [f64],
+    /// What repair did so far.
+    pub(crate) repair: RepairSummary,
 }
 
 /// Where to show it.
@@ -129,7 +132,9 @@ fn line(moment: &Moment<'_>) -> String {
             milliseconds(status.latency.p50),
         );
     }
-    text + "\n"
+    let RepairSummary { recovered, overhead_pct, .. } = moment.repair;
+    let _ = writeln!(text, "  restored {recovered} overhead {overhead_pct:.1}%");
+    text
 }
 
 fn table(moment: &Moment<'_>) -> String {
@@ -160,6 +165,13 @@ fn table(moment: &Moment<'_>) -> String {
             status.counts.gap.as_millis(),
         );
     }
+    let RepairSummary { overhead_pct, retransmitted, parity, recovered, recovered_late_us } = moment.repair;
+    let _ = writeln!(
+        text,
+        "\nrepair between relays: {retransmitted} datagrams sent again, {parity} of parity, {recovered} restored \
+         ({} ms later at p50), overhead {overhead_pct:.1}%",
+        milliseconds(recovered_late_us.p50)
+    );
     let _ = writeln!(
         text,
         "\n{:<10}{:<10}{:>10}{:>9}{:>12}{:>10}",
@@ -224,6 +236,13 @@ mod tests {
             streams: &streams,
             links,
             rates: &[260_000.0],
+            repair: RepairSummary {
+                overhead_pct: 3.12,
+                retransmitted: 12,
+                parity: 4,
+                recovered: 13,
+                recovered_late_us: Quantiles { p50: 24_000, p99: 60_000, max: 70_000 },
+            },
         })
     }
 
@@ -235,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_log_shows_lines() {
-        let expected = "  1.0 s  r1 > r2 > r4  video 270/280 lost 2 2080 kbit/s p50 20.6 ms\n";
+        let expected = "  1.0 s  r1 > r2 > r4  video 270/280 lost 2 2080 kbit/s p50 20.6 ms  restored 13 overhead 3.1%\n";
         assert_eq!(shown(line, &[]), expected);
     }
 

@@ -29,6 +29,8 @@ pub struct Summary {
     pub gap_ms: u64,
     /// Packets lost or later than their budget, over packets sent.
     pub residual_loss: f64,
+    /// What repair did between relays.
+    pub repair: RepairSummary,
     /// How the control plane did.
     pub control: ControlSummary,
 }
@@ -42,6 +44,22 @@ pub struct Quantiles {
     pub p99: u64,
     /// The largest.
     pub max: u64,
+}
+
+/// What repair did on the links between relays that carried media, both directions.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct RepairSummary {
+    /// Bytes of retransmissions, parity, requests, feedback and probes, percent of the bytes of datagrams sent for the
+    /// first time.
+    pub overhead_pct: f64,
+    /// Datagrams sent again.
+    pub retransmitted: u64,
+    /// Datagrams of parity sent.
+    pub parity: u64,
+    /// Datagrams restored.
+    pub recovered: u64,
+    /// How much later than usual these came, microseconds.
+    pub recovered_late_us: Quantiles,
 }
 
 /// How the control plane did.
@@ -67,11 +85,14 @@ impl Summary {
     pub fn to_text(&self) -> String {
         let ms = |us: u64| format!("{}.{:01} ms", us / 1_000, us % 1_000 / 100);
         let Quantiles { p50, p99, max } = self.latency_us;
+        let late = self.repair.recovered_late_us;
         format!(
             "path       {}\n\
              packets    {} sent, {} delivered, {} lost, {} duplicated, {} reordered, {} corrupted\n\
              latency    p50 {}, p99 {}, max {}\n\
              gap        {} ms at most\n\
+             residual   {:.4}% of packets lost or later than their budget\n\
+             repair     {} datagrams sent again, {} of parity, {} restored ({} later at p50, {} at most); overhead {:.2}%\n\
              joining    announced after {} ms, first packet after {} ms\n\
              routes     {} epochs, {} path changes\n",
             self.path.join(" > "),
@@ -85,6 +106,13 @@ impl Summary {
             ms(p99),
             ms(max),
             self.gap_ms,
+            self.residual_loss * 100.0,
+            self.repair.retransmitted,
+            self.repair.parity,
+            self.repair.recovered,
+            ms(late.p50),
+            ms(late.max),
+            self.repair.overhead_pct,
             self.control.join_ms,
             self.control.first_packet_ms,
             self.control.epochs,
@@ -112,9 +140,16 @@ mod tests {
             latency_us: Quantiles { p50: 1, p99: 2, max: 3 },
             gap_ms: 33,
             residual_loss: 0.1,
+            repair: RepairSummary {
+                overhead_pct: 1.25,
+                retransmitted: 8,
+                parity: 9,
+                recovered: 10,
+                recovered_late_us: Quantiles { p50: 11, p99: 12, max: 13 },
+            },
             control: ControlSummary { join_ms: 4, first_packet_ms: 5, epochs: 6, path_changes: 7 },
         };
-        let expected = r#"{"relays":4,"path":["r1","r2","r4"],"streams":2,"sent":10,"delivered":9,"lost":1,"duplicated":0,"reordered":0,"corrupted":0,"latency_us":{"p50":1,"p99":2,"max":3},"gap_ms":33,"residual_loss":0.1,"control":{"join_ms":4,"first_packet_ms":5,"epochs":6,"path_changes":7}}"#;
+        let expected = r#"{"relays":4,"path":["r1","r2","r4"],"streams":2,"sent":10,"delivered":9,"lost":1,"duplicated":0,"reordered":0,"corrupted":0,"latency_us":{"p50":1,"p99":2,"max":3},"gap_ms":33,"residual_loss":0.1,"repair":{"overhead_pct":1.25,"retransmitted":8,"parity":9,"recovered":10,"recovered_late_us":{"p50":11,"p99":12,"max":13}},"control":{"join_ms":4,"first_packet_ms":5,"epochs":6,"path_changes":7}}"#;
         assert_eq!(summary.to_json(), expected);
     }
 }

@@ -7,6 +7,7 @@ use crate::dev::live::{Live, Moment};
 use crate::dev::monitor::Monitor;
 use crate::dev::overlay::Overlay;
 use crate::dev::own_stream::Guide;
+use crate::dev::repair::RepairWatch;
 use crate::dev::report::{ControlSummary, Summary};
 use crate::dev::topology::relay_name;
 use anyhow::{Context as _, bail};
@@ -60,16 +61,19 @@ pub(crate) async fn run_shown(
         options,
         clock: Clock::start(),
         monitor: Monitor::new(options.relays),
+        repair: RepairWatch::default(),
         pending_kills: options.kills.clone(),
         shown_at: Duration::ZERO,
         shown_bytes: Vec::new(),
     };
+    watching.repair.look(&overlay).await;
     tokio::select! {
         ended = watching.until_the_end(&mut overlay, &mut call, live) => ended?,
         () = stop => {}
     }
     watching.sample(&overlay).await?;
     call.finish().await;
+    watching.repair.look(&overlay).await;
     let outcome = watching.outcome(&overlay, &call).await;
     call.close().await;
     overlay.stop().await;
@@ -99,6 +103,7 @@ struct Watching<'a> {
     options: &'a Options,
     clock: Clock,
     monitor: Monitor,
+    repair: RepairWatch,
     pending_kills: Vec<crate::dev::args::Kill>,
     shown_at: Duration,
     shown_bytes: Vec<u64>,
@@ -184,6 +189,7 @@ impl Watching<'_> {
         };
         let rates: Vec<f64> = bytes.iter().enumerate().map(rate).collect();
         self.shown_at = now;
+        self.repair.look(overlay).await;
         let links = overlay.links().await?;
         live.show(&Moment {
             elapsed: now,
@@ -192,6 +198,7 @@ impl Watching<'_> {
             streams: &streams,
             links: &links,
             rates: &rates,
+            repair: self.repair.summary(),
         });
         Ok(())
     }
@@ -222,6 +229,7 @@ impl Watching<'_> {
             latency_us: call.latency(),
             gap_ms: u64::try_from(gap.as_millis()).unwrap_or(u64::MAX),
             residual_loss: if sent == 0 { 0.0 } else { (lost + late) as f64 / sent as f64 },
+            repair: self.repair.summary(),
             control: ControlSummary {
                 join_ms: milliseconds(call.join_time()),
                 first_packet_ms: milliseconds(call.first_packet_time()),
