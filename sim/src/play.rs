@@ -9,7 +9,7 @@ use crate::world::{Happening, World};
 use relay_core::{Client, ClientCommand, ClientConfig, ClientEvent, Outgoing, RelayCommand};
 use std::collections::btree_map::Entry;
 use std::time::Duration;
-use wire_format::MediaKind;
+use wire_format::{MediaKind, RtpDescription};
 
 /// Processes of a scenario start within this of its beginning.
 const START_WITHIN: Duration = Duration::from_millis(200);
@@ -167,6 +167,7 @@ impl World<'_> {
                 stream: spec.name.clone(),
                 kind: spec.kind,
                 budget: spec.budget,
+                description: RtpDescription::default(),
             }
         } else if spec.until < self.scenario.media_end() {
             ClientCommand::Unpublish { request }

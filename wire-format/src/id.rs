@@ -1,7 +1,9 @@
 //! The names that numbers carry on the wire. Each is a type of its own, so that no two can be swapped.
 
+use crate::Slack;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -114,3 +116,36 @@ pub enum MediaKind {
     /// A camera or screen stream.
     Video,
 }
+
+impl MediaKind {
+    /// The delay budget of a stream whose publisher names none. Both kinds have the same: what is heard and what is seen
+    /// belong together.
+    pub fn budget_default(self) -> Duration {
+        match self {
+            MediaKind::Audio | MediaKind::Video => Duration::from_millis(200),
+        }
+    }
+
+    /// What the packets of a stream with this delay budget begin with; `None` takes the default.
+    ///
+    /// # Errors
+    /// [`BudgetError`] if it is shorter than [`BUDGET_MIN`] or longer than [`BUDGET_MAX`].
+    pub fn slack(self, budget: Option<Duration>) -> Result<Slack, BudgetError> {
+        let budget = budget.unwrap_or(self.budget_default());
+        if (BUDGET_MIN..=BUDGET_MAX).contains(&budget) {
+            Ok(Slack::from_duration(budget))
+        } else {
+            Err(BudgetError(budget))
+        }
+    }
+}
+
+/// Shortest delay budget: hosts alone take part of it now and then.
+pub const BUDGET_MIN: Duration = Duration::from_millis(20);
+/// Longest delay budget: about what [`Slack`] holds.
+pub const BUDGET_MAX: Duration = Duration::from_millis(6000);
+
+/// A delay budget that no stream can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a delay budget of {0:?}: it must be {BUDGET_MIN:?} to {BUDGET_MAX:?}")]
+pub struct BudgetError(Duration);

@@ -10,6 +10,7 @@ mod frame;
 mod heartbeat;
 mod id;
 mod path;
+mod priority;
 mod route;
 pub mod rtcp;
 pub mod rtp;
@@ -27,10 +28,12 @@ pub use frame::{
 };
 pub use heartbeat::{Echo, Heartbeat, SizeCounts};
 pub use id::{
-    Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, PublicationId, ReceiverIndex, RoomId,
-    Sequence, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId,
+    BUDGET_MAX, BUDGET_MIN, BudgetError, Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane,
+    PublicationId, ReceiverIndex, RoomId, Sequence, StreamHandle, StreamId, StreamKey, SubscriptionId,
+    UserId,
 };
 pub use path::{FRAGMENT_HEADER_BYTES, FragmentHeader, MtuProbe, PathChallenge};
+pub use priority::{Codec, DescriptionError, Prioritizer, RtpDescription};
 pub use route::RouteTable;
 pub use sealed::{
     DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_UNPROBED, DatagramKind, SEAL_OVERHEAD_BYTES,

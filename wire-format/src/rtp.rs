@@ -1,5 +1,7 @@
 //! A view of an RTP header (RFC 3550 section 5.1), and of what tells RTP from RTCP on one port (RFC 5761 section 4).
 
+use std::num::NonZeroU8;
+
 /// The fixed part of an RTP header. The packet itself is never changed by the overlay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RtpHeader {
@@ -51,6 +53,43 @@ pub fn is_rtcp(packet: &[u8]) -> bool {
     matches!(packet, [first, 192..=223, ..] if first >> 6 == 2)
 }
 
+/// The header extension of an identifier in an RTP packet, in the one-byte or the two-byte form of RFC 8285.
+pub fn extension(packet: &[u8], id: NonZeroU8) -> Option<&[u8]> {
+    let (fixed, rest) = packet.split_first_chunk::<FIXED_BYTES>()?;
+    if fixed[0] & 0x10 == 0 {
+        return None;
+    }
+    let (form, rest) = rest.get(4 * usize::from(fixed[0] & 0x0F)..)?.split_first_chunk::<4>()?;
+    let mut elements = rest.get(..4 * usize::from(u16::from_be_bytes([form[2], form[3]])))?;
+    let one_byte = match u16::from_be_bytes([form[0], form[1]]) {
+        0xBEDE => true,
+        0x1000..=0x100F => false,
+        _ => return None,
+    };
+    while let Some((first, rest)) = elements.split_first() {
+        let (own, bytes, rest) = match (*first, one_byte) {
+            // Padding between elements.
+            (0, _) => {
+                elements = rest;
+                continue;
+            }
+            // 15 ends the list.
+            (first, true) if first >> 4 == 15 => return None,
+            (first, true) => (first >> 4, usize::from(first & 0x0F) + 1, rest),
+            (first, false) => {
+                let (bytes, rest) = rest.split_first()?;
+                (first, usize::from(*bytes), rest)
+            }
+        };
+        let (element, behind) = rest.split_at_checked(bytes)?;
+        if own == id.get() {
+            return Some(element);
+        }
+        elements = behind;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +105,32 @@ mod tests {
         assert_eq!(&packet[header.payload_offset..], [0xAA]);
         for cut in 0..packet.len() - 1 {
             assert_eq!(RtpHeader::parse(&packet[..cut]), None, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn extensions_are_found_in_both_forms() {
+        let id = |id| NonZeroU8::new(id).expect("not 0");
+        let with = |form: [u8; 2], elements: &[u8]| {
+            let mut packet = vec![0x91, 96, 0, 1, 0, 0, 0, 9, 0, 0, 0, 7, 0, 0, 0, 1, form[0], form[1]];
+            packet.extend((elements.len() as u16 / 4).to_be_bytes());
+            packet.extend(elements);
+            packet
+        };
+        // RFC 8285 section 4.2: an element of one byte, one of three, padding, and one of four.
+        let one = with([0xBE, 0xDE], &[0x10, 0xAA, 0x22, 1, 2, 3, 0, 0, 0x43, 9, 8, 7, 6, 0xF0, 0x50, 5]);
+        assert_eq!(extension(&one, id(1)), Some(&[0xAA][..]));
+        assert_eq!(extension(&one, id(2)), Some(&[1, 2, 3][..]));
+        assert_eq!(extension(&one, id(4)), Some(&[9, 8, 7, 6][..]));
+        assert_eq!(extension(&one, id(3)), None);
+        assert_eq!(extension(&one, id(5)), None, "15 ends the list");
+        // Section 4.3: elements may be empty, and have identifiers beyond 14.
+        let two = with([0x10, 0x00], &[1, 0, 0, 200, 2, 5, 6, 0]);
+        assert_eq!(extension(&two, id(1)), Some(&[][..]));
+        assert_eq!(extension(&two, id(200)), Some(&[5, 6][..]));
+        assert_eq!(extension(&with([0xAB, 0xCD], &[0x10, 0xAA, 0, 0]), id(1)), None, "another form");
+        for cut in 0..one.len() {
+            assert_eq!(extension(&one[..cut], id(1)), None, "cut at {cut}");
         }
     }
 

@@ -4,7 +4,7 @@ use crate::notice::Notice;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay};
 use wire_format::session::RefusalCode;
-use wire_format::{Incarnation, MediaKind, StreamHandle};
+use wire_format::{Incarnation, MediaKind, RtpDescription, StreamHandle};
 
 /// What a relay core is made from.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub enum ClientCommand {
         kind: MediaKind,
         /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
         budget: Option<Duration>,
+        /// What its RTP is, for the priority of its packets.
+        description: RtpDescription,
     },
     /// End it.
     Unpublish {

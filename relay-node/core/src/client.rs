@@ -12,12 +12,11 @@ use crate::{
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::time::Duration;
 use wire_format::control::LinkState;
 use wire_format::session::Message;
 use wire_format::{
     EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest, FrameKind, Heartbeat, Incarnation, MediaKind,
-    Priority, RTP_BYTES_MAX, RawFrame, Sequence, Slack, StreamHandle, Timestamp, frames, send_time,
+    Prioritizer, RTP_BYTES_MAX, RawFrame, Sequence, Slack, StreamHandle, Timestamp, frames, send_time,
 };
 
 /// Outputs that may wait for the driver.
@@ -26,7 +25,6 @@ const OUTPUTS_MAX: usize = 1 << 16;
 const DELIVERIES_MAX: usize = 1 << 16;
 /// Streams announced at once on a link; the handle is 16 bits wide.
 const ANNOUNCED_MAX: usize = 1 << 15;
-const BUDGET_DEFAULT: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Timer {
@@ -37,7 +35,7 @@ enum Timer {
 #[derive(Debug)]
 struct Publication {
     message: Message,
-    kind: MediaKind,
+    prioritizer: Prioritizer,
     slack: Slack,
     handle: Option<StreamHandle>,
     next_sequence: u32,
@@ -345,7 +343,7 @@ impl Client {
     }
 
     /// A packet of this process: numbered, framed, queued.
-    fn send(&mut self, now: Timestamp, outgoing: &Outgoing) {
+    fn send(&mut self, now: Timestamp, arena: &[u8], outgoing: &Outgoing) {
         if outgoing.range.len() > RTP_BYTES_MAX || outgoing.range.is_empty() {
             self.counters.drop_oversize += 1;
             return;
@@ -357,13 +355,10 @@ impl Client {
         // Counted whether or not a link stands, so that a gap shows how much is missing.
         let sequence = Sequence(publication.next_sequence);
         publication.next_sequence = publication.next_sequence.wrapping_add(1);
+        let priority = publication.prioritizer.priority(&arena[outgoing.range.clone()], outgoing.rtcp);
         let (Some(handle), Some(link)) = (publication.handle, self.link.as_mut()) else {
             self.counters.drop_unknown_link += 1;
             return;
-        };
-        let priority = match publication.kind {
-            MediaKind::Audio => Priority::AUDIO,
-            MediaKind::Video => Priority::VIDEO,
         };
         let header = EdgeHeader { handle, sequence, slack: publication.slack, priority, rtcp: outgoing.rtcp };
         let lane = OrderLane::of(outgoing.publication);
@@ -448,13 +443,18 @@ impl Client {
 
     fn command(&mut self, command: ClientCommand) {
         match command {
-            ClientCommand::Publish { request, room, user, stream, kind, budget } => {
-                let budget = budget.unwrap_or(BUDGET_DEFAULT);
+            ClientCommand::Publish { request, room, user, stream, kind, budget, description } => {
+                let budget = budget.unwrap_or(kind.budget_default());
                 let budget_ms = Some(u32::try_from(budget.as_millis()).unwrap_or(u32::MAX));
                 let message = Message::Publish { request, room, user, stream, kind, budget_ms };
                 let slack = Slack::from_duration(budget);
-                let publication =
-                    Publication { message: message.clone(), kind, slack, handle: None, next_sequence: 0 };
+                let publication = Publication {
+                    message: message.clone(),
+                    prioritizer: Prioritizer::new(kind, description),
+                    slack,
+                    handle: None,
+                    next_sequence: 0,
+                };
                 self.publications.insert(request, publication);
                 self.say(message);
             }
@@ -532,7 +532,7 @@ impl Endpoint for Client {
             }
             Input::Local(batch) => {
                 for outgoing in batch {
-                    self.send(now, outgoing);
+                    self.send(now, arena, outgoing);
                 }
             }
             // An SFU has one worker.

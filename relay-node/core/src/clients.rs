@@ -16,8 +16,6 @@ use wire_format::{
 const PUBLICATIONS_MAX: usize = 1024;
 /// Subscriptions on one link.
 const SUBSCRIPTIONS_MAX: usize = 1024;
-/// Delay budget of a publication that names none.
-pub(crate) const BUDGET_DEFAULT: Duration = Duration::from_millis(200);
 
 /// Whose a publication or subscription is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +90,7 @@ pub(crate) struct Inbound {
     pub(crate) key: StreamKey,
     pub(crate) incarnation: Incarnation,
     pub(crate) slack: Slack,
+    pub(crate) kind: MediaKind,
 }
 
 /// An SFU's side of a link.
@@ -204,9 +203,8 @@ impl Relay {
         let is_client = matches!(entry.side, Side::Client(_));
         match message {
             Message::Publish { request, room, user, stream, kind, budget_ms } if is_client => {
-                let slack = budget_ms.map_or(BUDGET_DEFAULT, |ms| Duration::from_millis(ms.into()));
-                let slack = Slack::from_duration(slack);
-                if let Err((code, reason)) = self.publish(link, request, [room, user, stream], kind, slack) {
+                let published = self.publish(link, request, [room, user, stream], kind, budget_ms);
+                if let Err((code, reason)) = published {
                     self.refuse(link, request, code, reason);
                 }
             }
@@ -261,12 +259,14 @@ impl Relay {
         request: u32,
         [room, user, stream]: [String; 3],
         kind: MediaKind,
-        slack: Slack,
+        budget_ms: Option<u32>,
     ) -> Result<(), (RefusalCode, String)> {
         let publication = PublicationId(self.next_registration());
         let full = self.is_full_of_publications().then(|| self.reason_full("publish"));
         let Some(client) = self.client(link) else { return Ok(()) };
         check_names([&room, &user, &stream])?;
+        let budget = budget_ms.map(|ms| Duration::from_millis(ms.into()));
+        let slack = kind.slack(budget).map_err(|error| (RefusalCode::Invalid, error.to_string()))?;
         if !client.rights.publish || !client.may_enter(&room) {
             return Err(rights(&client.rights, "publish", &room));
         }
@@ -437,7 +437,7 @@ impl Relay {
             self.plain_granted(id, granted);
             return;
         };
-        let inbound = Inbound { key, incarnation, slack: publication.slack };
+        let inbound = Inbound { key, incarnation, slack: publication.slack, kind: publication.kind };
         let before = publication.granted.take();
         if let Some(before) = &before {
             self.publishers.remove(&(before.key, id));

@@ -168,7 +168,8 @@ impl Relay {
             incarnation: inbound.incarnation,
             sequence: edge.sequence,
             slack: edge.slack.min(inbound.slack),
-            priority: edge.priority,
+            // What an SFU says orders its own streams; it makes no video as urgent as audio.
+            priority: edge.priority.within(inbound.kind),
             rtcp: edge.rtcp,
         };
         self.enter(now, &entering, packet);

@@ -7,7 +7,7 @@ use relay_core::{ClientEvent, PlainLocal, PlainPort, PlainPublish, PlainRefusal,
 use std::net::SocketAddr;
 use wire_format::control::{StreamName, ToController, ToRelay};
 use wire_format::session::RefusalCode;
-use wire_format::{MediaKind, PublicationId, RoomId, StreamKey};
+use wire_format::{MediaKind, PublicationId, RoomId, RtpDescription, StreamKey};
 
 /// What a client was told about a request that goes over a limit.
 fn refusal(lab: &Lab, of: usize, wanted: u32) -> Option<&str> {
@@ -42,6 +42,7 @@ fn publications_beyond_the_limit_are_refused_with_its_name() {
         source: PlainSource { ip: socket.ip(), port: None },
         local: PlainLocal { rtp_port, rtp: socket, rtcp_port, rtcp: socket, separate: false },
         budget: None,
+        description: RtpDescription::default(),
         lease: None,
     };
     let registered = lab.change(0, |relay, now| relay.publish_plain(now, plain));

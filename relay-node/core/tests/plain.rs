@@ -12,7 +12,8 @@ use std::time::Duration;
 use wire_format::control::{StreamName, ToController, ToRelay};
 use wire_format::rtcp::{self, ReportBlock, RtcpBody};
 use wire_format::{
-    Epoch, Incarnation, MediaKind, NodeIndex, PublicationId, StreamId, StreamKey, SubscriptionId,
+    Codec, Epoch, Incarnation, MediaKind, NodeIndex, Priority, PublicationId, RtpDescription, StreamId,
+    StreamKey, SubscriptionId,
 };
 
 const SSRC: u32 = 0x1234;
@@ -59,6 +60,7 @@ fn camera(local: PlainLocal) -> PlainPublish {
         source: PlainSource { ip: address(PUBLISHER).ip(), port: None },
         local,
         budget: None,
+        description: RtpDescription::default(),
         lease: None,
     }
 }
@@ -170,6 +172,24 @@ fn asks_for_keyframe(packet: &[u8]) -> bool {
     let bodies: Vec<_> = rtcp::packets(packet).map(|packet| packet.expect("legal").body).collect();
     assert!(matches!(bodies[0], RtcpBody::ReceiverReport { .. }), "a compound begins with a report");
     bodies.contains(&RtcpBody::PictureLoss { media: SSRC })
+}
+
+#[test]
+fn the_ingress_reads_how_urgent_packets_are() {
+    let description = RtpDescription { codec: Some(Codec::H264), ..RtpDescription::default() };
+    let publication = PlainPublish { description, ..camera(relay_port(false)) };
+    let (mut lab, _, _) = call_with(publication, everything(SUBSCRIBER, relay_port(false)));
+    lab.crossings.clear();
+    let packets = [0x65, 0x41, 0x01].map(|unit| {
+        let mut packet = rtp(SSRC, u16::from(unit));
+        packet[12] = unit;
+        packet
+    });
+    let borrowed: Vec<_> = packets.iter().map(Vec::as_slice).collect();
+    lab.plain_in(0, PlainPort::RELAY, PUBLISHER, &borrowed);
+    lab.plain_in(0, PlainPort::RELAY, PUBLISHER, &[&sender_report(SSRC, 1)]);
+    let priorities: Vec<_> = lab.headers(0, 1).iter().map(|header| header.priority).collect();
+    assert_eq!(priorities, [Priority::BASE, Priority::VIDEO, Priority::ENHANCEMENT, Priority::BASE]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod link;
 
 use link::LinkArgs;
-use sfu_link::{MediaKind, Publication, PublishOptions, SfuLink};
+use sfu_link::{Codec, MediaKind, Publication, PublishOptions, SfuLink};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
@@ -24,6 +24,7 @@ Usage: publish_rtpdump --relay HOST:PORT --ca FINGERPRINT --token JWT --room ROO
   --loop              begin again at its end, with continuous sequence numbers and timestamps
   --listen IP:PORT    publish what comes to this UDP port, RTP and RTCP on the same port
   --audio PT          payload type that is audio (default 111); everything else counts as video
+  --codec CODEC       what the video is: vp8, vp9, h264 or av1; its keyframes and layers are told apart then
 
 Examples:
   publish_rtpdump --relay 127.0.0.1:4700 --ca 3f0a... --room demo --user alice --file tests/media/call.rtpdump --loop
@@ -39,6 +40,7 @@ struct Args {
     looped: bool,
     listen: Option<String>,
     audio: Vec<u8>,
+    codec: Option<Codec>,
 }
 
 fn args() -> Result<Option<Args>, Box<dyn Error>> {
@@ -50,6 +52,7 @@ fn args() -> Result<Option<Args>, Box<dyn Error>> {
         looped: false,
         listen: None,
         audio: Vec::new(),
+        codec: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -61,6 +64,7 @@ fn args() -> Result<Option<Args>, Box<dyn Error>> {
             "--file" => args.file = Some(value()?),
             "--listen" => args.listen = Some(value()?),
             "--audio" => args.audio.push(value()?.parse()?),
+            "--codec" => args.codec = Some(codec(&value()?)?),
             "--loop" => args.looped = true,
             _ if args.link.take(&word, &mut value)? => {}
             _ => return Err(format!("unknown argument {word}; see --help").into()),
@@ -73,6 +77,16 @@ fn args() -> Result<Option<Args>, Box<dyn Error>> {
         return Err("--relay, --ca, --room and --user are needed; see --help".into());
     }
     Ok(Some(args))
+}
+
+fn codec(name: &str) -> Result<Codec, Box<dyn Error>> {
+    match name {
+        "vp8" => Ok(Codec::Vp8),
+        "vp9" => Ok(Codec::Vp9),
+        "h264" => Ok(Codec::H264),
+        "av1" => Ok(Codec::Av1),
+        _ => Err(format!("no such codec: {name}; see --help").into()),
+    }
 }
 
 #[tokio::main]
@@ -144,7 +158,10 @@ impl Streams<'_> {
             let kind = if audio { MediaKind::Audio } else { MediaKind::Video };
             let name = format!("{}-{ssrc:08x}", if audio { "audio" } else { "video" });
             eprintln!("publishing {}/{}/{name}", self.args.room, self.args.user);
-            let options = PublishOptions::new(&self.args.room, &self.args.user, name, kind);
+            let mut options = PublishOptions::new(&self.args.room, &self.args.user, name, kind);
+            if kind == MediaKind::Video {
+                options.description.codec = self.args.codec;
+            }
             self.by_ssrc.insert(ssrc, self.link.publish(options).await?);
         }
         let publication = &self.by_ssrc[&ssrc];

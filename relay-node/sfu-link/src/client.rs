@@ -133,12 +133,15 @@ impl SfuLink {
     /// # Errors
     /// [`RequestError`], with the overlay's reason if it refused.
     pub async fn publish(&self, options: PublishOptions) -> Result<Publication, RequestError> {
+        let PublishOptions { room, user, stream, kind, budget, description } = options;
+        kind.slack(budget)?;
+        description.check(kind)?;
         let keyframe = Arc::new(Notify::new());
-        let kind = RequestKind::Publication(Arc::clone(&keyframe));
-        let (number, standing) = self.ask(kind)?;
+        let requested = RequestKind::Publication(Arc::clone(&keyframe));
+        let (number, standing) = self.ask(requested)?;
         let publication = Publication { number, keyframe, standing, shared: Arc::clone(&self.shared) };
-        let PublishOptions { room, user, stream, kind, budget } = options;
-        let command = ClientCommand::Publish { request: number, room, user, stream, kind, budget };
+        let command =
+            ClientCommand::Publish { request: number, room, user, stream, kind, budget, description };
         self.answered(command, publication.standing.clone()).await?;
         Ok(publication)
     }

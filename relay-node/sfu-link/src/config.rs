@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-use wire_format::MediaKind;
+use wire_format::{Codec, MediaKind, Priority, RtpDescription};
 
 /// SHA-256 digest of the CA certificate of an overlay, as `relayctl` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,19 +112,65 @@ pub struct PublishOptions {
     pub stream: String,
     /// What it carries.
     pub kind: MediaKind,
-    /// Delay that packets may lose on top of the path's own delay; `None` takes the default of the kind.
+    /// Delay that packets may lose on top of the path's own delay, 20 ms to 6 s; `None` takes the default of the kind
+    /// (200 ms for both).
     pub budget: Option<Duration>,
+    /// What its RTP is. It decides which packets go first, and which go at all, where a link cannot carry everything; a
+    /// video stream of which nothing is known has no keyframes and layers there, only packets.
+    pub description: RtpDescription,
 }
 
 impl PublishOptions {
-    /// A stream with the default delay budget.
+    /// A stream with the default delay budget, of whose RTP nothing is known.
     pub fn new(
         room: impl Into<String>,
         user: impl Into<String>,
         stream: impl Into<String>,
         kind: MediaKind,
     ) -> PublishOptions {
-        PublishOptions { room: room.into(), user: user.into(), stream: stream.into(), kind, budget: None }
+        PublishOptions {
+            room: room.into(),
+            user: user.into(),
+            stream: stream.into(),
+            kind,
+            budget: None,
+            description: RtpDescription::default(),
+        }
+    }
+
+    /// With this delay budget.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> PublishOptions {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Of this codec, its payload legible and packetised as the codec's RFC says.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> PublishOptions {
+        self.description.codec = Some(codec);
+        self
+    }
+
+    /// With dependency descriptors in the header extension of this identifier.
+    #[must_use]
+    pub fn dependency_descriptor(mut self, id: NonZeroU8) -> PublishOptions {
+        self.description.dependency_descriptor = Some(id);
+        self
+    }
+
+    /// With frame marking (RFC 9626) in the header extension of this identifier.
+    #[must_use]
+    pub fn frame_marking(mut self, id: NonZeroU8) -> PublishOptions {
+        self.description.frame_marking = Some(id);
+        self
+    }
+
+    /// This urgent, where its packets do not say themselves how urgent they are.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> PublishOptions {
+        self.description.priority = Some(priority);
+        self
     }
 }
 

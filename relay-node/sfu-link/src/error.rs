@@ -3,6 +3,7 @@
 use link_io::LinkError;
 use std::time::Duration;
 use wire_format::session::RefusalCode;
+use wire_format::{BudgetError, DescriptionError};
 
 /// No link to the overlay.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,12 @@ pub enum RequestError {
         /// For people.
         reason: String,
     },
+    /// The delay budget is too short or too long.
+    #[error("{0}")]
+    Budget(#[from] BudgetError),
+    /// The description of its RTP does not suit the stream.
+    #[error("{0}")]
+    Description(#[from] DescriptionError),
     /// No answer in time: no link, or a relay without its controller.
     #[error("no answer within {0:?}")]
     Timeout(Duration),

@@ -1,14 +1,15 @@
 //! What an SFU embeds to link to a Cascade overlay: publish RTP streams into it, subscribe to those of others.
 //!
 //! ```no_run
-//! use sfu_link::{Config, MediaKind, PublishOptions, SfuLink, SubscribeOptions};
+//! use sfu_link::{Codec, Config, MediaKind, PublishOptions, SfuLink, SubscribeOptions};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let fingerprint = std::env::var("CASCADE_CA_FINGERPRINT")?.parse()?;
 //! let token = std::env::var("CASCADE_CLIENT_TOKEN")?;
 //! let link = SfuLink::connect(Config::new(["relay1.example.net:4700"], token, fingerprint)).await?;
 //!
-//! let video = link.publish(PublishOptions::new("standup", "alice", "camera", MediaKind::Video)).await?;
+//! let video = PublishOptions::new("standup", "alice", "camera", MediaKind::Video).codec(Codec::Vp8);
+//! let video = link.publish(video).await?;
 //! let rtp = [0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
 //! video.send(&rtp)?;
 //!
@@ -24,6 +25,9 @@
 //!
 //! - RTP and RTCP pass untouched: SSRC, sequence number, timestamp and extensions arrive as they were sent. Each packet
 //!   also carries the publisher's own count, so that [`Packet::sequence`] shows losses.
+//! - Where a link cannot carry everything, audio goes first, then keyframes and base layers, then other video, then
+//!   enhancement layers. Which packet is what is read from the RTP itself, here, once, if [`PublishOptions`] say how: by
+//!   the codec of a legible payload, or by the header extensions of an encrypted one.
 //! - [`Publication::send`] never waits. It copies the packet to the port's worker thread, which seals and sends what it
 //!   finds in one train. Deliveries come from that thread through a bounded queue per subscription.
 //! - The link is kept up by itself: when it is lost, or its relay says that it is about to stop, the next configured
@@ -53,4 +57,7 @@ pub use publication::Publication;
 pub use stats::Stats;
 pub use subscription::{Event, Packet, StreamInfo, Subscription};
 pub use wire_format::session::RefusalCode;
-pub use wire_format::{Incarnation, MediaKind, RTP_BYTES_MAX};
+pub use wire_format::{
+    BUDGET_MAX, BUDGET_MIN, BudgetError, Codec, DescriptionError, Incarnation, MediaKind, Priority,
+    RTP_BYTES_MAX, RtpDescription,
+};

@@ -1,11 +1,12 @@
 //! JSON shapes of plain RTP registrations. What a registration was made from comes back as it was said.
 
-use super::registrations::{PortChoice, RtcpChoice};
+use super::registrations::{PortChoice, PriorityHint, RtcpChoice};
 use relay_core::{PlainLocal, PlainPort, PlainPublicationView, PlainSubscriptionView};
 use serde::Serialize;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::time::Duration;
-use wire_format::MediaKind;
+use wire_format::{Codec, MediaKind};
 
 /// `GET /v1/publications`
 #[derive(Serialize)]
@@ -39,6 +40,14 @@ pub(super) struct PublicationRow {
     rtcp: RtcpChoice,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codec: Option<Codec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependency_descriptor_id: Option<NonZeroU8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frame_marking_id: Option<NonZeroU8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<PriorityHint>,
     #[serde(flatten)]
     lease: LeaseRow,
     /// `granted`: its packets flow; `waiting`: the controller has not answered yet.
@@ -151,6 +160,10 @@ pub(super) fn publication(view: &PlainPublicationView) -> PublicationRow {
         port: port(&spec.local),
         rtcp: rtcp(&spec.local),
         budget_ms: spec.budget.map(millis),
+        codec: spec.description.codec,
+        dependency_descriptor_id: spec.description.dependency_descriptor,
+        frame_marking_id: spec.description.frame_marking,
+        priority: spec.description.priority.and_then(PriorityHint::of),
         lease: lease(view.lease),
         state: if view.granted { "granted" } else { "waiting" },
         sources: view

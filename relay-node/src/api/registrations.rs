@@ -16,12 +16,13 @@ use relay_core::{
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 use wire_format::control::StreamName;
-use wire_format::{MediaKind, PublicationId, SubscriptionId, Timestamp};
+use wire_format::{Codec, MediaKind, Priority, PublicationId, RtpDescription, SubscriptionId, Timestamp};
 
 /// For the controller to grant or refuse a publication; one that is away grants it later.
 const GRANT_PATIENCE: Duration = Duration::from_secs(2);
@@ -29,9 +30,8 @@ const GRANT_PATIENCE: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_millis(400);
 /// How often it is looked at meanwhile.
 const SETTLE_EVERY: Duration = Duration::from_millis(20);
-/// Longest lease and delay budget.
+/// Longest lease.
 const LEASE_S_MAX: u32 = 86_400;
-const BUDGET_MS_MAX: u32 = 6_000;
 
 /// What registrations need of the process.
 #[derive(Debug)]
@@ -61,6 +61,38 @@ pub(super) enum RtcpChoice {
     Separate,
 }
 
+/// How urgent packets are that say nothing of themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PriorityHint {
+    /// As audio; of audio alone.
+    Audio,
+    /// As keyframes and base layers.
+    Base,
+    /// As other video.
+    Video,
+    /// As enhancement layers.
+    Enhancement,
+}
+
+impl PriorityHint {
+    const ALL: [PriorityHint; 4] =
+        [PriorityHint::Audio, PriorityHint::Base, PriorityHint::Video, PriorityHint::Enhancement];
+
+    fn priority(self) -> Priority {
+        match self {
+            PriorityHint::Audio => Priority::AUDIO,
+            PriorityHint::Base => Priority::BASE,
+            PriorityHint::Video => Priority::VIDEO,
+            PriorityHint::Enhancement => Priority::ENHANCEMENT,
+        }
+    }
+
+    pub(super) fn of(priority: Priority) -> Option<PriorityHint> {
+        PriorityHint::ALL.into_iter().find(|hint| hint.priority() == priority)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PublicationRequest {
@@ -74,6 +106,10 @@ struct PublicationRequest {
     port: PortChoice,
     rtcp: RtcpChoice,
     budget_ms: Option<u32>,
+    codec: Option<Codec>,
+    dependency_descriptor_id: Option<NonZeroU8>,
+    frame_marking_id: Option<NonZeroU8>,
+    priority: Option<PriorityHint>,
     lease_s: Option<u32>,
 }
 
@@ -229,7 +265,16 @@ pub(super) async fn publish(State(api): State<Api>, request: Request) -> Result<
     check_memory(&running)?;
     let source = parse_source(&request.source)?;
     running.registry.check_network("source", source.ip)?;
-    let budget = bounded("budget_ms", request.budget_ms, BUDGET_MS_MAX)?;
+    let budget = request.budget_ms.map(|ms| Duration::from_millis(ms.into()));
+    request.kind.slack(budget).map_err(|error| refused(PlainRefusal::Budget(error)))?;
+    let description = RtpDescription {
+        codec: request.codec,
+        dependency_descriptor: request.dependency_descriptor_id,
+        frame_marking: request.frame_marking_id,
+        priority: request.priority.map(PriorityHint::priority),
+    };
+    let hint = "give the codec that the stream has, or leave `codec` and `priority` out";
+    description.check(request.kind).map_err(|error| illegal(error.to_string(), hint))?;
     let lease = bounded("lease_s", request.lease_s, LEASE_S_MAX)?;
     if request.port == PortChoice::Relay && request.ssrc.is_none() {
         return Err(refused(PlainRefusal::NeedsSsrc));
@@ -243,7 +288,8 @@ pub(super) async fn publish(State(api): State<Api>, request: Request) -> Result<
         ssrc,
         source,
         local,
-        budget: budget.map(|ms| Duration::from_millis(ms.into())),
+        budget,
+        description,
         lease: lease.map(|s| Duration::from_secs(s.into())),
     };
     let row = finish(async move {
@@ -500,6 +546,7 @@ fn refused(refusal: PlainRefusal) -> ApiError {
             (StatusCode::UNPROCESSABLE_ENTITY, "or ask for a port of its own: \"port\": \"own\"")
         }
         PlainRefusal::Loop(_) => (StatusCode::CONFLICT, "give an address at which the SFU receives"),
+        PlainRefusal::Budget(_) => (StatusCode::UNPROCESSABLE_ENTITY, "200 ms if `budget_ms` is left out"),
         PlainRefusal::Name(_) => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "namespace, room, user and stream are texts of 1 to 255 bytes without control characters",

@@ -31,6 +31,11 @@ pub fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<()
                     return wrong(format!("{fitting} of oneOf fit"));
                 }
             }
+            "allOf" => {
+                for schema in rule.as_array().expect("a list") {
+                    check(root, schema, value, at)?;
+                }
+            }
             "required" => {
                 let names = rule.as_array().expect("a list").iter().filter_map(Value::as_str);
                 if let Some(name) = names.into_iter().find(|name| value.get(name).is_none()) {

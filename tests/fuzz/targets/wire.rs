@@ -2,16 +2,17 @@
 
 use bolero::TypeGenerator;
 use fuzz::target;
+use std::num::NonZeroU8;
 use wire_format::codec::{self, MESSAGE_BYTES_MAX, PREFIX_BYTES};
 use wire_format::rtcp::{RtcpBody, packets};
-use wire_format::rtp::{RtpHeader, is_rtcp};
+use wire_format::rtp::{RtpHeader, extension, is_rtcp};
 use wire_format::{
-    BindingRequest, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest,
+    BindingRequest, Codec, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest,
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameKind, Frames, Heartbeat, Incarnation,
-    KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MtuProbe, NodeIndex, PathChallenge,
-    Plane, Priority, RoomId, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX,
-    SealedHeader, Sequence, Slack, StreamId, StreamKey, UserId, frame_header, frames, send_time,
-    send_time_bytes,
+    KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MtuProbe, NodeIndex,
+    PathChallenge, Plane, Prioritizer, Priority, RoomId, RtpDescription, SEAL_OVERHEAD_BYTES,
+    SEND_TIME_BYTES, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX, SealedHeader, Sequence, Slack, StreamId,
+    StreamKey, UserId, frame_header, frames, send_time, send_time_bytes,
 };
 
 #[test]
@@ -236,6 +237,37 @@ fn rtp() {
         // The header alone is a packet too, without payload.
         assert_eq!(RtpHeader::parse(&bytes[..header.payload_offset]), Some(header));
         assert_eq!(RtpHeader::parse(&bytes[..header.payload_offset - 1]), None);
+    });
+}
+
+/// The first bytes say what the stream is; then packets, each behind its length.
+#[test]
+fn priority() {
+    target!("priority").for_each(|bytes: &[u8]| {
+        let Some(([codec, descriptor, marking], mut packets)) = bytes.split_first_chunk::<3>() else {
+            return;
+        };
+        let codecs = [None, Some(Codec::Vp8), Some(Codec::Vp9), Some(Codec::H264), Some(Codec::Av1)];
+        let description = RtpDescription {
+            codec: codecs[usize::from(*codec) % codecs.len()],
+            dependency_descriptor: NonZeroU8::new(*descriptor),
+            frame_marking: NonZeroU8::new(*marking),
+            priority: None,
+        };
+        let mut stream = Prioritizer::new(MediaKind::Video, description);
+        while let Some((length, rest)) = packets.split_first() {
+            let (packet, behind) = rest.split_at(usize::from(*length).min(rest.len()));
+            packets = behind;
+            let priority = stream.priority(packet, false);
+            assert!((Priority::BASE..=Priority::ENHANCEMENT).contains(&priority), "{packet:02x?}");
+            if RtpHeader::parse(packet).is_none() {
+                assert_eq!(priority, Priority::VIDEO, "{packet:02x?}");
+            }
+            for id in [1, 5, 200] {
+                let found = NonZeroU8::new(id).and_then(|id| extension(packet, id));
+                assert!(found.is_none_or(|element| element.len() < packet.len()));
+            }
+        }
     });
 }
 

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::time::Duration;
 use wire_format::rtcp::{self, RtcpBody, RtcpPacket};
 use wire_format::rtp::{self, RtpHeader};
-use wire_format::{MediaKind, Priority, PublicationId, Sequence, StreamKey, Timestamp};
+use wire_format::{Priority, PublicationId, Sequence, StreamKey, Timestamp};
 
 /// Distance of receiver reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl Relay {
     }
 
     fn plain_rtp(&mut self, now: Timestamp, packet: &[u8], received: &PlainReceived) {
-        let PlainReceived { port, source, range } = received;
+        let PlainReceived { port, source, range: _ } = received;
         let Some(header) = RtpHeader::parse(packet) else {
             self.counters.drop_plain_malformed += 1;
             return;
@@ -49,7 +49,7 @@ impl Relay {
             self.publication_of(*port, *source)
         };
         match publication {
-            Some(publication) => self.plain_published(now, publication, &header, *source, range.clone()),
+            Some(publication) => self.plain_published(now, publication, &header, packet, received),
             None => self.counters.drop_plain_stranger += 1,
         }
     }
@@ -73,13 +73,13 @@ impl Relay {
         now: Timestamp,
         id: PublicationId,
         header: &RtpHeader,
-        source: SocketAddr,
-        packet: Range<usize>,
+        packet: &[u8],
+        received: &PlainReceived,
     ) {
         let Some(publication) = self.plain.publications.get_mut(&id) else { return };
         publication.packets += 1;
         publication.bytes += packet.len() as u64;
-        publication.rtp_from = Some(source);
+        publication.rtp_from = Some(received.source);
         publication.last_ssrc = Some(header.ssrc);
         let at = match publication.sources.iter().position(|source| source.ssrc == header.ssrc) {
             Some(at) => at,
@@ -100,11 +100,19 @@ impl Relay {
         };
         publication.sources[at].hear(now, header.sequence, header.timestamp);
         self.timers.set_if_unset(Timer::PlainReport(id), now + REPORT_EVERY);
-        self.plain_enters(now, id, packet, false);
+        let priority = publication.prioritizer.priority(packet, false);
+        self.plain_enters(now, id, received.range.clone(), priority, false);
     }
 
     /// Numbers a packet of a publication and sends it on its way.
-    fn plain_enters(&mut self, now: Timestamp, id: PublicationId, packet: Range<usize>, rtcp: bool) {
+    fn plain_enters(
+        &mut self,
+        now: Timestamp,
+        id: PublicationId,
+        packet: Range<usize>,
+        priority: Priority,
+        rtcp: bool,
+    ) {
         let Some(publication) = self.plain.publications.get_mut(&id) else { return };
         let Some(granted) = &publication.granted else {
             self.counters.drop_plain_not_granted += 1;
@@ -118,10 +126,7 @@ impl Relay {
             incarnation: granted.incarnation,
             sequence,
             slack: publication.slack,
-            priority: match publication.spec.kind {
-                MediaKind::Audio => Priority::AUDIO,
-                MediaKind::Video => Priority::VIDEO,
-            },
+            priority,
             rtcp,
         };
         self.enter(now, &entering, packet);
@@ -206,7 +211,9 @@ impl Relay {
 
     fn travel(&mut self, now: Timestamp, travelling: Option<Travelling>) {
         if let Some(Travelling { publication, ssrc: _, range }) = travelling {
-            self.plain_enters(now, publication, range, true);
+            let Some(state) = self.plain.publications.get_mut(&publication) else { return };
+            let priority = state.prioritizer.priority(&[], true);
+            self.plain_enters(now, publication, range, priority, true);
         }
     }
 

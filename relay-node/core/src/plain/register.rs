@@ -2,14 +2,17 @@
 
 use super::reception::Reception;
 use super::{Plain, PlainId, PlainPort};
-use crate::clients::{BUDGET_DEFAULT, Granted, Owner, Publication, Subscription, check_names};
+use crate::clients::{Granted, Owner, Publication, Subscription, check_names};
 use crate::notice::{EndReason, Notice};
 use crate::relay::{Relay, Timer};
 use crate::{Output, RelayEvent};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wire_format::control::{StreamName, ToController};
-use wire_format::{MediaKind, PublicationId, Slack, StreamKey, SubscriptionId, Timestamp};
+use wire_format::{
+    BudgetError, MediaKind, Prioritizer, PublicationId, RtpDescription, Slack, StreamKey, SubscriptionId,
+    Timestamp,
+};
 
 /// Plain publications of a relay.
 const PUBLICATIONS_MAX: usize = 1024;
@@ -55,8 +58,10 @@ pub struct PlainPublish {
     pub source: PlainSource,
     /// Where it is received.
     pub local: PlainLocal,
-    /// Delay budget on top of the path's own delay; `None` takes the default.
+    /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
     pub budget: Option<Duration>,
+    /// What its RTP is, for the priority of its packets.
+    pub description: RtpDescription,
     /// How long it lives without being renewed; `None` lives on.
     pub lease: Option<Duration>,
 }
@@ -105,6 +110,9 @@ pub enum PlainRefusal {
     /// It would be sent to this relay itself.
     #[error("{0} is a port of this relay: its packets would come back")]
     Loop(SocketAddr),
+    /// The delay budget is too short or too long.
+    #[error("{0}")]
+    Budget(#[from] BudgetError),
     /// A name is empty, too long or unreadable.
     #[error("{0}")]
     Name(String),
@@ -122,6 +130,7 @@ pub(crate) struct PlainPublication {
     pub(super) lease: Option<Lease>,
     pub(super) granted: Option<Granted>,
     pub(super) slack: Slack,
+    pub(super) prioritizer: Prioritizer,
     pub(super) next_sequence: u32,
     /// The SSRC that this relay has in RTCP towards the publisher.
     pub(super) own_ssrc: u32,
@@ -243,6 +252,7 @@ impl Relay {
     ) -> Result<PublicationId, PlainRefusal> {
         let StreamName { namespace, room, user, stream } = &spec.name;
         check_names([namespace, room, user, stream]).map_err(|(_, reason)| PlainRefusal::Name(reason))?;
+        let slack = spec.kind.slack(spec.budget)?;
         if self.plain.publications.len() >= PUBLICATIONS_MAX {
             return Err(PlainRefusal::Limit(PUBLICATIONS_MAX));
         }
@@ -268,14 +278,15 @@ impl Relay {
             owner: Owner::Plain,
             name: spec.name.clone(),
             kind: spec.kind,
-            slack: Slack::from_duration(spec.budget.unwrap_or(BUDGET_DEFAULT)),
+            slack,
             granted: None,
         };
         self.report(ToController::Published(publication.report(id)));
         let state = PlainPublication {
             lease: None,
             granted: None,
-            slack: publication.slack,
+            slack,
+            prioritizer: Prioritizer::new(spec.kind, spec.description),
             next_sequence: 0,
             own_ssrc: mix(self.plain.seed, id.0),
             sources: Vec::new(),

@@ -13,7 +13,7 @@ use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToCon
 use wire_format::session::Message;
 use wire_format::{
     Epoch, FrameKind, Incarnation, MediaHeader, MediaKind, NodeIndex, PacketNumber, Plane, RoomId,
-    RouteTable, StreamHandle, StreamId, StreamKey, SubscriptionId, Timestamp, UserId, frames,
+    RouteTable, RtpDescription, StreamHandle, StreamId, StreamKey, SubscriptionId, Timestamp, UserId, frames,
 };
 
 pub enum Core {
@@ -392,7 +392,7 @@ impl Lab {
         self.publisher_of(ingress, publish)
     }
 
-    fn publisher_of(&mut self, ingress: u16, publish: ClientCommand) -> usize {
+    pub fn publisher_of(&mut self, ingress: u16, publish: ClientCommand) -> usize {
         let client = self.client(ingress);
         self.ask(client, publish);
         let publication = self
@@ -472,6 +472,7 @@ pub fn publish(request: u32) -> ClientCommand {
         stream: "video".into(),
         kind: MediaKind::Video,
         budget: None,
+        description: RtpDescription::default(),
     }
 }
 

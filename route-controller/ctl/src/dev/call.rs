@@ -9,7 +9,7 @@ use crate::dev::player::Player;
 use crate::dev::recording::Recording;
 use crate::dev::report::Quantiles;
 use anyhow::{Context as _, bail};
-use sfu_link::{Config, Event, Fingerprint, PublishOptions, SfuLink, SubscribeOptions};
+use sfu_link::{Codec, Config, Event, Fingerprint, PublishOptions, SfuLink, SubscribeOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -93,8 +93,12 @@ impl Call {
         let mut publications = Vec::new();
         for kind in &kinds {
             let budget = Some(budget.of(*kind));
-            let publish =
-                PublishOptions { budget, ..PublishOptions::new(ROOM, USER, stream_name(*kind), *kind) };
+            let codec = match kind {
+                MediaKind::Audio => Codec::Opus,
+                MediaKind::Video => Codec::H264,
+            };
+            let publish = PublishOptions::new(ROOM, USER, stream_name(*kind), *kind).codec(codec);
+            let publish = PublishOptions { budget, ..publish };
             publications.push(publisher.publish(publish).await.context("sfu-a may not publish")?);
         }
         let sending = Arc::clone(&judge);

@@ -175,6 +175,8 @@ fn packets(file: &[u8]) -> anyhow::Result<Vec<(Duration, RtpHeader, &[u8])>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+    use wire_format::{Codec, Prioritizer, Priority, RtpDescription};
 
     fn header(track: &Track, index: u64) -> RtpHeader {
         let mut packet = Vec::new();
@@ -197,6 +199,24 @@ mod tests {
         assert!(pictures.count() >= 90, "30 pictures a second");
         let parameter_sets = video.packets.iter().filter(|(_, packet)| packet[12] & 31 == 7).count();
         assert_eq!(parameter_sets, 3, "a keyframe each second");
+    }
+
+    /// What a link that cannot carry everything lets go first, is told apart in the media that the laboratory plays.
+    #[test]
+    fn its_video_has_keyframes_and_other_frames() {
+        let recording = Recording::call().expect("legal");
+        let video = &recording.tracks()[0];
+        let h264 = RtpDescription { codec: Some(Codec::H264), ..RtpDescription::default() };
+        let mut prioritizer = Prioritizer::new(video.kind(), h264);
+        let mut frames: BTreeMap<u32, BTreeSet<Priority>> = BTreeMap::new();
+        for index in 0..video.packets_per_round() as u64 {
+            let mut packet = Vec::new();
+            video.packet(index, &mut packet);
+            let priority = prioritizer.priority(&packet, false);
+            frames.entry(header(video, index).timestamp).or_default().insert(priority);
+        }
+        let of = |priority| frames.values().filter(|found| **found == BTreeSet::from([priority])).count();
+        assert_eq!((of(Priority::BASE), of(Priority::VIDEO), frames.len()), (3, 87, 90));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use relay_core::{Client, ClientCommand, ClientConfig, ClientEvent, Input, LinkId
 use std::time::Duration;
 use wire_format::codec;
 use wire_format::session::Message;
-use wire_format::{FrameKind, Incarnation, MediaKind, StreamHandle, frame_header};
+use wire_format::{Codec, FrameKind, Incarnation, MediaKind, RtpDescription, StreamHandle, frame_header};
 
 /// What happens next.
 #[derive(Clone, Debug, TypeGenerator)]
@@ -200,6 +200,7 @@ impl World {
                 stream: format!("stream-{request}"),
                 kind: MediaKind::Video,
                 budget: None,
+                description: RtpDescription { codec: Some(Codec::H264), ..RtpDescription::default() },
             }),
             Step::Unpublish { request } => {
                 self.command(ClientCommand::Unpublish { request: number(request) })
