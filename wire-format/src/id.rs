@@ -140,8 +140,8 @@ impl MediaKind {
     }
 }
 
-/// Shortest delay budget: hosts alone take part of it now and then.
-pub const BUDGET_MIN: Duration = Duration::from_millis(20);
+/// Shortest delay budget. So little is rarely of use: hosts alone take a few milliseconds now and then.
+pub const BUDGET_MIN: Duration = Duration::from_millis(1);
 /// Longest delay budget: about what [`Slack`] holds.
 pub const BUDGET_MAX: Duration = Duration::from_millis(6000);
 

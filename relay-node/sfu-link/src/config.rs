@@ -112,7 +112,7 @@ pub struct PublishOptions {
     pub stream: String,
     /// What it carries.
     pub kind: MediaKind,
-    /// Delay that packets may lose on top of the path's own delay, 20 ms to 6 s; `None` takes the default of the kind
+    /// Delay that packets may lose on top of the path's own delay, 1 ms to 6 s; `None` takes the default of the kind
     /// (200 ms for both).
     pub budget: Option<Duration>,
     /// What its RTP is. It decides which packets go first, and which go at all, where a link cannot carry everything; a
