@@ -36,7 +36,7 @@ mod world;
 
 pub use check::{Objection, judge};
 pub use draw::{drawn, drawn_text};
-pub use loss::{Cost, Limits, LossRow, LossRun, Oracle, RowResult, Shown, loss_rows, run_rows};
+pub use loss::{Cost, Limits, LossRow, RowResult, loss_rows, run_rows};
 pub use report::Outcome;
 pub use scenario::{
     ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, ScenarioError,

@@ -47,6 +47,9 @@ pub struct ControllerArgs {
 pub enum Command {
     /// Run a whole overlay in this process: controller, relays, two SFUs and real media between them.
     Dev(crate::dev::DevArgs),
+    /// Measure this overlay beside other software.
+    #[command(subcommand)]
+    Bench(Bench),
     /// List the relays.
     #[command(after_help = "Examples:\n  relayctl nodes\n  relayctl nodes -o json")]
     Nodes(ListArgs),
@@ -77,6 +80,14 @@ pub enum Command {
     /// Tokens that let relays join the overlay.
     #[command(subcommand)]
     JoinToken(JoinToken),
+}
+
+/// `relayctl bench`
+#[derive(clap::Subcommand, Debug)]
+pub enum Bench {
+    /// The same media over the same lossy link with the same delay budget, through this overlay, SRT and RIST: what each
+    /// leaves lost, and at what price.
+    Loss(crate::bench::LossArgs),
 }
 
 /// `relayctl node`

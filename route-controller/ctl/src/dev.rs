@@ -6,17 +6,17 @@
 
 mod args;
 mod call;
-mod checker;
-mod clock;
+pub(crate) mod checker;
+pub(crate) mod clock;
 mod histogram;
 mod impair;
 mod live;
 mod monitor;
 mod overlay;
 mod own_stream;
-mod player;
+pub(crate) mod player;
 mod recording;
-mod repair;
+pub(crate) mod repair;
 mod report;
 mod run;
 mod topology;

@@ -4,9 +4,11 @@
 //! `streams` and `routes dump` show its state, `token create` and `join-token create` have it issue a credential. What is
 //! asked for goes to stdout and nothing else does, so that output can be piped; complaints go to stderr, with what to check.
 //!
-//! `dev` needs nothing: it runs a whole overlay in one process, with the code of the real processes.
+//! `dev` needs nothing: it runs a whole overlay in one process, with the code of the real processes. `bench` runs one beside
+//! programs of others.
 
 mod api_token;
+mod bench;
 mod cli;
 mod client;
 pub mod dev;
@@ -29,6 +31,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let Cli { controller, command } = cli;
     let outcome = match command {
         Command::Dev(args) => return dev::command(&args),
+        Command::Bench(cli::Bench::Loss(args)) => return bench::command(&args),
         Command::Nodes(args) => nodes::run(&controller, &args),
         Command::Node(cli::Node::Revoke(args)) => nodes::revoke(&controller, &args),
         Command::Links(args) => links::run(&controller, &args),

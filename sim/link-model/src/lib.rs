@@ -21,6 +21,8 @@
 //!    and holds back none of those that follow.
 //! 5. *the copier*: `duplicate`, whose second copy draws a jitter of its own and comes with the first or after it.
 //!
+//! [`Oracle`] says what repetition can at best make of such a link's losses.
+//!
 //! The same specification, seed and offers give the same fates. Each kind of chance draws from a random stream of its
 //! own, so that adding jitter to a link does not change which datagrams it loses.
 
@@ -28,6 +30,7 @@ mod error;
 mod link;
 mod loss;
 mod option;
+mod oracle;
 mod rng;
 mod spec;
 mod units;
@@ -36,6 +39,7 @@ pub use error::SpecError;
 pub use link::{DropReason, Fate, Link};
 pub use loss::{Bursts, LossTrace, TRACE_SYMBOLS_MAX};
 pub use option::{LinkOption, LinkSchedule, Selector};
+pub use oracle::{Oracle, Shown};
 pub use rng::{Seed, Xoshiro256};
 pub use spec::{KEYS, LinkChange, LinkSpec, Loss, SEGMENTS_MAX};
 pub use units::{BurstLength, Ppm, Rate, parse_duration};

@@ -13,13 +13,11 @@
 
 mod cost;
 mod meter;
-mod oracle;
 mod result;
 mod rows;
 
 pub use cost::Cost;
 pub(crate) use meter::Meter;
-pub use oracle::{Oracle, Shown};
 pub use result::RowResult;
 pub use rows::{Limits, LossRow, loss_rows};
 
@@ -27,7 +25,7 @@ use crate::media;
 use crate::node::{Core, LATENESS_US_MAX};
 use crate::scenario::{Host, RelayId, Scenario, ScenarioError, StreamNumber};
 use crate::world::{Observer, World, path_seed};
-use link_model::{DropReason, Fate, Link, Seed};
+use link_model::{DropReason, Fate, Link, Oracle, Seed, Shown};
 use meter::Counts;
 use rows::WARM_UP;
 use std::collections::BTreeMap;
@@ -40,7 +38,7 @@ const RUN_PACKETS: u64 = 125_000;
 
 /// What the runs of a row came to.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct LossRun {
+pub(crate) struct LossRun {
     pub(crate) counts: Counts,
     /// Over all links between relays.
     pub(crate) cost: Cost,

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use link_model::{Fate, Link, LinkSchedule, LinkSpec, Seed};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -52,6 +52,8 @@ pub struct Carried {
     pub datagrams: u64,
     /// Datagrams that the link lost, for whatever reason.
     pub lost: u64,
+    /// UDP payload bytes that entered, those that were lost included.
+    pub offered_bytes: u64,
 }
 
 /// What every direction has carried, by relays (from, to).
@@ -71,6 +73,7 @@ struct Counters {
     bytes: AtomicU64,
     datagrams: AtomicU64,
     lost: AtomicU64,
+    offered_bytes: AtomicU64,
 }
 
 /// What the owner asks of the thread.
@@ -78,6 +81,8 @@ struct Counters {
 enum Order {
     /// The relay of that number listens here.
     Relay(usize, SocketAddr),
+    /// Whoever sends first on a link of the relay of that number is it.
+    Learn(usize),
     /// Times of scheduled changes count from now.
     Start,
     /// This direction does something else from now on.
@@ -139,6 +144,7 @@ impl Proxy {
             clock,
             directions,
             relays: BTreeMap::new(),
+            learning: BTreeSet::new(),
             under_way: BinaryHeap::new(),
             count: 0,
             spare: Vec::new(),
@@ -163,6 +169,11 @@ impl Proxy {
         self.orders.give(Order::Relay(relay, address));
     }
 
+    /// Whoever is the first to send as the relay of that number is taken for it: programs that tell nobody their port.
+    pub fn relay_speaks(&self, relay: usize) {
+        self.orders.give(Order::Learn(relay));
+    }
+
     /// Times of scheduled changes count from now on.
     pub fn start_schedule(&self) {
         self.orders.give(Order::Start);
@@ -177,8 +188,9 @@ impl Proxy {
     pub fn carried(&self) -> CarriedByLink {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let carried = self.carried.iter().map(|(direction, counters)| {
-            let Counters { bytes, datagrams, lost } = &**counters;
-            (*direction, Carried { bytes: read(bytes), datagrams: read(datagrams), lost: read(lost) })
+            let Counters { bytes, datagrams, lost, offered_bytes } = &**counters;
+            let (bytes, datagrams, lost) = (read(bytes), read(datagrams), read(lost));
+            (*direction, Carried { bytes, datagrams, lost, offered_bytes: read(offered_bytes) })
         });
         carried.collect()
     }
@@ -200,6 +212,8 @@ struct Carrier {
     clock: Clock,
     directions: Vec<Direction>,
     relays: BTreeMap<usize, SocketAddr>,
+    /// Of these the address is that of the first datagram.
+    learning: BTreeSet<usize>,
     under_way: BinaryHeap<Reverse<UnderWay>>,
     /// Datagrams ever taken; breaks ties, so that equal deadlines keep their order.
     count: u64,
@@ -289,6 +303,9 @@ impl Carrier {
                 Order::Relay(relay, address) => {
                     self.relays.insert(relay, address);
                 }
+                Order::Learn(relay) => {
+                    self.learning.insert(relay);
+                }
                 Order::Start => self.started = Some(self.clock.now()),
                 Order::Change((from, to), spec) => {
                     let mut all = self.directions.iter_mut();
@@ -333,12 +350,20 @@ impl Carrier {
         for _ in 0..BATCH {
             let direction = &mut self.directions[number];
             let length = match direction.socket.recv_from(buffer) {
-                Ok((length, source)) if self.relays.get(&direction.from) == Some(&source) => length,
-                Ok(_stranger) => continue,
+                Ok((length, source)) => {
+                    if self.learning.remove(&direction.from) {
+                        self.relays.insert(direction.from, source);
+                    }
+                    if self.relays.get(&direction.from) != Some(&source) {
+                        continue;
+                    }
+                    length
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // An ICMP error of an earlier datagram; the next one may be fine.
                 Err(_) => continue,
             };
+            direction.counters.offered_bytes.fetch_add(length as u64, Ordering::Relaxed);
             let now = self.clock.now();
             let (at, copy_at) = match direction.link.offer(now, length + HEADERS_BYTES) {
                 Fate::Delivered { at, copy_at } if self.under_way.len() + 1 < UNDER_WAY_MAX => (at, copy_at),
@@ -426,7 +451,7 @@ mod tests {
             assert!(rig.clock.now() - begin >= Duration::from_millis(delay_ms));
         }
         let carried = rig.proxy.carried()[&(0, 1)];
-        assert_eq!(carried, Carried { bytes: 48_000, datagrams: 40, lost: 0 });
+        assert_eq!(carried, Carried { bytes: 48_000, datagrams: 40, lost: 0, offered_bytes: 48_000 });
         Ok(())
     }
 
@@ -458,6 +483,20 @@ mod tests {
                 break;
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_port_that_nobody_told_is_learned_once() -> anyhow::Result<()> {
+        let rig = Rig::new(&[])?;
+        let late = UdpSocket::bind("127.0.0.1:0")?;
+        let address = rig.proxy.address(0, 1).context("a link")?;
+        rig.proxy.relay_speaks(0);
+        late.send_to(b"here I am", address)?;
+        assert_eq!(rig.receive(1)?, b"here I am");
+        rig.send(0, b"and I was")?;
+        late.send_to(b"still here", address)?;
+        assert_eq!(rig.receive(1)?, b"still here");
         Ok(())
     }
 

@@ -50,6 +50,12 @@ impl RepairWatch {
         seen.last = stats;
     }
 
+    /// Bytes of datagrams sent for the first time since the beginning, on all links between relays.
+    pub(crate) fn first_bytes(&self) -> u64 {
+        let since = |seen: &Seen| seen.last.first_bytes.saturating_sub(seen.first.first_bytes);
+        self.ends.values().map(since).sum()
+    }
+
     /// Over both directions of the links that carried media since the beginning.
     pub(crate) fn summary(&self) -> RepairSummary {
         let since = |count: fn(&RepairStats) -> u64| {
