@@ -7,6 +7,7 @@ use crate::{FrameError, WireTime, send_time_bytes};
 /// ```text
 /// flags (8) , highest (32) , received (32) , echo time (24) , echo delay (24) , jitter (16)
 /// probes sent (16) , probes received (16) , large received (16)         unless the sender is older
+/// queueing delay (16) , bytes received (32)                             unless the sender is older
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
@@ -22,6 +23,8 @@ pub struct Heartbeat {
     pub jitter: u16,
     /// What only senders say that cut frames, rejoin them and answer probes.
     pub sizes: Option<SizeCounts>,
+    /// How fast it arrives. Only behind `sizes`.
+    pub arrival: Option<Arrival>,
 }
 
 /// What lets the receiver of a heartbeat compute a round trip.
@@ -44,11 +47,23 @@ pub struct SizeCounts {
     pub large_received: u16,
 }
 
+/// From which the other end learns how much the path carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Arrival {
+    /// Least time that datagrams took since the heartbeat before, above the least of the last 10 to 20 s: units of 10 us.
+    /// What waits in queues on the way, without a synchronised clock.
+    pub queueing: u16,
+    /// Bytes received since the link came up (UDP payload), low 32 bits.
+    pub bytes: u32,
+}
+
 impl Heartbeat {
     /// Least length of the body.
     pub const BYTES_MIN: usize = 17;
     /// Length of the body with all fields of this version.
-    pub const BYTES_MAX: usize = 23;
+    pub const BYTES_MAX: usize = 29;
+    /// Length of the body that ends with the counts of sizes.
+    const BYTES_SIZES: usize = 23;
 
     /// Reads a body. Bytes behind the known fields belong to later versions and are ignored.
     ///
@@ -65,6 +80,10 @@ impl Heartbeat {
             probes_received: u16::from_be_bytes([s[2], s[3]]),
             large_received: u16::from_be_bytes([s[4], s[5]]),
         });
+        let arrival = rest.get(6..).and_then(|rest| rest.first_chunk::<6>()).map(|a| Arrival {
+            queueing: u16::from_be_bytes([a[0], a[1]]),
+            bytes: u32::from_be_bytes([a[2], a[3], a[4], a[5]]),
+        });
         Ok(Heartbeat {
             in_use: b[0] & 0x01 != 0,
             highest: u32::from_be_bytes([b[1], b[2], b[3], b[4]]),
@@ -72,6 +91,7 @@ impl Heartbeat {
             echo: (b[0] & 0x02 != 0).then_some(echo),
             jitter: u16::from_be_bytes([b[15], b[16]]),
             sizes,
+            arrival,
         })
     }
 
@@ -91,6 +111,9 @@ impl Heartbeat {
         rest[0..2].copy_from_slice(&sizes.probes_sent.to_be_bytes());
         rest[2..4].copy_from_slice(&sizes.probes_received.to_be_bytes());
         rest[4..6].copy_from_slice(&sizes.large_received.to_be_bytes());
+        let Some(arrival) = self.arrival else { return Heartbeat::BYTES_SIZES };
+        rest[6..8].copy_from_slice(&arrival.queueing.to_be_bytes());
+        rest[8..12].copy_from_slice(&arrival.bytes.to_be_bytes());
         Heartbeat::BYTES_MAX
     }
 }

@@ -5,12 +5,12 @@ use wire_format::codec::{self, CodecError, MESSAGE_BYTES_MAX, PREFIX_BYTES};
 use wire_format::rtp::RtpHeader;
 use wire_format::session::{Cipher, Message, RefusalCode, Role};
 use wire_format::{
-    DatagramKind, DestinationSet, EDGE_HEADER_BYTES, Echo, EdgeHeader, EdgeKeyframeRequest, FRAME_BODY_MAX,
-    FRAME_HEADER_BYTES, FragmentHeader, FrameError, FrameKind, Heartbeat, Incarnation, KeyframeRequest,
-    MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MtuProbe, NodeIndex, PacketNumber,
-    PathChallenge, Plane, Priority, RawFrame, ReceiverIndex, RoomId, SEND_TIME_BYTES, SealedHeader, Sequence,
-    SizeCounts, Slack, StreamHandle, StreamId, StreamKey, TAG_BYTES, UserId, WireTime, frame_header, frames,
-    send_time, send_time_bytes,
+    Arrival, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, Echo, EdgeHeader, EdgeKeyframeRequest,
+    FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameError, FrameKind, Heartbeat, Incarnation,
+    KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MtuProbe, NodeIndex,
+    PacketNumber, PathChallenge, Plane, Priority, RawFrame, ReceiverIndex, RoomId, SEND_TIME_BYTES,
+    SealedHeader, Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, TAG_BYTES, UserId,
+    WireTime, frame_header, frames, send_time, send_time_bytes,
 };
 
 fn key() -> impl Strategy<Value = StreamKey> {
@@ -58,14 +58,17 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
     let sizes = any::<(u16, u16, u16)>().prop_map(|(probes_sent, probes_received, large_received)| {
         SizeCounts { probes_sent, probes_received, large_received }
     });
-    (any::<(bool, u32, u32, u16)>(), prop::option::of(echo), prop::option::of(sizes)).prop_map(
-        |((in_use, highest, received, jitter), echo, sizes)| Heartbeat {
+    let arrival = any::<(u16, u32)>().prop_map(|(queueing, bytes)| Arrival { queueing, bytes });
+    let tail = prop::option::of((sizes, prop::option::of(arrival)));
+    (any::<(bool, u32, u32, u16)>(), prop::option::of(echo), tail).prop_map(
+        |((in_use, highest, received, jitter), echo, tail)| Heartbeat {
             in_use,
             highest,
             received,
             echo,
             jitter,
-            sizes,
+            sizes: tail.map(|(sizes, _)| sizes),
+            arrival: tail.and_then(|(_, arrival)| arrival),
         },
     )
 }

@@ -158,6 +158,9 @@ fn heartbeat(bytes: &[u8]) -> Decoded {
     let sizes = heartbeat.sizes.map_or("-".to_owned(), |sizes| {
         list([sizes.probes_sent, sizes.probes_received, sizes.large_received].iter())
     });
+    let arrival = heartbeat.arrival.map_or("-".to_owned(), |arrival| {
+        format!("{} {}", u64::from(arrival.queueing) * WireTime::UNIT_US, arrival.bytes)
+    });
     let mut out = [0xEE; Heartbeat::BYTES_MAX];
     let used = heartbeat.encode(&mut out);
     Ok((
@@ -168,6 +171,7 @@ fn heartbeat(bytes: &[u8]) -> Decoded {
             ("echo", echo),
             ("jitter-us", (u64::from(heartbeat.jitter) * WireTime::UNIT_US).to_string()),
             ("sizes", sizes),
+            ("arrival", arrival),
         ],
         out[..used].to_vec(),
     ))

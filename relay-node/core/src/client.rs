@@ -1,6 +1,7 @@
 //! The client core: an SFU's end of its link. Publications and subscriptions belong to the client, not to a link: on
 //! every new link they are asked for again.
 
+use crate::backlog::BacklogMemory;
 use crate::history::HistoryMemory;
 use crate::link::{Link, LinkChange};
 use crate::queue::{OrderLane, Pushed, Refused};
@@ -27,37 +28,40 @@ const DELIVERIES_MAX: usize = 1 << 16;
 const ANNOUNCED_MAX: usize = 1 << 15;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Timer {
+pub(crate) enum Timer {
     Link,
     Waiting,
 }
 
 #[derive(Debug)]
-struct Publication {
+pub(crate) struct Publication {
     message: Message,
     prioritizer: Prioritizer,
     slack: Slack,
-    handle: Option<StreamHandle>,
+    pub(crate) handle: Option<StreamHandle>,
+    /// When the link last wanted a keyframe.
+    pub(crate) keyframe_at: Option<Timestamp>,
     next_sequence: u32,
 }
 
 /// An SFU's end of a link, without sockets, keys and clock.
 #[derive(Debug)]
 pub struct Client {
-    link: Option<Link>,
+    pub(crate) link: Option<Link>,
     link_ready: bool,
-    publications: BTreeMap<u32, Publication>,
+    pub(crate) publications: BTreeMap<u32, Publication>,
     subscriptions: BTreeMap<u32, Message>,
     announced: BTreeMap<StreamHandle, Incarnation>,
-    counters: Counters,
+    pub(crate) counters: Counters,
     history_memory: HistoryMemory,
+    pub(crate) backlog_memory: BacklogMemory,
     /// Media whose announcement is still under way.
     waiting: Waiting<StreamHandle, EdgeHeader>,
     /// Packets of the present input that did not come with it; see `annex`.
-    annex: Vec<u8>,
+    pub(crate) annex: Vec<u8>,
     /// Length of the driver's arena in the present input.
     arena_bytes: usize,
-    timers: Timers<Timer>,
+    pub(crate) timers: Timers<Timer>,
     /// A frame that has just been rejoined.
     whole: Vec<u8>,
     deliveries: VecDeque<Delivery>,
@@ -75,6 +79,7 @@ impl Client {
             announced: BTreeMap::new(),
             counters: Counters::default(),
             history_memory: HistoryMemory::default(),
+            backlog_memory: BacklogMemory::default(),
             waiting: Waiting::new(),
             annex: Vec::new(),
             arena_bytes: 0,
@@ -114,7 +119,7 @@ impl Client {
         }
     }
 
-    fn event(&mut self, event: ClientEvent) {
+    pub(crate) fn event(&mut self, event: ClientEvent) {
         self.output(Output::Event(event));
     }
 
@@ -141,7 +146,9 @@ impl Client {
     }
 
     fn link_down(&mut self) {
-        self.link = None;
+        if let Some(mut link) = self.link.take() {
+            link.take_waiting().into_iter().for_each(|parked| self.backlog_memory.give(parked.body));
+        }
         self.link_ready = false;
         self.timers.clear(Timer::Link);
         self.timers.clear(Timer::Waiting);
@@ -157,7 +164,7 @@ impl Client {
     fn tick(&mut self, now: Timestamp) {
         let Some(link) = self.link.as_mut() else { return };
         let change = link.tick(now);
-        self.link_ready |= link.has_output();
+        self.link_ready |= link.has_output() || link.is_paced();
         let (id, next) = (link.id, link.next_tick(now));
         // With another relay to go to, nothing is gained by waiting as long as relays do for each other.
         let lost = change.state && link.stats().state == LinkState::Down;
@@ -453,6 +460,7 @@ impl Client {
                     prioritizer: Prioritizer::new(kind, description),
                     slack,
                     handle: None,
+                    keyframe_at: None,
                     next_sequence: 0,
                 };
                 self.publications.insert(request, publication);
@@ -554,6 +562,7 @@ impl Endpoint for Client {
         if !self.link_ready {
             return None;
         }
+        self.schedule_link(now, arena);
         let link = self.link.as_mut()?;
         train.clear();
         self.link_ready = !link.pack(now, (arena, &self.annex), &mut self.history_memory, train);

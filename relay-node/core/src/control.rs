@@ -7,7 +7,7 @@ use std::time::Duration;
 use wire_format::control::{
     HeldStream, LinkReport, LinkState, Neighbour, StreamEntry, ToController, ToRelay, Welcome,
 };
-use wire_format::session::RefusalCode;
+use wire_format::session::{Message, RefusalCode};
 use wire_format::{
     HOP_LIMIT, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId, Timestamp,
 };
@@ -246,6 +246,16 @@ impl Relay {
         }
         self.end_plain_row(key, stream.plain);
         self.notice(Notice::StreamDown { name: stream.entry.name });
+    }
+
+    /// Says goodbye to everyone.
+    pub(crate) fn shut_down(&mut self) {
+        self.report(ToController::Goodbye);
+        self.notice(Notice::Draining);
+        let links: Vec<_> = self.links.iter().flatten().map(|entry| entry.link.id).collect();
+        for link in links {
+            self.say(link, Message::Goodbye);
+        }
     }
 }
 

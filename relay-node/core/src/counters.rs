@@ -96,6 +96,14 @@ counters! {
     drop_hop_limit,
     /// Dropped: waited for another way until no slack was left.
     drop_slack,
+    /// Dropped: audio (and RTCP) that a link could not carry, one per copy.
+    drop_congested_audio,
+    /// Dropped: keyframes and base layers that a link could not carry.
+    drop_congested_base,
+    /// Dropped: other video that a link could not carry, and what built on it.
+    drop_congested_video,
+    /// Dropped: enhancement layers that a link could not carry.
+    drop_congested_enhancement,
     /// Dropped: of too many failed links at once, not sent again.
     drop_resend,
     /// Dropped at a destination: seen before.

@@ -19,12 +19,14 @@
 //! - What the controller pushes is state: it replaces what was there. Without a controller the last state stays, and a
 //!   subscription at a relay that already has the stream is served.
 //! - The path of every link and direction is probed, and a frame too large for it crosses in two halves.
+//! - A link that queues is given what arrives at its other end; what cannot leave goes by whole layers and frames.
 //! - Every queue and table has a bound, and every drop has a counter.
 //!
 //! [`Endpoint`] states the contract, once, as numbered laws.
 
 mod annex;
 mod api;
+mod backlog;
 mod client;
 mod clients;
 mod control;
@@ -38,14 +40,19 @@ mod link;
 mod liveness;
 mod measure;
 mod notice;
+mod pacer;
 mod path_mtu;
 mod plain;
 mod queue;
+mod queueing;
 mod rate;
+mod rate_control;
 mod rejoin;
 mod relay;
 mod repair;
 mod resend;
+mod sending;
+mod shedding;
 mod sizes;
 mod stream_index;
 mod streams;

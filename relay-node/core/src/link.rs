@@ -1,12 +1,15 @@
 //! One end of a link: packet numbers, what waits to be sent, heartbeats, measurement and liveness. Who is at the other
 //! end and what the frames mean is its owner's business.
 
+use crate::backlog::{BacklogMemory, Parked, Shed};
 use crate::history::{History, HistoryMemory};
 use crate::liveness::{Change, HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness, Trust};
 use crate::measure::{Feedback, Rate, Reception};
 use crate::path_mtu::PathMtu;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
+use crate::rate_control::ArrivalReport;
 use crate::rejoin::Rejoin;
+use crate::sending::Sending;
 use crate::{LinkId, RepairStats, Train};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -58,6 +61,7 @@ pub(crate) struct Link {
     /// left.
     unreported: VecDeque<(PacketNumber, Timestamp)>,
     repair: RepairStats,
+    sending: Sending,
 }
 
 /// What handling a heartbeat or the clock changed.
@@ -125,6 +129,16 @@ pub struct LinkStats {
     pub mtu_fallbacks: u64,
     /// What repair did and cost.
     pub repair: RepairStats,
+    /// Queueing delay of what arrives: above the least that the path took in the last 10 to 20 s.
+    pub queueing_in: Duration,
+    /// The same of what is sent, as the other end says.
+    pub queueing_out: Duration,
+    /// Bytes a second (UDP payload) that it is given at most, because more made a queue; `None` as long as nothing did.
+    pub rate_limit: Option<u64>,
+    /// How often a limit was needed.
+    pub rate_limited: u64,
+    /// Bytes of media that wait because it carries no more.
+    pub waiting_bytes: usize,
 }
 
 impl Link {
@@ -155,6 +169,7 @@ impl Link {
             next_heartbeat: now,
             unreported: VecDeque::new(),
             repair: RepairStats::default(),
+            sending: Sending::default(),
         }
     }
 
@@ -202,6 +217,7 @@ impl Link {
         self.peer_in_use = heartbeat.in_use;
         let probes = self.mtu.probes_until(heartbeat.highest);
         let measured = self.feedback.heartbeat(now, heartbeat, probes);
+        self.hear_arrival(now, heartbeat);
         let trusted = self.liveness.trust();
         self.judge_hearing(now);
         let mut change = LinkChange {
@@ -294,6 +310,16 @@ impl Link {
         self.rejoin.half(now, body, whole)
     }
 
+    /// The other end has said how fast what was sent arrives.
+    fn hear_arrival(&mut self, now: Timestamp, heartbeat: &Heartbeat) {
+        let (Some(arrival), Some(said_at)) = (heartbeat.arrival, self.reception.newest_sent()) else {
+            return;
+        };
+        let queueing = Duration::from_micros(u64::from(arrival.queueing) * WireTime::UNIT_US);
+        let rtt = self.feedback.rtt_min().unwrap_or_default();
+        self.sending.report(now, ArrivalReport { said_at, queueing, bytes: arrival.bytes, rtt });
+    }
+
     /// The other end has said what it received: is that what was sent?
     fn judge_hearing(&mut self, now: Timestamp) {
         let Some(rtt) = self.feedback.rtt() else { return };
@@ -353,10 +379,11 @@ impl Link {
         history
     }
 
-    /// When [`Link::tick`] is due. Later than the `now` of the last tick; changed by ticks only, so that a packet never
-    /// touches a timer.
+    /// When [`Link::tick`] is due. Later than the `now` of the last tick; changed by ticks only, and where media waits by
+    /// [`Link::schedule`], so that a packet that leaves at once never touches a timer.
     pub(crate) fn next_tick(&self, now: Timestamp) -> Timestamp {
         let next = self.next_heartbeat.min(self.liveness.next_check(now));
+        let next = self.sending.next(now).map_or(next, |at| next.min(at));
         self.mtu.next_tick().map_or(next, |at| next.min(at))
     }
 
@@ -369,7 +396,9 @@ impl Link {
         self.liveness.watch_closely(now, close);
         if now >= self.next_heartbeat {
             let mut body = [0; Heartbeat::BYTES_MAX];
-            let used = self.reception.heartbeat(now, own_use, self.mtu.probes_sent()).encode(&mut body);
+            let arrival = Some(self.reception.arrival(now, self.bytes_in));
+            let heartbeat = self.reception.heartbeat(now, own_use, self.mtu.probes_sent());
+            let used = Heartbeat { arrival, ..heartbeat }.encode(&mut body);
             // A full queue already proves that this end is alive.
             let _ = self.push_small(FrameKind::Heartbeat, &body[..used]);
             // With so many on their way the oldest tells enough.
@@ -389,6 +418,32 @@ impl Link {
             halves_lost: self.rejoin.take_lost(now),
             ..LinkChange::default()
         }
+    }
+
+    /// The link is given only so much, or media waits for it: [`Link::schedule`] comes before [`Link::pack`].
+    pub(crate) fn is_paced(&self) -> bool {
+        self.sending.is_paced()
+    }
+
+    /// Decides what leaves now and what waits. `true` if something waits, so that the next tick may be sooner.
+    pub(crate) fn schedule(
+        &mut self,
+        now: Timestamp,
+        bytes: (&[u8], &mut Vec<u8>),
+        memory: &mut BacklogMemory,
+    ) -> bool {
+        self.sending.schedule(now, &mut self.queue, bytes, memory);
+        self.sending.waiting_bytes() > 0
+    }
+
+    /// What was dropped because the link cannot carry it, since the last call.
+    pub(crate) fn take_shed(&mut self) -> Option<Shed> {
+        self.sending.take_shed()
+    }
+
+    /// Takes out the media that waits for the link to carry it, in the order in which it came.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Parked> {
+        self.sending.take_waiting()
     }
 
     /// Packs what waits into `train`; `bytes` are arena and annex. `true` when nothing is left.
@@ -413,6 +468,10 @@ impl Link {
         }
         self.datagrams_out += train.slots().len() as u64;
         self.bytes_out += train.bytes().len() as u64;
+        self.sending.spent(now, train.bytes().len());
+        if self.queue.is_empty() {
+            self.sending.drained();
+        }
         !self.has_output()
     }
 
@@ -486,6 +545,11 @@ impl Link {
             mtu_probes: self.mtu.probes_sent(),
             mtu_fallbacks: self.mtu.fallbacks(),
             repair: self.repair.clone(),
+            queueing_in: self.reception.queueing(),
+            queueing_out: self.sending.queueing(),
+            rate_limit: self.sending.limit(),
+            rate_limited: self.sending.limited(),
+            waiting_bytes: self.sending.waiting_bytes(),
         }
     }
 

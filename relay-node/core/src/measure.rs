@@ -1,8 +1,9 @@
 //! What a link learns about itself: round trip, jitter and loss of each direction, rates.
 
+use crate::queueing::Queueing;
 use std::collections::VecDeque;
 use std::time::Duration;
-use wire_format::{Echo, Heartbeat, PacketNumber, SizeCounts, Timestamp, WireTime};
+use wire_format::{Arrival, Echo, Heartbeat, PacketNumber, SizeCounts, Timestamp, WireTime};
 
 /// Loss is judged over this long.
 const LOSS_WINDOW: Duration = Duration::from_secs(10);
@@ -26,6 +27,7 @@ pub(crate) struct Reception {
     highest: Option<u64>,
     received: u64,
     newest: Option<(WireTime, Timestamp)>,
+    queueing: Queueing,
     /// Sixteenths of a microsecond (RFC 3550 appendix A.8).
     jitter_16ths: u64,
     loss: LossWindow,
@@ -57,6 +59,7 @@ impl Reception {
             highest: None,
             received: 0,
             newest: None,
+            queueing: Queueing::default(),
             jitter_16ths: 0,
             loss: LossWindow::new(),
             probes: ProbesIn::default(),
@@ -71,6 +74,9 @@ impl Reception {
             return;
         }
         self.highest = Some(number.0);
+        if self.newest.is_none_or(|(sent_before, _)| sent != sent_before) {
+            self.queueing.datagram(now, sent);
+        }
         if let Some((sent_before, came_before)) = self.newest
             && sent != sent_before
         {
@@ -101,6 +107,22 @@ impl Reception {
         self.probes.told(sent);
     }
 
+    /// Send time of the newest datagram.
+    pub(crate) fn newest_sent(&self) -> Option<WireTime> {
+        self.newest.map(|(sent, _)| sent)
+    }
+
+    /// What arrives waited in queues so long, as last told.
+    pub(crate) fn queueing(&self) -> Duration {
+        self.queueing.newest()
+    }
+
+    /// Says how fast `bytes` have arrived; ends a stretch of measuring.
+    pub(crate) fn arrival(&mut self, now: Timestamp, bytes: u64) -> Arrival {
+        let units = self.queueing.report(now).as_micros() as u64 / WireTime::UNIT_US;
+        Arrival { queueing: u16::try_from(units).unwrap_or(u16::MAX), bytes: bytes as u32 }
+    }
+
     /// What the other side is to know.
     pub(crate) fn heartbeat(&self, now: Timestamp, in_use: bool, probes_sent: u32) -> Heartbeat {
         let echo = self.newest.map(|(time, came)| Echo {
@@ -118,6 +140,7 @@ impl Reception {
                 probes_received: self.probes.received as u16,
                 large_received: self.large,
             }),
+            arrival: None,
         }
     }
 
@@ -347,8 +370,15 @@ mod tests {
     fn the_highest_number_reported_is_widened_by_what_was_sent() {
         let mut feedback = Feedback::new(Timestamp::ZERO);
         assert_eq!(feedback.acknowledged(10), None);
-        let reported =
-            |highest| Heartbeat { in_use: true, highest, received: 1, echo: None, jitter: 0, sizes: None };
+        let reported = |highest| Heartbeat {
+            in_use: true,
+            highest,
+            received: 1,
+            echo: None,
+            jitter: 0,
+            sizes: None,
+            arrival: None,
+        };
         feedback.heartbeat(Timestamp::ZERO, &reported(u32::MAX - 1), 0);
         assert_eq!(feedback.acknowledged((7 << 32) + 3), Some(PacketNumber((7 << 32) - 2)));
         feedback.heartbeat(Timestamp::ZERO, &reported(5), 0);

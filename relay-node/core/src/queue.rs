@@ -137,6 +137,39 @@ impl SendQueue {
         self.frames.is_empty()
     }
 
+    /// Bytes of the frames that wait.
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.total_bytes
+    }
+
+    /// Takes out media and edge frames, in order and whole: kind and lane, head of the body, place of the packet. What
+    /// stays is thin. Only before any of them is packed.
+    pub(crate) fn take_media(&mut self, mut take: impl FnMut((FrameKind, OrderLane), &[u8], Range<usize>)) {
+        debug_assert!(self.phase == Phase::Fresh, "nothing is packed yet");
+        let mut frames = std::mem::take(&mut self.frames);
+        let (mut at, mut kept) = (0, 0);
+        while let Some(frame) = frames.get(at) {
+            let head = &frame.head[..usize::from(frame.head_bytes)];
+            let is_half = is_of(head, FrameKind::Fragment);
+            let whole = if is_half { &head[HALF_HEAD_BYTES..] } else { head };
+            let kind = [FrameKind::Media, FrameKind::Edge].into_iter().find(|kind| is_of(whole, *kind));
+            let Some(kind) = kind else {
+                frames.swap(at, kept);
+                (at, kept) = (at + 1, kept + 1);
+                continue;
+            };
+            // Halves are neighbours, here and in memory.
+            let pieces = 1 + usize::from(is_half);
+            let packet = frame.packet.start..frames[at + pieces - 1].packet.end;
+            take((kind, frame.lane), &whole[FRAME_HEADER_BYTES..], packet);
+            at += pieces;
+        }
+        frames.truncate(kept);
+        self.total_bytes = frames.iter().map(QueuedFrame::bytes).sum();
+        self.longest = frames.iter().map(QueuedFrame::bytes).max().unwrap_or(0);
+        self.frames = frames;
+    }
+
     /// Sets how large plain datagrams may be, and whether frames beyond that may be cut. Only while nothing waits: what
     /// waits was measured by the limits before.
     pub(crate) fn set_limits(&mut self, plain_max: usize, may_cut: bool) {
@@ -311,6 +344,11 @@ impl SendQueue {
         self.cursor = 0;
         self.deferred = 0;
     }
+}
+
+/// Whether a frame that begins so is of a kind.
+fn is_of(head: &[u8], kind: FrameKind) -> bool {
+    head.first().map(|first| first >> 3) == frame_header(kind, 0).first().map(|first| first >> 3)
 }
 
 fn pad_max(plain_bytes: usize) -> usize {
@@ -513,6 +551,40 @@ mod tests {
             (whole.kind, &frame[2..7], &frame[7..]),
             (FrameKind::Media, &b"media"[..], &arena[10..1482])
         );
+    }
+
+    #[test]
+    fn media_can_be_taken_out_again_whole_and_in_order() {
+        let mut queue = SendQueue::new(1155);
+        queue.set_limits(1155, true);
+        for (place, packet) in [10..500, 500..1972, 1972..1973].into_iter().enumerate() {
+            let heartbeat = queue.push(FrameKind::Heartbeat, OrderLane::NONE, 0..0, |_| 17 + place);
+            assert_eq!(heartbeat, Ok(Pushed::Whole));
+            let kind = if place == 2 { FrameKind::Media } else { FrameKind::Edge };
+            queue
+                .push(kind, OrderLane::of(1), packet, |head| {
+                    head[..9].copy_from_slice(b"some head");
+                    9
+                })
+                .expect("it fits");
+        }
+        let mut taken = Vec::new();
+        queue.take_media(|(kind, _), head, packet| taken.push((kind, head.to_vec(), packet)));
+        let head = b"some head".to_vec();
+        assert_eq!(
+            taken,
+            [
+                (FrameKind::Edge, head.clone(), 10..500),
+                (FrameKind::Edge, head.clone(), 500..1972),
+                (FrameKind::Media, head, 1972..1973),
+            ]
+        );
+        assert_eq!(queue.total_bytes(), 19 + 20 + 21);
+        let (mut train, mut number) = (Train::new(), 0);
+        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
+        let kept = (&mut history, &mut memory);
+        assert!(queue.pack(Timestamp::ZERO, (&[], &[]), &mut number, kept, &mut train));
+        assert_eq!((train.slots().len(), number), (1, 1));
     }
 
     #[test]

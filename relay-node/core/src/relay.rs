@@ -1,6 +1,7 @@
 //! The relay core: what a relay knows, and how it is driven. What it does with datagrams is in `forward`, with SFUs in
 //! `clients`, with the controller in `control`.
 
+use crate::backlog::BacklogMemory;
 use crate::clients::{ClientSide, Publication, Subscription};
 use crate::control::absent_link;
 use crate::history::HistoryMemory;
@@ -103,6 +104,7 @@ pub struct Relay {
     pub(crate) scratch_nodes: Vec<NodeIndex>,
     pub(crate) hand_overs: VecDeque<HandOver>,
     pub(crate) history_memory: HistoryMemory,
+    pub(crate) backlog_memory: BacklogMemory,
     pub(crate) resends: Vec<Resend>,
     /// Packets of the present input that did not come with it; see `annex`.
     pub(crate) annex: Vec<u8>,
@@ -154,6 +156,7 @@ impl Relay {
             scratch_nodes: Vec::new(),
             hand_overs: VecDeque::new(),
             history_memory: HistoryMemory::default(),
+            backlog_memory: BacklogMemory::default(),
             resends: Vec::new(),
             annex: Vec::new(),
             waiting: Waiting::new(),
@@ -335,8 +338,13 @@ impl Relay {
                 self.link_of_node[usize::from(node.0)] = None;
                 self.reroute(now);
                 self.resend(now, entry.link.take_unacknowledged());
+                self.resend_waiting(now, entry.link.take_waiting());
             }
-            Side::Client(client) => self.forget_client(now, id, *client),
+            Side::Client(client) => {
+                let waiting = entry.link.take_waiting();
+                waiting.into_iter().for_each(|parked| self.backlog_memory.give(parked.body));
+                self.forget_client(now, id, *client);
+            }
         }
     }
 
@@ -357,7 +365,7 @@ impl Relay {
         let Some(entry) = self.link_mut(id) else { return };
         let change = entry.link.tick(now);
         let next = entry.link.next_tick(now);
-        let waits = entry.link.has_output();
+        let waits = entry.link.has_output() || entry.link.is_paced();
         self.timers.set(Timer::Link(id), next);
         if waits {
             self.mark_ready(id);
@@ -490,7 +498,7 @@ impl RelayLink {
     }
 }
 
-fn slot(id: LinkId) -> usize {
+pub(crate) fn slot(id: LinkId) -> usize {
     (id.0 & 0xFFFF) as usize
 }
 
@@ -534,6 +542,10 @@ impl Endpoint for Relay {
     fn poll_transmit(&mut self, now: Timestamp, arena: &[u8], train: &mut Train) -> Option<LinkId> {
         while let Some(id) = self.ready.last().copied() {
             train.clear();
+            self.schedule_link(now, id, arena);
+            if self.ready.last() != Some(&id) {
+                continue;
+            }
             let done = match self.links.get_mut(slot(id)).and_then(Option::as_mut) {
                 Some(entry) if entry.link.id == id => {
                     let done = entry.link.pack(now, (arena, &self.annex), &mut self.history_memory, train);
@@ -579,17 +591,5 @@ impl Endpoint for Relay {
 
     fn poll_timeout(&self) -> Option<Timestamp> {
         self.timers.next()
-    }
-}
-
-impl Relay {
-    /// Says goodbye to everyone.
-    fn shut_down(&mut self) {
-        self.report(ToController::Goodbye);
-        self.notice(Notice::Draining);
-        let links: Vec<_> = self.links.iter().flatten().map(|entry| entry.link.id).collect();
-        for link in links {
-            self.say(link, Message::Goodbye);
-        }
     }
 }

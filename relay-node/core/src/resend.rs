@@ -3,18 +3,19 @@
 //! A link is suspect after 100 ms of silence, and all that it was given since the other end was last heard of may be
 //! lost. So when destinations move away from a silent link, the frames that it has not acknowledged are sent again to
 //! those of their destinations that moved, oldest first, with what their wait has left of their slack. What did arrive
-//! arrives twice, and is suppressed at its egress like every duplicate. Nothing of a link waits unsent by then: its
-//! queue is emptied with every input.
+//! arrives twice, and is suppressed at its egress like every duplicate. What still waits for a slow link that has fallen
+//! silent goes another way too.
 //!
 //! The frames of one link are spread over [`OVER`], in steps, so that the link that takes them over is not given in one
 //! burst what the other carried in a fifth of a second.
 
 use crate::LinkId;
+use crate::backlog::Parked;
 use crate::history::{History, Sent};
 use crate::liveness::Trust;
 use crate::relay::{Relay, Side, Timer};
 use std::time::Duration;
-use wire_format::{FrameKind, MediaHeader, Plane, Slack, Timestamp, whole_frame};
+use wire_format::{FrameKind, MediaHeader, Plane, Slack, Timestamp, frame_header, whole_frame};
 
 /// The frames of a link go again within this.
 const OVER: Duration = Duration::from_millis(50);
@@ -58,10 +59,10 @@ impl Relay {
         let ids: Vec<LinkId> =
             self.links.iter().flatten().filter(silent).map(|entry| entry.link.id).collect();
         for id in ids {
-            let history = self.link_mut(id).map(|entry| entry.link.take_unacknowledged());
-            if let Some(history) = history {
-                self.resend(now, history);
-            }
+            let Some(entry) = self.link_mut(id) else { continue };
+            let (history, waiting) = (entry.link.take_unacknowledged(), entry.link.take_waiting());
+            self.resend(now, history);
+            self.resend_waiting(now, waiting);
         }
     }
 
@@ -78,6 +79,18 @@ impl Relay {
         }
         self.resends.push(Resend::new(history));
         self.resend_step(now);
+    }
+
+    /// Sends what waited for a link another way: a fifth of a second of what a slow link carries.
+    pub(crate) fn resend_waiting(&mut self, now: Timestamp, waiting: Vec<Parked>) {
+        let mut frame = Vec::new();
+        for parked in waiting {
+            frame.clear();
+            frame.extend(frame_header(parked.kind, parked.body.len()));
+            frame.extend_from_slice(&parked.body);
+            self.resend_frame(now, parked.since, &frame);
+            self.backlog_memory.give(parked.body);
+        }
     }
 
     /// As much of each failed link as may go now.

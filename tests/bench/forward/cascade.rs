@@ -187,7 +187,15 @@ impl Endpoint for Peer {
         train.clear();
         if std::mem::take(&mut self.heartbeat_due) {
             let (highest, received) = (self.highest, self.received);
-            let heartbeat = Heartbeat { in_use: true, highest, received, echo: None, jitter: 0, sizes: None };
+            let heartbeat = Heartbeat {
+                in_use: true,
+                highest,
+                received,
+                echo: None,
+                jitter: 0,
+                sizes: None,
+                arrival: None,
+            };
             let mut body = [0; Heartbeat::BYTES_MAX];
             let used = heartbeat.encode(&mut body);
             let mut frame = frame_header(FrameKind::Heartbeat, used).to_vec();

@@ -285,7 +285,15 @@ impl Endpoint for Idlers {
     fn poll_transmit(&mut self, now: Timestamp, _: &[u8], train: &mut Train) -> Option<LinkId> {
         let (link, (due, number)) = self.links.iter_mut().find(|(_, (due, _))| *due <= now)?;
         train.clear();
-        let beat = Heartbeat { in_use: false, highest: 0, received: 0, echo: None, jitter: 0, sizes: None };
+        let beat = Heartbeat {
+            in_use: false,
+            highest: 0,
+            received: 0,
+            echo: None,
+            jitter: 0,
+            sizes: None,
+            arrival: None,
+        };
         let mut body = [0; Heartbeat::BYTES_MAX];
         let used = beat.encode(&mut body);
         let plain = train.append(PacketNumber(*number), 3 + 2 + used);

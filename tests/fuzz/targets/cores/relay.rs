@@ -10,9 +10,9 @@ use wire_format::codec;
 use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToController, ToRelay, Welcome};
 use wire_format::session::Message;
 use wire_format::{
-    DestinationSet, EdgeHeader, Epoch, FrameKind, Heartbeat, Incarnation, KeyframeRequest, MediaHeader,
-    MediaKind, NodeIndex, Plane, Priority, PublicationId, RoomId, RouteTable, Sequence, SizeCounts, Slack,
-    StreamHandle, StreamId, StreamKey, SubscriptionId, UserId, frame_header,
+    Arrival, DestinationSet, EdgeHeader, Epoch, FrameKind, Heartbeat, Incarnation, KeyframeRequest,
+    MediaHeader, MediaKind, NodeIndex, Plane, Priority, PublicationId, RoomId, RouteTable, Sequence,
+    SizeCounts, Slack, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId, frame_header,
 };
 
 /// This relay.
@@ -398,6 +398,10 @@ impl Frame {
                         probes_sent: *received as u16,
                         probes_received: *highest as u16,
                         large_received: *jitter,
+                    }),
+                    arrival: (*jitter % 3 > 1).then_some(Arrival {
+                        queueing: jitter.rotate_left(5),
+                        bytes: received.rotate_left(9),
                     }),
                 };
                 let mut body = vec![0; Heartbeat::BYTES_MAX];

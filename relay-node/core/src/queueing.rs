@@ -1,0 +1,146 @@
+//! How long what arrives has waited in queues on its way, without a synchronised clock.
+//!
+//! What a datagram took is its arrival by one clock less its departure by another: a number that means nothing, but
+//! whose changes do (RFC 6817 section 2, LEDBAT). Its least of the last 10 to 20 s is the path with empty queues; what a
+//! datagram took above that is queueing. Of each stretch between two heartbeats the least counts: a queue that stands
+//! holds up every datagram, whereas jitter, a host that was busy, or the tail of a long train leave some in time.
+
+use std::time::Duration;
+use wire_format::{Timestamp, WireTime};
+
+/// The empty path is the least of one to two spans so long. Clocks drift apart by 2 ms in that time at most.
+const SPAN: Duration = Duration::from_secs(10);
+/// Bits of a [`WireTime`].
+const WIRE_BITS: u32 = 24;
+
+/// The queueing delay of one direction, at its receiving end. All delays in units of 10 us above `origin`.
+#[derive(Debug, Default)]
+pub(crate) struct Queueing {
+    /// What a datagram took, as the difference of two unrelated clocks; moved along with them so that nothing wraps.
+    origin: Option<u32>,
+    /// Of the present stretch.
+    least: Option<i32>,
+    /// Of the present span and the one before.
+    spans: [Option<i32>; 2],
+    since: Timestamp,
+    newest: Duration,
+}
+
+impl Queueing {
+    /// A datagram came. One of each train is enough: the others wait for it.
+    pub(crate) fn datagram(&mut self, now: Timestamp, sent: WireTime) {
+        let took = now.wire().bits().wrapping_sub(sent.bits());
+        let origin = *self.origin.get_or_insert(took);
+        let above = signed(took.wrapping_sub(origin));
+        self.least = Some(self.least.map_or(above, |least| least.min(above)));
+    }
+
+    /// Ends a stretch: its queueing delay, or the one before if nothing came.
+    pub(crate) fn report(&mut self, now: Timestamp) -> Duration {
+        let Some(mut least) = self.least.take() else { return self.newest };
+        if now.since(self.since) > SPAN {
+            self.since = now;
+            let shift = self.spans[0].unwrap_or(0);
+            self.origin = self.origin.map(|origin| origin.wrapping_add(shift as u32));
+            self.spans = [None, self.spans[0].map(|_| 0)];
+            least = signed(least.wrapping_sub(shift) as u32);
+        }
+        self.spans[0] = Some(self.spans[0].map_or(least, |span| span.min(least)));
+        let empty = self.spans.into_iter().flatten().min().unwrap_or(least);
+        let units = least.saturating_sub(empty).max(0) as u64;
+        self.newest = Duration::from_micros(units * WireTime::UNIT_US);
+        self.newest
+    }
+
+    /// What [`Queueing::report`] said last.
+    pub(crate) fn newest(&self) -> Duration {
+        self.newest
+    }
+}
+
+/// A difference of wire times with its sign.
+fn signed(difference: u32) -> i32 {
+    (difference << (32 - WIRE_BITS)) as i32 >> (32 - WIRE_BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FAR: u64 = 123_456_789;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_micros(ms * 1000)
+    }
+
+    /// A datagram that left at `ms` by a clock that is `FAR` behind and took so long.
+    fn arrive(queueing: &mut Queueing, ms: u64, took_ms: u64) {
+        queueing.datagram(at(FAR + ms + took_ms), at(ms).wire());
+    }
+
+    #[test]
+    fn what_stands_in_a_queue_is_seen_and_single_late_datagrams_are_not() {
+        let mut queueing = Queueing::default();
+        assert_eq!(queueing.report(at(FAR)), Duration::ZERO, "nothing has come");
+        for ms in 0..100 {
+            arrive(&mut queueing, ms, if ms % 7 == 0 { 20 } else { 90 });
+        }
+        assert_eq!(queueing.report(at(FAR + 200)), Duration::ZERO);
+        for ms in 200..233 {
+            arrive(&mut queueing, ms, 45 + ms % 9);
+        }
+        assert_eq!(queueing.report(at(FAR + 290)), Duration::from_millis(25));
+        assert_eq!(queueing.report(at(FAR + 323)), Duration::from_millis(25), "nothing new");
+        assert_eq!(queueing.newest(), Duration::from_millis(25));
+    }
+
+    #[test]
+    fn a_longer_path_is_the_path_after_a_while_and_a_shorter_one_at_once() {
+        let mut queueing = Queueing::default();
+        let mut seen = Vec::new();
+        for ms in 0..60_000 {
+            arrive(&mut queueing, ms, if (10_000..50_000).contains(&ms) { 80 } else { 20 });
+            if ms % 33 == 0 {
+                seen.push((ms, queueing.report(at(FAR + ms + 80)).as_millis()));
+            }
+        }
+        for (ms, excess) in seen {
+            match ms {
+                0..10_000 | 32_000.. => assert_eq!(excess, 0, "at {ms}"),
+                10_033..20_000 => assert_eq!(excess, 60, "at {ms}"),
+                10_000..32_000 => {}
+            }
+        }
+    }
+
+    #[test]
+    fn clocks_that_run_apart_for_weeks_never_wrap() {
+        let mut queueing = Queueing::default();
+        // 200 ppm for two weeks: 242 s apart, more than the 167 s at which send times wrap.
+        for second in 0..14 * 86_400_u64 {
+            let sent = second * 1_000_000;
+            let now = Timestamp::from_micros(sent + sent / 5_000 + 30_000);
+            queueing.datagram(now, Timestamp::from_micros(sent).wire());
+            let excess = queueing.report(now);
+            assert!(excess <= Duration::from_millis(5), "{excess:?} after {second} s");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_send_times_give_a_delay_within_the_range_of_the_clock(
+            steps in prop::collection::vec((0u64..20_000_000, any::<u32>(), any::<bool>()), 1..200)
+        ) {
+            let (mut queueing, mut now) = (Queueing::default(), 0);
+            for (later, sent, report) in steps {
+                now += later;
+                queueing.datagram(Timestamp::from_micros(now), WireTime::from_bits(sent));
+                if report {
+                    let excess = queueing.report(Timestamp::from_micros(now));
+                    prop_assert!(excess <= Duration::from_micros((1 << WIRE_BITS) * WireTime::UNIT_US));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! How much a link may be given in one direction.
+//!
+//! Nothing is assumed about a link until its queueing delay says that it carries less than it is given: a link that
+//! never queues is never slowed, and loss alone is no reason (draft-ietf-rmcat-gcc: a delay-based controller; the
+//! loss-based one of GCC is left out, because a hop repairs its losses and radio links lose without being full).
+//!
+//! - **When a queue stands**, what arrives is what the path carries, however much is sent (BBR's delivery rate). So the
+//!   limit is that, less what empties the queue in [`DRAIN_IN`]: `capacity x (1 - queueing / DRAIN_IN)`, anew with every
+//!   report. It follows from the present queue and not from the limit before it, so that the reports of the round trip
+//!   in which the queue has not yet heard of the new limit do not lower it again and again.
+//! - **When none stands** the limit grows, by a twelfth in the first second and at twice the pace in each second that
+//!   follows: near what was too much slowly, far from it fast. After [`CALM_FOR`] it is lifted if it is far above what
+//!   is sent.
+//! - **What a queue is**: more than [`QUEUE`] above what is usual on the link while nothing is limited, and twice the
+//!   usual step from one report to the next, and that in two reports in a row (the least of each interval counts
+//!   already, see `queueing`). So paths that jitter, and hosts that are busy, are not taken for full ones.
+//! - **A queue that is not ours**: if it is still there after [`OURS_WITHIN`] of sending less, it is another's, or the
+//!   path has become longer. Then it is what is usual from now on, and the limit is lifted (Copa's competitive mode).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+use wire_format::{Timestamp, WireTime};
+
+/// Queueing delay above what is usual that counts as a queue.
+const QUEUE: Duration = Duration::from_millis(20);
+/// However much it varies, this much more always counts.
+const VARIATION_MAX: Duration = Duration::from_millis(100);
+/// A queue is to be emptied in about this time.
+const DRAIN_IN: Duration = Duration::from_millis(400);
+/// Least share of the capacity that is left while a queue is emptied, parts of 16.
+const DRAIN_SHARE_MIN: u64 = 4;
+/// What is usual is learned over this long.
+const USUAL_OVER: Duration = Duration::from_secs(5);
+/// A queue of ours is shorter after sending less for so long and two round trips.
+const OURS_WITHIN: Duration = Duration::from_secs(1);
+/// The limit may be lifted after so long without a queue.
+const CALM_FOR: Duration = Duration::from_secs(5);
+/// ... if it is so many times what arrives.
+const FAR_ABOVE: u64 = 4;
+/// Growth of the limit in the first second without a queue, parts of 1024 ...
+const GROWTH_FIRST: u64 = 85;
+/// ... and at most in any.
+const GROWTH_MAX: u64 = 2048;
+/// No link is limited to less, bytes per second.
+const LIMIT_MIN: u64 = 8_000;
+/// No link is limited to more: what carries so much (80 Gbit/s) is not limited.
+const LIMIT_MAX: u64 = 10_000_000_000;
+/// Who sends less fills no link, bytes per second: a queue that it meets is another's.
+const FILLS_MIN: u64 = 16_000;
+/// What arrives is judged over at least so long.
+const RATE_OVER: Duration = Duration::from_millis(90);
+/// ... and lowers what the path was found to carry after so many reports of a queue in a row.
+const FILLED_FOR: u32 = 4;
+/// Reports for that: some of them may be lost.
+const REPORTS_MAX: usize = 8;
+/// Reports further apart say nothing together.
+const REPORTS_APART_MAX: Duration = Duration::from_secs(3);
+
+/// What the other end says about what arrives there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ArrivalReport {
+    /// When it said so, by its own clock.
+    pub(crate) said_at: WireTime,
+    /// Least queueing delay since the report before.
+    pub(crate) queueing: Duration,
+    /// Bytes received, low 32 bits.
+    pub(crate) bytes: u32,
+    /// Round trip without queues.
+    pub(crate) rtt: Duration,
+}
+
+/// The rate of one direction of a link, at its sending end.
+#[derive(Debug, Default)]
+pub(crate) struct RateControl {
+    /// Bytes per second.
+    limit: Option<u64>,
+    /// Bytes per second that arrived while a queue stood.
+    capacity: u64,
+    /// Mean queueing delay while nothing is limited.
+    usual_us: u64,
+    /// Mean step from one report to the next.
+    step_us: u64,
+    reported_at: Option<Timestamp>,
+    reports: VecDeque<(WireTime, u32)>,
+    over: Over,
+    calm_since: Timestamp,
+    queueing: Duration,
+    limited: u64,
+}
+
+/// Reports in a row that tell of a queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Over {
+    reports: u32,
+    /// When the limit began to answer it.
+    since: Timestamp,
+    /// The longest that it was.
+    peak: Duration,
+}
+
+impl RateControl {
+    /// Bytes per second that may be sent, `None` for as many as there are.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Queueing delay on the way to the other end, as it said last.
+    pub(crate) fn queueing(&self) -> Duration {
+        self.queueing
+    }
+
+    /// How often a limit was needed.
+    pub(crate) fn limited(&self) -> u64 {
+        self.limited
+    }
+
+    /// A report of the other end.
+    pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport) {
+        let Some(rate) = self.rate(&report) else { return };
+        let passed = self.reported_at.map_or(Duration::ZERO, |at| now.since(at)).min(RATE_OVER * 2);
+        self.reported_at = Some(now);
+        self.learn(report.queueing, passed);
+        self.queueing = report.queueing;
+        if report.queueing > self.threshold() {
+            self.over.reports += 1;
+            if self.over.reports >= 2 && (self.limit.is_some() || rate >= FILLS_MIN) {
+                self.queue_stands(now, rate, report);
+            }
+            return;
+        }
+        self.over = Over::default();
+        if let Some(limit) = self.limit {
+            self.grow(now, limit, rate, passed);
+        }
+    }
+
+    /// Bytes per second that arrived of late.
+    fn rate(&mut self, report: &ArrivalReport) -> Option<u64> {
+        if let Some((newest, _)) = self.reports.back() {
+            let apart = report.said_at.since(*newest);
+            if apart > REPORTS_APART_MAX {
+                self.reports.clear();
+            } else if apart.is_zero() {
+                // An old one, overtaken.
+                return None;
+            }
+        }
+        if self.reports.len() >= REPORTS_MAX {
+            self.reports.pop_front();
+        }
+        self.reports.push_back((report.said_at, report.bytes));
+        let old_enough = |(at, bytes): &&(WireTime, u32)| {
+            (report.said_at.since(*at) >= RATE_OVER).then_some((*at, *bytes))
+        };
+        let (at, before) = self.reports.iter().rev().find_map(|entry| old_enough(&entry))?;
+        let micros = report.said_at.since(at).as_micros() as u64;
+        Some(u64::from(report.bytes.wrapping_sub(before)) * 1_000_000 / micros)
+    }
+
+    /// Queueing delay that counts as a queue.
+    fn threshold(&self) -> Duration {
+        let variation = Duration::from_micros(2 * self.step_us).min(VARIATION_MAX);
+        Duration::from_micros(self.usual_us) + variation + QUEUE
+    }
+
+    fn queue_stands(&mut self, now: Timestamp, rate: u64, report: ArrivalReport) {
+        let queueing = report.queueing;
+        let fresh = self.over.peak.is_zero();
+        if fresh {
+            self.over.since = now;
+        }
+        let patience = OURS_WITHIN + 2 * report.rtt;
+        let held = now.since(self.over.since);
+        // Until the limit has reached the queue it may go on growing.
+        if held * 2 < patience {
+            self.over.peak = self.over.peak.max(queueing);
+        } else if held > patience && queueing > self.over.peak * 3 / 4 {
+            self.limit = None;
+            self.usual_us = queueing.as_micros() as u64;
+            self.over = Over::default();
+            return;
+        }
+        self.capacity = match self.limit {
+            // What arrived before the queue stood is how much was sent, not how much the path carries.
+            Some(_) if rate < self.capacity && self.over.reports <= FILLED_FOR => self.capacity,
+            Some(_) if rate < self.capacity => (3 * self.capacity + rate) / 4,
+            Some(_) | None => rate,
+        };
+        let drain_us = DRAIN_IN.as_micros() as u64;
+        let share = drain_us.saturating_sub(queueing.as_micros() as u64).max(drain_us * DRAIN_SHARE_MIN / 16);
+        self.limited += u64::from(self.limit.is_none());
+        self.calm_since = now;
+        let limit = u128::from(self.capacity) * u128::from(share) / u128::from(drain_us);
+        self.limit = Some((limit as u64).clamp(LIMIT_MIN, LIMIT_MAX));
+    }
+
+    fn learn(&mut self, queueing: Duration, passed: Duration) {
+        let (before_us, queueing_us) = (self.queueing.as_micros() as u64, queueing.as_micros() as u64);
+        let parts = (passed.as_micros() * 1024 / USUAL_OVER.as_micros()) as u64;
+        let nearer = |old: u64, new: u64| (old * (1024 - parts) + new * parts) / 1024;
+        self.step_us = nearer(self.step_us, before_us.abs_diff(queueing_us));
+        // What a limit leaves of a queue is not what is usual.
+        if self.limit.is_none() || queueing_us < self.usual_us {
+            self.usual_us = nearer(self.usual_us, queueing_us);
+        }
+    }
+
+    fn grow(&mut self, now: Timestamp, limit: u64, rate: u64, passed: Duration) {
+        self.capacity = self.capacity.max(rate);
+        let calm = now.since(self.calm_since);
+        if calm >= CALM_FOR && limit / FAR_ABOVE >= rate {
+            self.limit = None;
+            return;
+        }
+        let seconds = calm.as_secs().min(16);
+        let growth = (GROWTH_FIRST << seconds).min(GROWTH_MAX);
+        let more = u128::from(limit) * u128::from(growth) * passed.as_micros() / (1024 * 1_000_000);
+        self.limit = Some((limit + more as u64).max(LIMIT_MIN));
+        if limit >= LIMIT_MAX {
+            self.limit = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MBIT: u64 = 125_000;
+    const REPORT_MS: u64 = 33;
+
+    /// A path with a queue, and a sender that keeps to its limit.
+    struct Path {
+        control: RateControl,
+        now_ms: u64,
+        delay_ms: u64,
+        /// Bytes per second.
+        carries: u64,
+        queue: u64,
+        /// Delay that others cause.
+        foreign_ms: u64,
+        /// Queueing delay of each millisecond since the last report.
+        waits_ms: Vec<u64>,
+        arrived: u64,
+        sent_ever: u64,
+        /// Reports on their way: when they arrive.
+        under_way: VecDeque<(u64, ArrivalReport)>,
+        loss_pct: u64,
+        tokens: u64,
+    }
+
+    impl Path {
+        fn new(carries: u64, delay_ms: u64) -> Path {
+            Path {
+                control: RateControl::default(),
+                now_ms: 0,
+                delay_ms,
+                carries,
+                queue: 0,
+                foreign_ms: 0,
+                waits_ms: Vec::new(),
+                arrived: 0,
+                sent_ever: 0,
+                under_way: VecDeque::new(),
+                loss_pct: 0,
+                tokens: 0,
+            }
+        }
+
+        /// One millisecond in which so much (bytes per second) is wanted. What is limited is not made up for.
+        fn step(&mut self, demand: u64) {
+            let rate = self.control.limit().map_or(demand, |limit| limit.min(demand));
+            self.tokens += rate;
+            let sent = self.tokens / 1000;
+            self.tokens %= 1000;
+            self.sent_ever += sent;
+            self.queue += sent;
+            let leaves = self.queue.min(self.carries / 1000);
+            self.queue -= leaves;
+            self.arrived += leaves * (100 - self.loss_pct) / 100;
+            self.waits_ms.push(self.queue_ms() + self.foreign_ms);
+            if self.now_ms.is_multiple_of(REPORT_MS) {
+                let least = self.waits_ms.drain(..).min().unwrap_or(0);
+                let at = Timestamp::from_micros(self.now_ms * 1000);
+                let report = ArrivalReport {
+                    said_at: at.wire(),
+                    queueing: Duration::from_millis(least),
+                    bytes: self.arrived as u32,
+                    rtt: Duration::from_millis(2 * self.delay_ms),
+                };
+                // What is in the queue has still to travel, and the report comes back.
+                self.under_way.push_back((self.now_ms + 2 * self.delay_ms, report));
+            }
+            self.now_ms += 1;
+            while self.under_way.front().is_some_and(|(at, _)| *at <= self.now_ms) {
+                let (_, report) = self.under_way.pop_front().expect("there is one");
+                self.control.report(Timestamp::from_micros(self.now_ms * 1000), report);
+            }
+        }
+
+        fn queue_ms(&self) -> u64 {
+            self.queue * 1000 / self.carries
+        }
+
+        /// Runs and returns the longest queue of that time.
+        fn run(&mut self, ms: u64, demand: u64) -> u64 {
+            let mut longest = 0;
+            for _ in 0..ms {
+                self.step(demand);
+                longest = longest.max(self.queue_ms());
+            }
+            longest
+        }
+    }
+
+    #[test]
+    fn a_link_that_never_queues_is_never_limited() {
+        let mut path = Path::new(20 * MBIT, 20);
+        for demand in [2, 15, 1, 19, 5] {
+            path.run(3_000, demand * MBIT);
+            assert_eq!(path.control.limit(), None);
+        }
+    }
+
+    #[test]
+    fn loss_alone_never_limits() {
+        let mut path = Path::new(20 * MBIT, 40);
+        path.loss_pct = 30;
+        path.run(20_000, 10 * MBIT);
+        assert_eq!((path.control.limit(), path.control.limited()), (None, 0));
+    }
+
+    #[test]
+    fn the_queue_is_short_one_second_after_the_rate_has_fallen() {
+        for (delay_ms, most_ms) in [(5, 170), (20, 200), (40, 240)] {
+            let mut path = Path::new(20 * MBIT, delay_ms);
+            path.run(5_000, 21 * MBIT / 10);
+            path.carries = MBIT;
+            let longest = path.run(1_000, 21 * MBIT / 10);
+            assert!(longest < most_ms, "{longest} ms with a delay of {delay_ms}");
+            let after = path.run(10_000, 21 * MBIT / 10);
+            assert!(after < 100, "{after} ms with a delay of {delay_ms}");
+            let sent = path.sent_ever;
+            path.run(10_000, 21 * MBIT / 10);
+            let used = (path.sent_ever - sent) * 100 / (10 * MBIT);
+            assert!((85..=100).contains(&used), "{used}% of what it carries");
+        }
+    }
+
+    #[test]
+    fn a_flood_is_met_as_well() {
+        let mut path = Path::new(20 * MBIT, 20);
+        path.run(3_000, 15 * MBIT);
+        path.carries = 5 * MBIT;
+        path.run(1_500, 15 * MBIT);
+        let after = path.run(10_000, 15 * MBIT);
+        assert!(after < 100, "{after}");
+    }
+
+    #[test]
+    fn the_limit_goes_when_the_rate_comes_back() {
+        let mut path = Path::new(MBIT, 20);
+        path.run(10_000, 2 * MBIT);
+        assert!(path.control.limit().is_some_and(|limit| limit < 2 * MBIT));
+        path.carries = 20 * MBIT;
+        path.run(4_000, 2 * MBIT);
+        assert!(path.control.limit().is_none_or(|limit| limit >= 2 * MBIT), "{:?}", path.control.limit());
+        path.run(4_000, 2 * MBIT);
+        assert_eq!(path.control.limit(), None);
+    }
+
+    #[test]
+    fn a_path_that_became_longer_is_not_a_full_one_for_long() {
+        let mut path = Path::new(20 * MBIT, 20);
+        path.run(5_000, 2 * MBIT);
+        path.foreign_ms = 60;
+        path.run(1_500, 2 * MBIT);
+        assert_eq!(path.control.limit(), None);
+        path.run(20_000, 2 * MBIT);
+        assert_eq!((path.control.limit(), path.control.limited()), (None, 1));
+        // And a queue beyond that is one of ours.
+        path.carries = MBIT;
+        path.run(1_000, 2 * MBIT);
+        assert!(path.control.limit().is_some_and(|limit| limit <= MBIT));
+    }
+
+    #[test]
+    fn a_path_that_jitters_is_not_limited() {
+        for most in [10, 30, 60] {
+            let mut path = Path::new(20 * MBIT, 20);
+            let mut state = 1_u64;
+            for step in 0..60_000 {
+                if step % 20 == 0 {
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    path.foreign_ms = (state >> 33) % most;
+                }
+                path.step(2 * MBIT);
+            }
+            assert_eq!(path.control.limit(), None, "up to {most} ms");
+            let limited = path.control.limited();
+            assert!(limited <= if most <= 30 { 0 } else { 2 }, "{limited} times up to {most} ms");
+        }
+    }
+
+    #[test]
+    fn who_sends_little_is_not_limited_by_what_others_fill() {
+        let mut path = Path::new(20 * MBIT, 20);
+        path.run(3_000, 5_000);
+        path.foreign_ms = 80;
+        path.run(3_000, 5_000);
+        assert_eq!(path.control.limit(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_reports_keep_the_limit_within_its_bounds(
+            reports in prop::collection::vec((0u64..400_000, any::<u32>(), 0u64..1_000_000, any::<u32>()), 1..300)
+        ) {
+            let (mut control, mut now) = (RateControl::default(), 0);
+            for (later, said_at, queueing, bytes) in reports {
+                now += later;
+                let report = ArrivalReport {
+                    said_at: WireTime::from_bits(said_at),
+                    queueing: Duration::from_micros(queueing),
+                    bytes,
+                    rtt: Duration::from_micros(queueing / 7),
+                };
+                control.report(Timestamp::from_micros(now), report);
+                prop_assert!(control.limit().is_none_or(|limit| (LIMIT_MIN..=2 * LIMIT_MAX).contains(&limit)));
+                prop_assert!(control.reports.len() <= REPORTS_MAX);
+            }
+        }
+
+        #[test]
+        fn whatever_the_path_carries_the_queue_is_short_and_the_path_used(
+            carries in 500u64..20_000, over in 110u64..400, delay_ms in 1u64..60
+        ) {
+            let mut path = Path::new(carries * 125, delay_ms);
+            let demand = carries * 125 * over / 100;
+            path.run(4_000, demand);
+            let sent = path.sent_ever;
+            let longest = path.run(10_000, demand);
+            prop_assert!(longest < 150, "{longest} ms");
+            let used = (path.sent_ever - sent) * 100 / (10 * carries * 125);
+            prop_assert!(used >= 75, "{used}%");
+        }
+    }
+}

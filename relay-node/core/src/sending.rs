@@ -1,0 +1,142 @@
+//! What a link gives its path: how fast, what first, and what not at all. Media leaves in the wake-up in which it comes,
+//! straight from the driver's arena, for as long as the path has shown no queue or the tokens of its rate last. What
+//! does not leave then is copied into the backlog, and leaves by urgency as tokens come.
+
+use crate::annex::packet_bytes;
+use crate::backlog::{Backlog, BacklogMemory, Parked, Shed};
+use crate::pacer::Pacer;
+use crate::queue::SendQueue;
+use crate::rate_control::{ArrivalReport, RateControl};
+use std::time::Duration;
+use wire_format::{SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp};
+
+/// What a datagram costs beyond its frames.
+const DATAGRAM_OVERHEAD_BYTES: usize = SEAL_OVERHEAD_BYTES + SEND_TIME_BYTES;
+
+/// The rate of a link's outgoing direction, and what waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Sending {
+    rate: RateControl,
+    pacer: Pacer,
+    backlog: Backlog,
+    /// What the queue holds may leave: the present wake-up has been looked at.
+    scheduled: bool,
+}
+
+impl Sending {
+    /// The other end says what arrives there.
+    pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport) {
+        self.rate.report(now, report);
+        self.pacer.set_rate(self.rate.limit());
+    }
+
+    /// The link is limited, or media waits: [`Sending::schedule`] has to look at each wake-up.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.pacer.rate().is_some() || !self.backlog.is_empty()
+    }
+
+    /// Whether a datagram that can wait, as those of repair can, may leave now; [`Sending::spent`] counts it.
+    #[expect(dead_code, reason = "for what is sent again and for parity, which are paced like media")]
+    pub(crate) fn may_send(&self, now: Timestamp, bytes: usize) -> bool {
+        self.pacer.may_send(now, bytes)
+    }
+
+    /// So many bytes (UDP payload) have left.
+    pub(crate) fn spent(&mut self, now: Timestamp, bytes: usize) {
+        self.pacer.spend(now, bytes);
+    }
+
+    /// All of the queue has left.
+    pub(crate) fn drained(&mut self) {
+        self.scheduled = false;
+    }
+
+    /// When what waits may go on leaving.
+    pub(crate) fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        self.backlog.next_bytes().map(|bytes| self.pacer.next(now, bytes + DATAGRAM_OVERHEAD_BYTES))
+    }
+
+    /// Decides, once in a wake-up, what of it and of the backlog leaves now. The bytes of what waited are put into the
+    /// annex, like those of all packets that did not come with the input.
+    #[cold]
+    pub(crate) fn schedule(
+        &mut self,
+        now: Timestamp,
+        queue: &mut SendQueue,
+        (arena, annex): (&[u8], &mut Vec<u8>),
+        memory: &mut BacklogMemory,
+    ) {
+        if std::mem::replace(&mut self.scheduled, true) {
+            return;
+        }
+        let Sending { pacer, backlog, .. } = self;
+        if backlog.is_open(now) && pacer.may_send(now, queue.total_bytes() + DATAGRAM_OVERHEAD_BYTES) {
+            return;
+        }
+        let rate = pacer.rate().unwrap_or(u64::MAX);
+        queue.take_media(|frame, head, packet| {
+            backlog.push(now, rate, frame, (head, packet_bytes(arena, annex, &packet)), memory);
+        });
+        while let Some(parked) = backlog.pop(now, memory, |bytes| {
+            pacer.may_send(now, queue.total_bytes() + bytes + DATAGRAM_OVERHEAD_BYTES)
+        }) {
+            release(queue, backlog, parked, (arena, annex), memory);
+        }
+        if pacer.rate().is_none() {
+            // Nobody is kept out any more.
+            backlog.reset();
+        }
+    }
+
+    /// What was dropped since the last call, if anything was.
+    pub(crate) fn take_shed(&mut self) -> Option<Shed> {
+        self.backlog.take_shed()
+    }
+
+    /// Takes out all that waits, in the order in which it came.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Parked> {
+        self.backlog.take_all()
+    }
+
+    /// Queueing delay on the way to the other end.
+    pub(crate) fn queueing(&self) -> Duration {
+        self.rate.queueing()
+    }
+
+    /// Bytes a second that the link is given at most.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        self.rate.limit()
+    }
+
+    /// How often a limit was needed.
+    pub(crate) fn limited(&self) -> u64 {
+        self.rate.limited()
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.backlog.bytes()
+    }
+}
+
+/// Queues what has waited.
+fn release(
+    queue: &mut SendQueue,
+    backlog: &mut Backlog,
+    parked: Parked,
+    (arena, annex): (&[u8], &mut Vec<u8>),
+    memory: &mut BacklogMemory,
+) {
+    let (head, packet) = parked.body.split_at(parked.head_bytes);
+    let start = arena.len() + annex.len();
+    let pushed = queue.push(parked.kind, parked.lane, start..start + packet.len(), |out| {
+        out[..head.len()].copy_from_slice(head);
+        head.len()
+    });
+    match pushed {
+        Ok(_) => annex.extend_from_slice(packet),
+        // The path has become narrower, or the queue is full of smaller ones.
+        Err(_) => backlog.count_dropped(&parked),
+    }
+    memory.give(parked.body);
+}

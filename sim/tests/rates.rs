@@ -1,0 +1,112 @@
+//! Links that carry less than they are given: how long queues become, who loses what, and that loss alone slows nobody.
+
+use sim::{Event, Packet, Scenario, Trace, judge};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const AUDIO: u16 = 0;
+const VIDEO: u16 = 1;
+/// Least time from one SFU to the other: 1 + 20 + 1 ms.
+const PATH: Duration = Duration::from_millis(22);
+
+/// The scenario of the folder, with the link between the relays as told.
+fn run(links: Option<&str>) -> (Scenario, Trace) {
+    let mut text = include_str!("../scenarios/slow-link.toml").to_owned();
+    if let Some(links) = links {
+        let begin = text.find("[[link]]").expect("links");
+        let end = text.find("[[client]]").expect("clients");
+        text.replace_range(begin..end, links);
+    }
+    let scenario = Scenario::parse(&text, &mut |_| unreachable!("names no files")).expect("legal");
+    let trace = sim::run(&scenario, 7);
+    (scenario, trace)
+}
+
+/// When each packet of a stream was sent, and how much later than by an empty path it arrived.
+fn packets(trace: &Trace, stream: u16) -> Vec<(Duration, Option<Duration>)> {
+    let mut sent = BTreeMap::new();
+    let mut came: BTreeMap<Packet, Duration> = BTreeMap::new();
+    for (at, event) in trace.events() {
+        if let Event::Sent { packet, .. } = event {
+            sent.entry(*packet).or_insert(*at);
+        }
+        if let Some(packet) = event.delivered().and_then(|delivered| delivered.packet) {
+            came.entry(packet).or_insert(*at);
+        }
+    }
+    let of_stream = sent.into_iter().filter(|(packet, _)| packet.stream.0 == stream);
+    let fate = |packet: &Packet, at: Duration| came.get(packet).map(|came| (*came - at).saturating_sub(PATH));
+    let mut all: Vec<_> = of_stream.map(|(packet, at)| (at, fate(&packet, at))).collect();
+    all.sort();
+    all
+}
+
+/// Of the packets sent in a time (ms): how many, how many of them arrived, and the longest delay above the path's.
+fn between(
+    packets: &[(Duration, Option<Duration>)],
+    from_ms: u64,
+    until_ms: u64,
+) -> (usize, usize, Duration) {
+    let span = Duration::from_millis(from_ms)..Duration::from_millis(until_ms);
+    let sent: Vec<_> = packets.iter().filter(|(at, _)| span.contains(at)).collect();
+    let delays: Vec<_> = sent.iter().filter_map(|(_, delay)| *delay).collect();
+    (sent.len(), delays.len(), delays.into_iter().max().unwrap_or_default())
+}
+
+fn counted(trace: &Trace, prefix: &str) -> u64 {
+    let mut sum = 0;
+    for (_, event) in trace.events() {
+        if let Event::Counter { host: _, name, value } = event
+            && name.starts_with(prefix)
+        {
+            sum += value;
+        }
+    }
+    sum
+}
+
+#[test]
+fn when_the_rate_falls_audio_loses_nothing_and_the_queue_is_short_after_a_second() {
+    let (scenario, trace) = run(None);
+    assert_eq!(judge(&scenario, &trace), []);
+    let (audio, video) = (packets(&trace, AUDIO), packets(&trace, VIDEO));
+
+    let (sent, arrived, latest) = between(&audio, 3_000, 21_000);
+    assert_eq!(arrived, sent, "audio");
+    assert!(latest < Duration::from_millis(250), "audio was {latest:?} late in the worst moment");
+    let (_, _, latest) = between(&audio, 6_000, 13_000);
+    assert!(latest < Duration::from_millis(100), "audio was {latest:?} late");
+    let (_, _, latest) = between(&video, 6_000, 13_000);
+    assert!(latest < Duration::from_millis(250), "video was {latest:?} late, its waiting included");
+
+    let (sent, arrived, _) = between(&video, 6_000, 13_000);
+    assert!(arrived * 100 >= sent * 30, "{arrived} of {sent} packets of video, of which half can pass");
+    let (sent, arrived, _) = between(&video, 18_000, 21_000);
+    assert_eq!(arrived, sent, "the rate is back for five seconds");
+    assert_eq!(counted(&trace, "drop_congested_audio"), 0);
+    assert!(counted(&trace, "drop_congested_video") > 0);
+}
+
+#[test]
+fn loss_alone_and_jitter_slow_nobody() {
+    for links in [
+        "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=20mbit,loss=10%\"\n",
+        "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=20mbit,jitter=15ms\"\n",
+    ] {
+        let (_, trace) = run(Some(links));
+        assert_eq!(counted(&trace, "drop_congested"), 0, "{links}");
+        let (sent, arrived, latest) = between(&packets(&trace, VIDEO), 3_000, 21_000);
+        assert!(arrived * 100 >= sent * 85, "{arrived} of {sent} with {links}");
+        assert!(latest < Duration::from_millis(150), "{latest:?} with {links}");
+    }
+}
+
+#[test]
+fn what_an_ample_rate_carries_is_not_touched() {
+    let (_, trace) = run(Some("[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=4mbit,queue=500ms\"\n"));
+    for stream in [AUDIO, VIDEO] {
+        let (sent, arrived, latest) = between(&packets(&trace, stream), 3_000, 21_000);
+        assert_eq!(arrived, sent, "stream {stream}");
+        assert!(latest < Duration::from_millis(60), "{latest:?}");
+    }
+}
