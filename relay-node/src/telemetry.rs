@@ -8,9 +8,9 @@ use crate::limits::resident_bytes;
 use link_io::PortStats;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use relay_core::{LinkView, PeerView};
+use relay_core::{LinkStats, LinkView, PeerView};
 use std::time::Duration;
-use wire_format::control::{LinkState, NamespaceUsage};
+use wire_format::control::{LOSS_BURST_NAMES, LinkState, NamespaceUsage};
 
 /// The text of one scrape.
 pub(crate) fn render(running: &Running, snapshot: &Snapshot) -> String {
@@ -96,6 +96,42 @@ fn describe() {
     );
     describe_counter!("cascade_link_datagrams_total", "Sealed datagrams, by direction");
     describe_counter!("cascade_link_bytes_total", Unit::Bytes, "Bytes of sealed datagrams, by direction");
+    describe_gauge!(
+        "cascade_link_rtt_smoothed_seconds",
+        Unit::Seconds,
+        "Smoothed round trip (RFC 6298), moments in which a host was busy included"
+    );
+    describe_gauge!(
+        "cascade_link_rtt_variation_seconds",
+        Unit::Seconds,
+        "Mean deviation of the round trip (RFC 6298)"
+    );
+    describe_gauge!(
+        "cascade_link_queueing_seconds",
+        Unit::Seconds,
+        "What datagrams wait in queues on the way, by direction: delay beyond the least of the last 10 to 20 s"
+    );
+    describe_gauge!(
+        "cascade_link_deliverable_bytes_per_second",
+        "What the way to the neighbour was found to carry; absent while nothing shows a limit"
+    );
+    describe_counter!(
+        "cascade_link_loss_bursts_total",
+        "How often so many datagrams in a row from the neighbour were missing, by length"
+    );
+    describe_gauge!(
+        "cascade_link_residual_loss_ratio",
+        "Datagrams from the neighbour that are missing and were not restored by repair, over about 10 s"
+    );
+    describe_counter!(
+        "cascade_link_repair_datagrams_total",
+        "Datagrams sent again or of parity, requests sent, and what became of those missing from the neighbour, by event"
+    );
+    describe_counter!(
+        "cascade_link_repair_bytes_total",
+        Unit::Bytes,
+        "Bytes sent, by purpose: first (media for the first time), retransmission, parity, request, feedback, probe"
+    );
     describe_gauge!("cascade_link_mtu_bytes", Unit::Bytes, "Largest datagram that is sent (UDP payload)");
 }
 
@@ -169,7 +205,53 @@ fn neighbour(link: &LinkView, name: String) {
     };
     direction("in", stats.jitter_in, stats.loss_in_ppm, stats.datagrams_in, stats.bytes_in);
     direction("out", stats.jitter_out, stats.loss_out_ppm, stats.datagrams_out, stats.bytes_out);
+    quality(stats, &name);
     gauge!("cascade_link_mtu_bytes", "neighbour" => name).set(f64::from(stats.mtu_bytes));
+}
+
+fn quality(stats: &LinkStats, name: &str) {
+    let (quality, repair) = (stats.quality(), &stats.repair);
+    let labels =
+        |key: &'static str, value: &'static str| [("neighbour", name.to_owned()), (key, value.to_owned())];
+    if let Some(rtt) = quality.rtt_smoothed {
+        gauge!("cascade_link_rtt_smoothed_seconds", "neighbour" => name.to_owned()).set(rtt.as_secs_f64());
+    }
+    if let Some(variation) = quality.rtt_variation {
+        gauge!("cascade_link_rtt_variation_seconds", "neighbour" => name.to_owned())
+            .set(variation.as_secs_f64());
+    }
+    for (direction, queueing) in [("in", quality.queueing_in), ("out", quality.queueing_out)] {
+        gauge!("cascade_link_queueing_seconds", &labels("direction", direction)).set(queueing.as_secs_f64());
+    }
+    if let Some(rate) = quality.deliverable_out {
+        gauge!("cascade_link_deliverable_bytes_per_second", "neighbour" => name.to_owned()).set(rate as f64);
+    }
+    for (length, bursts) in LOSS_BURST_NAMES.into_iter().zip(quality.bursts_in) {
+        counter!("cascade_link_loss_bursts_total", &labels("length", length)).absolute(bursts);
+    }
+    gauge!("cascade_link_residual_loss_ratio", "neighbour" => name.to_owned())
+        .set(f64::from(quality.residual_in_ppm) / 1e6);
+    for (event, datagrams) in [
+        ("retransmitted", repair.retransmitted),
+        ("parity", repair.parity),
+        ("requests", repair.requests),
+        ("missing", repair.missing),
+        ("reordered", repair.reordered),
+        ("recovered_retransmission", repair.recovered_again),
+        ("recovered_parity", repair.recovered_parity),
+    ] {
+        counter!("cascade_link_repair_datagrams_total", &labels("event", event)).absolute(datagrams);
+    }
+    for (purpose, bytes) in [
+        ("first", repair.first_bytes),
+        ("retransmission", repair.retransmitted_bytes),
+        ("parity", repair.parity_bytes),
+        ("request", repair.request_bytes),
+        ("feedback", repair.feedback_bytes),
+        ("probe", repair.probe_bytes),
+    ] {
+        counter!("cascade_link_repair_bytes_total", &labels("purpose", purpose)).absolute(bytes);
+    }
 }
 
 fn port(stats: &PortStats) {

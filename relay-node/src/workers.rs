@@ -141,6 +141,7 @@ fn merge_lanes(lanes: &BTreeMap<usize, LinkReport>) -> Option<LinkReport> {
         merged.state = merged.state.max(lane.state);
         merged.rate_in += lane.rate_in;
         merged.rate_out += lane.rate_out;
+        merged.quality = merged.quality.with_lane(&lane.quality);
     }
     Some(merged)
 }
@@ -182,17 +183,7 @@ fn add_link(links: &mut Vec<LinkView>, lane: LinkView) {
         PeerView::Client { .. } => None,
     };
     match first {
-        Some(first) => {
-            let (sum, more) = (&mut first.stats, &lane.stats);
-            sum.state = sum.state.max(more.state);
-            sum.in_use |= more.in_use;
-            sum.rate_out += more.rate_out;
-            sum.rate_in += more.rate_in;
-            sum.datagrams_out += more.datagrams_out;
-            sum.datagrams_in += more.datagrams_in;
-            sum.bytes_out += more.bytes_out;
-            sum.bytes_in += more.bytes_in;
-        }
+        Some(first) => first.stats.add_lane(&lane.stats),
         None => links.push(lane),
     }
 }
@@ -201,6 +192,7 @@ fn add_link(links: &mut Vec<LinkView>, lane: LinkView) {
 mod tests {
     use super::*;
     use std::time::Duration;
+    use wire_format::control::{LinkQuality, RepairTotals};
 
     fn report(state: LinkState, rate: u64, samples: u64) -> LinkReport {
         LinkReport {
@@ -215,6 +207,7 @@ mod tests {
             rate_out: rate,
             rate_in: rate,
             samples,
+            quality: LinkQuality::default(),
         }
     }
 
@@ -247,6 +240,37 @@ mod tests {
         assert_eq!(merger.merge(0, used(3)), Some(used(3)));
         assert_eq!(merger.merge(1, used(5)), Some(used(8)));
         assert_eq!(merger.merge(0, used(4)), Some(used(9)));
+    }
+
+    #[test]
+    fn counts_of_lanes_add_up_and_of_measures_the_worse_counts() {
+        let lane = |count: u64, ms: u64, deliverable_out| LinkQuality {
+            rtt_smoothed: (ms > 0).then(|| Duration::from_millis(ms)),
+            queueing_in: Duration::from_millis(ms),
+            deliverable_out,
+            bursts_in: [count, 0, 0, 0, 0, 0, 1],
+            residual_in_ppm: 10 * count as u32,
+            repair: RepairTotals { missing: count, recovered: count - 1, ..RepairTotals::default() },
+            ..LinkQuality::default()
+        };
+        let mut merger = Merger::new(2);
+        for (worker, quality) in [(1, lane(2, 7, Some(100))), (0, lane(5, 0, Some(50)))] {
+            let report = LinkReport { quality, ..report(LinkState::Up, 1, 3) };
+            let Some(ToController::Links(merged)) = merger.merge(worker, ToController::Links(vec![report]))
+            else {
+                continue;
+            };
+            let merged = &merged[0].quality;
+            if worker == 0 {
+                assert_eq!(merged.bursts_in, [7, 0, 0, 0, 0, 0, 2]);
+                assert_eq!((merged.repair.missing, merged.repair.recovered), (7, 5));
+                assert_eq!((merged.repair.unrepaired(), merged.residual_in_ppm), (2, 50));
+                assert_eq!(merged.rtt_smoothed, Some(Duration::from_millis(7)));
+                assert_eq!(merged.queueing_in, Duration::from_millis(7));
+                assert_eq!(merged.deliverable_out, Some(150));
+            }
+        }
+        assert_eq!(lane(1, 1, None).with_lane(&lane(1, 1, Some(1))).deliverable_out, None);
     }
 
     #[test]

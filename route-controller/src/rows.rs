@@ -9,7 +9,7 @@ use route_core::{LinkView, NodeState, NodeView, RouteView, StreamView};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use wire_format::MediaKind;
-use wire_format::control::{LinkState, TokenKey};
+use wire_format::control::{LinkQuality, LinkState, RepairTotals, TokenKey};
 
 /// A relay, in `GET /v1/nodes`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub struct NodeRow {
 }
 
 /// One direction of a link, in `GET /v1/links`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub struct LinkRow {
     /// The relay that sends, and measures.
     pub from: String,
@@ -82,6 +82,37 @@ pub struct LinkRow {
     pub rate_bytes_per_s: Option<u64>,
     /// Age of the measurement.
     pub age_s: Option<f64>,
+    /// Smoothed round trip (RFC 6298), moments in which a host was busy included.
+    #[serde(default)]
+    pub rtt_smoothed_us: Option<u64>,
+    /// Its mean deviation (RFC 6298).
+    #[serde(default)]
+    pub rtt_variation_us: Option<u64>,
+    /// What datagrams wait in queues on the way from `from` to `to`, beyond the least of the last 10 to 20 s.
+    #[serde(default)]
+    pub queueing_us: Option<u64>,
+    /// What the way from `from` to `to` was found to carry; absent while nothing shows a limit.
+    #[serde(default)]
+    pub deliverable_bytes_per_s: Option<u64>,
+    /// How often 1, 2, 3-4, 5-8, 9-16, 17-32 and more datagrams in a row were missing at `to`, since the link came up.
+    #[serde(default)]
+    pub loss_bursts: Option<Vec<u64>>,
+    /// Fraction missing at `to` that repair did not restore, over about 10 s.
+    #[serde(default)]
+    pub residual_loss: Option<f64>,
+    /// Datagrams that `from` sent again, since the link came up.
+    #[serde(default)]
+    pub retransmitted: Option<u64>,
+    /// Datagrams of parity that `from` sent.
+    #[serde(default)]
+    pub parity: Option<u64>,
+    /// Datagrams that repair restored at `to`.
+    #[serde(default)]
+    pub recovered: Option<u64>,
+    /// Bytes of repair, feedback and probes that `from` sent, over the bytes of datagrams that it sent for the first time;
+    /// absent before the first.
+    #[serde(default)]
+    pub overhead: Option<f64>,
 }
 
 /// A stream, in `GET /v1/streams`.
@@ -416,6 +447,11 @@ impl From<NodeView> for NodeRow {
 
 impl From<LinkView> for LinkRow {
     fn from(view: LinkView) -> LinkRow {
+        let (sender, receiver) = (view.sender.as_ref(), view.receiver.as_ref());
+        let overhead = |quality: &LinkQuality| {
+            let RepairTotals { first_bytes, overhead_bytes, .. } = quality.repair;
+            (first_bytes > 0).then(|| overhead_bytes as f64 / first_bytes as f64)
+        };
         let state = view.state.map(|state| match state {
             LinkState::Up => "up",
             LinkState::Suspect => "suspect",
@@ -435,6 +471,19 @@ impl From<LinkView> for LinkRow {
             loss: view.loss_ppm.map(|ppm| f64::from(ppm) / 1e6),
             rate_bytes_per_s: view.rate,
             age_s: view.age.map(seconds),
+            rtt_smoothed_us: sender.and_then(|quality| quality.rtt_smoothed).map(micros),
+            rtt_variation_us: sender.and_then(|quality| quality.rtt_variation).map(micros),
+            queueing_us: receiver
+                .map(|quality| quality.queueing_in)
+                .or(sender.map(|quality| quality.queueing_out))
+                .map(micros),
+            deliverable_bytes_per_s: sender.and_then(|quality| quality.deliverable_out),
+            loss_bursts: receiver.map(|quality| quality.bursts_in.to_vec()),
+            residual_loss: receiver.map(|quality| f64::from(quality.residual_in_ppm) / 1e6),
+            retransmitted: sender.map(|quality| quality.repair.retransmitted),
+            parity: sender.map(|quality| quality.repair.parity),
+            recovered: receiver.map(|quality| quality.repair.recovered),
+            overhead: sender.and_then(overhead),
         }
     }
 }

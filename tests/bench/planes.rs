@@ -10,7 +10,7 @@ use route_core::{Controller, ControllerConfig, Input, Output, SessionId};
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
-use wire_format::control::{LinkReport, LinkState, RelayHello, ToController, ToRelay};
+use wire_format::control::{LinkQuality, LinkReport, LinkState, RelayHello, ToController, ToRelay};
 use wire_format::{NodeIndex, Timestamp};
 
 /// The controller and the time, with relays that acknowledge everything at once.
@@ -90,6 +90,7 @@ impl Overlay {
             rate_out: 0,
             rate_in: 0,
             samples: 100,
+            quality: LinkQuality::default(),
         };
         links.filter(|(other, _)| only.is_none_or(|only| only == *other)).map(report).collect()
     }

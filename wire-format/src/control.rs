@@ -144,6 +144,105 @@ pub struct LinkReport {
     pub rate_in: u64,
     /// Samples behind `rtt` and the loss figures since the link came up.
     pub samples: u64,
+    /// What people want to know beside that; it does not price the link.
+    pub quality: LinkQuality,
+}
+
+/// Buckets of [`LinkQuality::bursts_in`].
+pub const LOSS_BURSTS: usize = 7;
+/// How many datagrams in a row are missing, by bucket.
+pub const LOSS_BURST_NAMES: [&str; LOSS_BURSTS] = ["1", "2", "3-4", "5-8", "9-16", "17-32", "33+"];
+
+/// How well a link carries media. `in` is what arrives at the reporter, `out` what it sends.
+///
+/// No clocks are compared: the delay of one direction alone cannot be seen, only by how much it exceeds the least that it
+/// was of late. Half of `rtt_min` and that excess are what a direction takes, if the path is the same both ways.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LinkQuality {
+    /// Smoothed round trip (RFC 6298), moments in which a host was busy included.
+    pub rtt_smoothed: Option<Duration>,
+    /// Its mean deviation (RFC 6298).
+    pub rtt_variation: Option<Duration>,
+    /// What datagrams wait in queues on their way here: delay beyond the least of the last 10 to 20 s.
+    pub queueing_in: Duration,
+    /// The same towards the neighbour, as it says.
+    pub queueing_out: Duration,
+    /// Bytes per second that the way to the neighbour was found to carry; `None` while nothing shows a limit.
+    pub deliverable_out: Option<u64>,
+    /// How often so many datagrams in a row were missing here since the link came up: 1, 2, 3 to 4, 5 to 8, 9 to 16, 17
+    /// to 32, and more. What comes late after all was missing for a while, and counts.
+    pub bursts_in: [u64; LOSS_BURSTS],
+    /// Datagrams missing here that repair did not restore, parts per million of all over about 10 s.
+    pub residual_in_ppm: u32,
+    /// What repair did and cost here.
+    pub repair: RepairTotals,
+}
+
+/// What repair did at one end of a link since it came up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RepairTotals {
+    /// Bytes of datagrams with media, sent for the first time (UDP payload).
+    pub first_bytes: u64,
+    /// Bytes of repairs, parity, requests, feedback and probes.
+    pub overhead_bytes: u64,
+    /// Datagrams sent again.
+    pub retransmitted: u64,
+    /// Datagrams of parity sent.
+    pub parity: u64,
+    /// Requests sent for what is missing.
+    pub requests: u64,
+    /// Datagrams that were missing here, for a while or for good.
+    pub missing: u64,
+    /// Of these, those that came late by themselves.
+    pub reordered: u64,
+    /// Of these, those that repair restored.
+    pub recovered: u64,
+}
+
+impl RepairTotals {
+    /// Missing, and neither late nor restored (yet).
+    pub fn unrepaired(&self) -> u64 {
+        self.missing.saturating_sub(self.reordered).saturating_sub(self.recovered)
+    }
+
+    /// With what another end or lane did.
+    #[must_use]
+    pub fn plus(&self, more: &RepairTotals) -> RepairTotals {
+        RepairTotals {
+            first_bytes: self.first_bytes.saturating_add(more.first_bytes),
+            overhead_bytes: self.overhead_bytes.saturating_add(more.overhead_bytes),
+            retransmitted: self.retransmitted.saturating_add(more.retransmitted),
+            parity: self.parity.saturating_add(more.parity),
+            requests: self.requests.saturating_add(more.requests),
+            missing: self.missing.saturating_add(more.missing),
+            reordered: self.reordered.saturating_add(more.reordered),
+            recovered: self.recovered.saturating_add(more.recovered),
+        }
+    }
+}
+
+impl LinkQuality {
+    /// With a further lane of the same link: counts add up, and of the rest the worse counts.
+    #[must_use]
+    pub fn with_lane(&self, lane: &LinkQuality) -> LinkQuality {
+        let mut bursts_in = self.bursts_in;
+        for (sum, more) in bursts_in.iter_mut().zip(lane.bursts_in) {
+            *sum = sum.saturating_add(more);
+        }
+        LinkQuality {
+            rtt_smoothed: self.rtt_smoothed.max(lane.rtt_smoothed),
+            rtt_variation: self.rtt_variation.max(lane.rtt_variation),
+            queueing_in: self.queueing_in.max(lane.queueing_in),
+            queueing_out: self.queueing_out.max(lane.queueing_out),
+            deliverable_out: match (self.deliverable_out, lane.deliverable_out) {
+                (Some(own), Some(more)) => Some(own.saturating_add(more)),
+                (None, _) | (_, None) => None,
+            },
+            bursts_in,
+            residual_in_ppm: self.residual_in_ppm.max(lane.residual_in_ppm),
+            repair: self.repair.plus(&lane.repair),
+        }
+    }
 }
 
 /// Names of a stream as people see them.

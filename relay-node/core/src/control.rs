@@ -5,7 +5,7 @@ use crate::relay::{Relay, Timer};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{
-    HeldStream, LinkReport, LinkState, Neighbour, StreamEntry, ToController, ToRelay, Welcome,
+    HeldStream, LinkQuality, LinkReport, LinkState, Neighbour, StreamEntry, ToController, ToRelay, Welcome,
 };
 use wire_format::session::{Message, RefusalCode};
 use wire_format::{
@@ -273,5 +273,6 @@ pub(crate) fn absent_link(neighbour: NodeIndex) -> LinkReport {
         rate_out: 0,
         rate_in: 0,
         samples: 0,
+        quality: LinkQuality::default(),
     }
 }

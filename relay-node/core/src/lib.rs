@@ -43,6 +43,7 @@ mod notice;
 mod pacer;
 mod path_mtu;
 mod plain;
+mod quality;
 mod queue;
 mod queueing;
 mod rate;

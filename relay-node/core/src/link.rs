@@ -6,6 +6,7 @@ use crate::history::{History, HistoryMemory};
 use crate::liveness::{Change, HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness, Trust};
 use crate::measure::{Feedback, Rate, Reception};
 use crate::path_mtu::PathMtu;
+use crate::quality::ResidualLoss;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
 use crate::rate_control::ArrivalReport;
 use crate::rejoin::Rejoin;
@@ -14,7 +15,7 @@ use crate::{LinkId, RepairStats, Train};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
-use wire_format::control::LinkState;
+use wire_format::control::{LOSS_BURSTS, LinkState};
 use wire_format::{
     DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FRAME_HEADER_BYTES, FrameError, FrameKind, Heartbeat, MtuProbe,
     PacketNumber, PathChallenge, RawFrame, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp, WireTime,
@@ -56,6 +57,7 @@ pub(crate) struct Link {
     bytes_in: u64,
     rate_out: Rate,
     rate_in: Rate,
+    residual: ResidualLoss,
     next_heartbeat: Timestamp,
     /// Heartbeats that the other end has not reported, oldest first: the first number that each may have, and when it
     /// left.
@@ -117,6 +119,14 @@ pub struct LinkStats {
     pub bytes_in: u64,
     /// Round trips measured.
     pub samples: u64,
+    /// Smoothed round trip (RFC 6298), moments in which a host was busy included.
+    pub rtt_smoothed: Option<Duration>,
+    /// Its mean deviation (RFC 6298).
+    pub rtt_variation: Option<Duration>,
+    /// How often so many datagrams in a row were missing here, by the buckets of [`wire_format::control::LOSS_BURST_NAMES`].
+    pub bursts_in: [u64; LOSS_BURSTS],
+    /// What was missing here and was not restored, over about 10 s, parts per million.
+    pub residual_in_ppm: u32,
     /// Media or a route depends on it, here or at the other end.
     pub in_use: bool,
     /// Memory of what it sent of late, for the case that it has to go again.
@@ -166,6 +176,7 @@ impl Link {
             bytes_in: 0,
             rate_out: Rate::new(now),
             rate_in: Rate::new(now),
+            residual: ResidualLoss::default(),
             next_heartbeat: now,
             unreported: VecDeque::new(),
             repair: RepairStats::default(),
@@ -521,6 +532,8 @@ impl Link {
     pub(crate) fn read_rates(&mut self, now: Timestamp) {
         self.rate_out.read(now, self.bytes_out);
         self.rate_in.read(now, self.bytes_in);
+        let gone = self.stats().repair_totals().unrepaired();
+        self.residual.read(now, self.reception.expected(), gone);
     }
 
     pub(crate) fn stats(&self) -> LinkStats {
@@ -539,6 +552,10 @@ impl Link {
             bytes_out: self.bytes_out,
             bytes_in: self.bytes_in,
             samples: self.feedback.samples(),
+            rtt_smoothed: self.feedback.rtt(),
+            rtt_variation: self.feedback.rtt().map(|_| self.feedback.rtt_var()),
+            bursts_in: [0; LOSS_BURSTS],
+            residual_in_ppm: self.residual.ppm(),
             in_use: self.routed || self.media_at.is_some() || self.peer_in_use,
             history_bytes: self.history.memory(),
             mtu_bytes: self.mtu.datagram_max(),

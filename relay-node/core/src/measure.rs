@@ -162,7 +162,7 @@ impl Reception {
         self.received
     }
 
-    fn expected(&self) -> u64 {
+    pub(crate) fn expected(&self) -> u64 {
         self.highest.map_or(0, |highest| highest + 1)
     }
 }
@@ -171,6 +171,8 @@ impl Reception {
 #[derive(Debug)]
 pub(crate) struct Feedback {
     smoothed_us: Option<u64>,
+    /// Mean deviation (RFC 6298 section 2).
+    variation_us: u64,
     rtt_calm: LeastOf,
     rtt_min: LeastOf,
     samples: u64,
@@ -186,6 +188,7 @@ impl Feedback {
     pub(crate) fn new(now: Timestamp) -> Feedback {
         Feedback {
             smoothed_us: None,
+            variation_us: 0,
             rtt_calm: LeastOf::new(now, RTT_CALM_WINDOW, RTT_CALM_SAMPLES),
             rtt_min: LeastOf::new(now, RTT_MIN_WINDOW, 1),
             samples: 0,
@@ -227,6 +230,10 @@ impl Feedback {
         let rtt_us = rtt.as_micros() as u64;
         let first = self.smoothed_us.is_none();
         // RFC 6298 section 2.
+        self.variation_us = match self.smoothed_us {
+            Some(smoothed) => (3 * self.variation_us + smoothed.abs_diff(rtt_us)) / 4,
+            None => rtt_us / 2,
+        };
         self.smoothed_us = Some(self.smoothed_us.map_or(rtt_us, |smoothed| (7 * smoothed + rtt_us) / 8));
         self.samples += 1;
         self.rtt_calm.sample(now, rtt);
@@ -244,6 +251,11 @@ impl Feedback {
     /// Smoothed, and with it the time that datagrams wait while a host is busy with other things.
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.smoothed_us.map(Duration::from_micros)
+    }
+
+    /// How much round trips vary.
+    pub(crate) fn rtt_var(&self) -> Duration {
+        Duration::from_micros(self.variation_us)
     }
 
     /// What the path takes now, queues included: the least of the last second or so. Each sample contains what it

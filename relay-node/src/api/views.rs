@@ -5,7 +5,7 @@ use crate::overlay::Overlay;
 use relay_core::{LinkView, PeerView};
 use serde::Serialize;
 use std::time::Duration;
-use wire_format::control::LinkState;
+use wire_format::control::{LOSS_BURSTS, LinkState, RepairTotals};
 use wire_format::{MediaKind, NodeIndex};
 
 /// `GET /v1/links`
@@ -37,6 +37,31 @@ struct LinkRow {
     /// Largest datagram that is sent (UDP payload).
     mtu_bytes: u16,
     mtu_fallbacks: u64,
+    rtt_smoothed_us: Option<u64>,
+    rtt_variation_us: Option<u64>,
+    /// Waited in queues on the way, beyond the least of the last 10 to 20 s.
+    queueing_in_us: u64,
+    queueing_out_us: u64,
+    /// What the way out was found to carry; null while nothing shows a limit.
+    deliverable_out_bytes_per_s: Option<u64>,
+    /// How often 1, 2, 3-4, 5-8, 9-16, 17-32 and more datagrams in a row were missing here.
+    loss_bursts_in: [u64; LOSS_BURSTS],
+    /// Missing here and not restored, over about 10 s.
+    residual_loss_in: f64,
+    repair: RepairRow,
+}
+
+/// Totals since the link came up.
+#[derive(Serialize)]
+struct RepairRow {
+    first_bytes: u64,
+    overhead_bytes: u64,
+    retransmitted: u64,
+    parity: u64,
+    requests: u64,
+    missing: u64,
+    reordered: u64,
+    recovered: u64,
 }
 
 #[derive(Serialize)]
@@ -117,7 +142,7 @@ pub(super) fn links(snapshot: &Snapshot, overlay: &Overlay) -> Links {
 }
 
 fn link_row(view: &LinkView, overlay: &Overlay) -> LinkRow {
-    let stats = &view.stats;
+    let (stats, quality) = (&view.stats, view.stats.quality());
     let peer = match &view.peer {
         PeerView::Relay { node } => PeerRow::Relay { node: *node, name: overlay.name_of(*node) },
         PeerView::Client { subject, namespace, publications, subscriptions, over_rate } => PeerRow::Client {
@@ -147,7 +172,29 @@ fn link_row(view: &LinkView, overlay: &Overlay) -> LinkRow {
         bytes_out: stats.bytes_out,
         mtu_bytes: stats.mtu_bytes,
         mtu_fallbacks: stats.mtu_fallbacks,
+        rtt_smoothed_us: quality.rtt_smoothed.map(micros),
+        rtt_variation_us: quality.rtt_variation.map(micros),
+        queueing_in_us: micros(quality.queueing_in),
+        queueing_out_us: micros(quality.queueing_out),
+        deliverable_out_bytes_per_s: quality.deliverable_out,
+        loss_bursts_in: quality.bursts_in,
+        residual_loss_in: f64::from(quality.residual_in_ppm) / 1e6,
+        repair: repair_row(&quality.repair),
     }
+}
+
+fn repair_row(totals: &RepairTotals) -> RepairRow {
+    let RepairTotals {
+        first_bytes,
+        overhead_bytes,
+        retransmitted,
+        parity,
+        requests,
+        missing,
+        reordered,
+        recovered,
+    } = *totals;
+    RepairRow { first_bytes, overhead_bytes, retransmitted, parity, requests, missing, reordered, recovered }
 }
 
 pub(super) fn tables(snapshot: &Snapshot, running: &Running) -> Tables {

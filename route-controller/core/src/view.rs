@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
-use wire_format::control::{LinkState, StreamName};
+use wire_format::control::{LinkQuality, LinkState, StreamName};
 use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, Plane, StreamKey};
 
 /// What the controller makes of a relay.
@@ -88,6 +88,10 @@ pub struct LinkView {
     pub rate: Option<u64>,
     /// Age of the measurement.
     pub age: Option<Duration>,
+    /// What `from` says of it beside that, `None` if it has not.
+    pub sender: Option<LinkQuality>,
+    /// What `to` says of it, which sees what arrives; `None` if it has not.
+    pub receiver: Option<LinkQuality>,
 }
 
 /// A stream that is published, or was until a moment ago.

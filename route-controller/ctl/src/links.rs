@@ -10,10 +10,33 @@ pub(crate) fn run(controller: &ControllerArgs, args: &GraphArgs) -> anyhow::Resu
     let answer = Client::new(controller)?.get("/v1/links", &[])?;
     output::print(&match args.output {
         GraphFormat::Json => output::json(&answer),
-        GraphFormat::Table => grid(&output::rows(answer, "links")?).to_table(),
+        GraphFormat::Table => grid(&output::rows(answer, "links")?).only(&TABLE).to_table(),
         GraphFormat::Csv => grid(&output::rows(answer, "links")?).to_csv(),
         GraphFormat::Dot => dot(&output::rows(answer, "links")?),
     })
+}
+
+/// What fits a terminal, and what to look at first; the other outputs have all.
+const TABLE: [&str; 15] = [
+    "from",
+    "to",
+    "state",
+    "usable",
+    "bridge",
+    "cost_us",
+    "rtt_us",
+    "rtt_variation_us",
+    "jitter_us",
+    "queueing_us",
+    "loss_pct",
+    "residual_pct",
+    "overhead_pct",
+    "rate_bytes_per_s",
+    "age_s",
+];
+
+fn spaced(counts: &[u64]) -> String {
+    counts.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
 }
 
 fn grid(rows: &[LinkRow]) -> Grid {
@@ -32,6 +55,16 @@ fn grid(rows: &[LinkRow]) -> Grid {
             output::number(row.loss.map(|loss| output::fixed(loss * 100.0, 3))),
             output::number(row.rate_bytes_per_s),
             output::number(row.age_s.map(|age| output::fixed(age, 1))),
+            output::number(row.rtt_smoothed_us),
+            output::number(row.rtt_variation_us),
+            output::number(row.queueing_us),
+            output::number(row.deliverable_bytes_per_s),
+            output::number(row.residual_loss.map(|loss| output::fixed(loss * 100.0, 3))),
+            output::number(row.overhead.map(|overhead| output::fixed(overhead * 100.0, 1))),
+            output::number(row.retransmitted),
+            output::number(row.parity),
+            output::number(row.recovered),
+            output::number(row.loss_bursts.as_deref().map(spaced)),
         ]
     };
     Grid {
@@ -49,6 +82,16 @@ fn grid(rows: &[LinkRow]) -> Grid {
             "loss_pct",
             "rate_bytes_per_s",
             "age_s",
+            "rtt_smoothed_us",
+            "rtt_variation_us",
+            "queueing_us",
+            "deliverable_bytes_per_s",
+            "residual_pct",
+            "overhead_pct",
+            "retransmitted",
+            "parity",
+            "recovered",
+            "loss_bursts",
         ],
         rows: rows.iter().map(cells).collect(),
     }
@@ -94,24 +137,21 @@ mod tests {
             loss: Some(0.0025),
             rate_bytes_per_s: Some(260_000),
             age_s: Some(0.84),
+            rtt_smoothed_us: Some(159_020),
+            rtt_variation_us: Some(310),
+            queueing_us: Some(120),
+            deliverable_bytes_per_s: Some(2_500_000),
+            loss_bursts: Some(vec![40, 11, 6, 2, 0, 0, 1]),
+            residual_loss: Some(0.000_04),
+            retransmitted: Some(512),
+            parity: Some(90),
+            recovered: Some(498),
+            overhead: Some(0.043_1),
         };
-        let silent = LinkRow {
-            from: "sin-1".into(),
-            to: "fra-1".into(),
-            state: None,
-            usable: false,
-            bridge: false,
-            cost_us: None,
-            cost_raw_us: None,
-            rtt_us: None,
-            rtt_min_us: None,
-            jitter_us: None,
-            loss: None,
-            rate_bytes_per_s: None,
-            age_s: None,
-        };
+        let silent = LinkRow { from: "sin-1".into(), to: "fra-1".into(), ..LinkRow::default() };
         let rows = [up, silent];
-        insta::assert_snapshot!("table", grid(&rows).to_table());
+        insta::assert_snapshot!("table", grid(&rows).only(&TABLE).to_table());
+        assert_eq!(grid(&rows).only(&TABLE).columns, TABLE);
         insta::assert_snapshot!("csv", grid(&rows).to_csv());
         insta::assert_snapshot!("dot", dot(&rows));
     }

@@ -84,6 +84,20 @@ impl Grid {
         text
     }
 
+    /// These columns alone, in this order; names that there are not are left out.
+    pub(crate) fn only(&self, columns: &[&str]) -> Grid {
+        let places: Vec<usize> =
+            columns.iter().filter_map(|name| self.columns.iter().position(|column| column == name)).collect();
+        Grid {
+            columns: places.iter().map(|place| self.columns[*place]).collect(),
+            rows: self
+                .rows
+                .iter()
+                .map(|row| places.iter().map(|place| row[*place].clone()).collect())
+                .collect(),
+        }
+    }
+
     /// Comma-separated values.
     pub(crate) fn to_csv(&self) -> String {
         let mut text = format!("{}\n", self.columns.join(","));

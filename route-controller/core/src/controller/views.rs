@@ -167,6 +167,8 @@ impl Controller {
             loss_ppm: report.map(|report| report.loss_out_ppm),
             rate: report.map(|report| report.rate_out),
             age: word.map(|word| now.since(word.at)),
+            sender: report.map(|report| report.quality.clone()),
+            receiver: self.links.word(to, from).map(|word| word.report.quality.clone()),
         }
     }
 }

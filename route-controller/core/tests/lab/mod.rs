@@ -8,8 +8,8 @@ use route_core::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::control::{
-    HeldStream, LinkReport, LinkState, Neighbour, PublicationReport, RelayHello, StreamEntry, StreamName,
-    SubscriptionReport, ToController, ToRelay,
+    HeldStream, LinkQuality, LinkReport, LinkState, Neighbour, PublicationReport, RelayHello, StreamEntry,
+    StreamName, SubscriptionReport, ToController, ToRelay,
 };
 use wire_format::{
     Epoch, Incarnation, MediaKind, NodeIndex, Plane, PublicationId, RouteTable, StreamKey, SubscriptionId,
@@ -257,6 +257,7 @@ impl Lab {
                     rate_out: 0,
                     rate_in: 0,
                     samples: 100,
+                    quality: LinkQuality::default(),
                 })
             })
             .collect()

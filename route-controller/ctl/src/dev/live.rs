@@ -208,15 +208,11 @@ mod tests {
             to: to.to_owned(),
             state: Some("up".to_owned()),
             usable: true,
-            bridge: false,
             cost_us: rtt_us.map(|rtt| rtt / 2 + 1_000),
-            cost_raw_us: None,
             rtt_us,
-            rtt_min_us: None,
-            jitter_us: None,
             loss: Some(0.0123),
             rate_bytes_per_s: Some(250_000),
-            age_s: None,
+            ..LinkRow::default()
         }
     }
 

@@ -7,8 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wire_format::control::limits::{ADDRESSES, DESTINATIONS, NAME_BYTES, NAMESPACES, NEIGHBOURS, TOKEN_KEYS};
 use wire_format::control::{
-    HeldStream, LinkReport, LinkState, NamespaceRates, NamespaceUsage, Neighbour, PublicationReport,
-    RelayHello, StreamEntry, StreamName, SubscriptionReport, ToController, ToRelay, TokenKey, Welcome,
+    HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceRates, NamespaceUsage, Neighbour,
+    PublicationReport, RelayHello, RepairTotals, StreamEntry, StreamName, SubscriptionReport, ToController,
+    ToRelay, TokenKey, Welcome,
 };
 use wire_format::{
     Epoch, Incarnation, MediaKind, NodeIndex, Plane, PublicationId, RoomId, RouteTable, StreamId, StreamKey,
@@ -83,16 +84,48 @@ fn hello() -> impl Strategy<Value = RelayHello> {
     )
 }
 
+fn link_quality() -> impl Strategy<Value = LinkQuality> {
+    let option = || proptest::option::of(micros());
+    let times = (option(), option(), micros(), micros());
+    let counts = (proptest::option::of(any::<u64>()), any::<[u64; LOSS_BURSTS]>(), 0..=1_000_000_u32);
+    (times, counts, any::<[u64; 8]>()).prop_map(
+        |(
+            (rtt_smoothed, rtt_variation, queueing_in, queueing_out),
+            (deliverable_out, bursts_in, residual_in_ppm),
+            [first_bytes, overhead_bytes, retransmitted, parity, requests, missing, reordered, recovered],
+        )| LinkQuality {
+            rtt_smoothed,
+            rtt_variation,
+            queueing_in,
+            queueing_out,
+            deliverable_out,
+            bursts_in,
+            residual_in_ppm,
+            repair: RepairTotals {
+                first_bytes,
+                overhead_bytes,
+                retransmitted,
+                parity,
+                requests,
+                missing,
+                reordered,
+                recovered,
+            },
+        },
+    )
+}
+
 fn link_report() -> impl Strategy<Value = LinkReport> {
     let state = prop_oneof![Just(LinkState::Up), Just(LinkState::Suspect), Just(LinkState::Down)];
     let times = (proptest::option::of(micros()), proptest::option::of(micros()), micros(), micros());
     let counts = (0..=1_000_000_u32, 0..=1_000_000_u32, any::<u64>(), any::<u64>(), any::<u64>());
-    (node(), state, times, counts).prop_map(
+    (node(), state, times, counts, link_quality()).prop_map(
         |(
             neighbour,
             state,
             (rtt, rtt_min, jitter_in, jitter_out),
             (loss_out_ppm, loss_in_ppm, rate_out, rate_in, samples),
+            quality,
         )| LinkReport {
             neighbour,
             state,
@@ -105,6 +138,7 @@ fn link_report() -> impl Strategy<Value = LinkReport> {
             rate_out,
             rate_in,
             samples,
+            quality,
         },
     )
 }

@@ -9,8 +9,8 @@ use crate::{ConvertError, limits, proto};
 use std::time::Duration;
 use wire_format::control::limits::{DESTINATIONS, NAMESPACES};
 use wire_format::control::{
-    HeldStream, LinkReport, LinkState, NamespaceUsage, PublicationReport, RelayHello, SubscriptionReport,
-    ToController,
+    HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceUsage, PublicationReport,
+    RelayHello, RepairTotals, SubscriptionReport, ToController,
 };
 use wire_format::{Epoch, PublicationId, SubscriptionId};
 
@@ -174,6 +174,7 @@ impl From<LinkReport> for proto::LinkReport {
             rate_out_bytes_per_s: report.rate_out,
             rate_in_bytes_per_s: report.rate_in,
             samples: report.samples,
+            quality: Some(report.quality.into()),
         }
     }
 }
@@ -200,6 +201,71 @@ impl TryFrom<proto::LinkReport> for LinkReport {
             rate_out: report.rate_out_bytes_per_s,
             rate_in: report.rate_in_bytes_per_s,
             samples: report.samples,
+            // A relay of an older version says nothing of it.
+            quality: report.quality.map(LinkQuality::try_from).transpose()?.unwrap_or_default(),
+        })
+    }
+}
+
+impl From<LinkQuality> for proto::LinkQuality {
+    fn from(quality: LinkQuality) -> proto::LinkQuality {
+        let RepairTotals {
+            first_bytes,
+            overhead_bytes,
+            retransmitted,
+            parity,
+            requests,
+            missing,
+            reordered,
+            recovered,
+        } = quality.repair;
+        let is_lossless = quality.bursts_in == [0; LOSS_BURSTS];
+        proto::LinkQuality {
+            rtt_smoothed_us: quality.rtt_smoothed.map(micros),
+            rtt_variation_us: quality.rtt_variation.map(micros),
+            queueing_in_us: micros(quality.queueing_in),
+            queueing_out_us: micros(quality.queueing_out),
+            deliverable_out_bytes_per_s: quality.deliverable_out,
+            bursts_in: if is_lossless { Vec::new() } else { quality.bursts_in.to_vec() },
+            residual_in_ppm: quality.residual_in_ppm,
+            first_bytes,
+            overhead_bytes,
+            retransmitted,
+            parity,
+            requests,
+            missing,
+            reordered,
+            recovered,
+        }
+    }
+}
+
+impl TryFrom<proto::LinkQuality> for LinkQuality {
+    type Error = ConvertError;
+
+    fn try_from(quality: proto::LinkQuality) -> Result<LinkQuality, ConvertError> {
+        let bursts_in = match quality.bursts_in.as_slice() {
+            [] => [0; LOSS_BURSTS],
+            counts => counts.try_into().map_err(|_| ConvertError::OutOfRange("bursts_in"))?,
+        };
+        Ok(LinkQuality {
+            rtt_smoothed: quality.rtt_smoothed_us.map(Duration::from_micros),
+            rtt_variation: quality.rtt_variation_us.map(Duration::from_micros),
+            queueing_in: Duration::from_micros(quality.queueing_in_us),
+            queueing_out: Duration::from_micros(quality.queueing_out_us),
+            deliverable_out: quality.deliverable_out_bytes_per_s,
+            bursts_in,
+            residual_in_ppm: parts_per_million(quality.residual_in_ppm, "residual_in_ppm")?,
+            repair: RepairTotals {
+                first_bytes: quality.first_bytes,
+                overhead_bytes: quality.overhead_bytes,
+                retransmitted: quality.retransmitted,
+                parity: quality.parity,
+                requests: quality.requests,
+                missing: quality.missing,
+                reordered: quality.reordered,
+                recovered: quality.recovered,
+            },
         })
     }
 }
