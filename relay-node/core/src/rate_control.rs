@@ -29,8 +29,13 @@ const VARIATION_MAX: Duration = Duration::from_millis(100);
 const DRAIN_IN: Duration = Duration::from_millis(400);
 /// Least share of the capacity that is left while a queue is emptied, parts of 16.
 const DRAIN_SHARE_MIN: u64 = 4;
-/// What is usual is learned over this long.
+/// What is usual is learned over this long, of a young link over its age ...
 const USUAL_OVER: Duration = Duration::from_secs(5);
+/// ... but no less than this; a younger link is not limited.
+const YOUNG_FOR: Duration = Duration::from_millis(300);
+/// While a link is limited it is unlearned over this long where it is less, and steps over four times as long: they may
+/// have been learned of a queue.
+const UNLEARNED_OVER: Duration = Duration::from_millis(500);
 /// A queue of ours is shorter after sending less for so long and two round trips.
 const OURS_WITHIN: Duration = Duration::from_secs(1);
 /// The limit may be lifted after so long without a queue.
@@ -80,6 +85,7 @@ pub(crate) struct RateControl {
     usual_us: u64,
     /// Mean step from one report to the next.
     step_us: u64,
+    first_report_at: Option<Timestamp>,
     reported_at: Option<Timestamp>,
     reports: VecDeque<(WireTime, u32)>,
     over: Over,
@@ -119,11 +125,12 @@ impl RateControl {
         let Some(rate) = self.rate(&report) else { return };
         let passed = self.reported_at.map_or(Duration::ZERO, |at| now.since(at)).min(RATE_OVER * 2);
         self.reported_at = Some(now);
-        self.learn(report.queueing, passed);
+        let age = now.since(*self.first_report_at.get_or_insert(now));
+        self.learn(report.queueing, passed, age);
         self.queueing = report.queueing;
         if report.queueing > self.threshold() {
             self.over.reports += 1;
-            if self.over.reports >= 2 && (self.limit.is_some() || rate >= FILLS_MIN) {
+            if self.over.reports >= 2 && self.is_ours(rate, age) {
                 self.queue_stands(now, rate, report);
             }
             return;
@@ -194,14 +201,25 @@ impl RateControl {
         self.limit = Some((limit as u64).clamp(LIMIT_MIN, LIMIT_MAX));
     }
 
-    fn learn(&mut self, queueing: Duration, passed: Duration) {
+    /// Whether what arrives at that rate can be what fills the path.
+    fn is_ours(&self, rate: u64, age: Duration) -> bool {
+        self.limit.is_some() || (rate >= FILLS_MIN && age >= YOUNG_FOR)
+    }
+
+    fn learn(&mut self, queueing: Duration, passed: Duration, age: Duration) {
         let (before_us, queueing_us) = (self.queueing.as_micros() as u64, queueing.as_micros() as u64);
-        let parts = (passed.as_micros() * 1024 / USUAL_OVER.as_micros()) as u64;
-        let nearer = |old: u64, new: u64| (old * (1024 - parts) + new * parts) / 1024;
-        self.step_us = nearer(self.step_us, before_us.abs_diff(queueing_us));
+        let nearer = |old: u64, new: u64, over: Duration| {
+            let parts = (passed.as_micros() * 1024 / over.as_micros().max(1)).min(1024) as u64;
+            (old * (1024 - parts) + new * parts) / 1024
+        };
+        let usual_over = age.clamp(YOUNG_FOR, USUAL_OVER);
+        let step_over = if self.limit.is_some() { usual_over.min(4 * UNLEARNED_OVER) } else { usual_over };
+        self.step_us = nearer(self.step_us, before_us.abs_diff(queueing_us), step_over);
         // What a limit leaves of a queue is not what is usual.
-        if self.limit.is_none() || queueing_us < self.usual_us {
-            self.usual_us = nearer(self.usual_us, queueing_us);
+        if self.limit.is_none() {
+            self.usual_us = nearer(self.usual_us, queueing_us, usual_over);
+        } else if queueing_us < self.usual_us {
+            self.usual_us = nearer(self.usual_us, queueing_us, UNLEARNED_OVER);
         }
     }
 
@@ -402,6 +420,48 @@ mod tests {
             let limited = path.control.limited();
             assert!(limited <= if most <= 30 { 0 } else { 2 }, "{limited} times up to {most} ms");
         }
+    }
+
+    /// Frames of eight packets and audio on a path whose every packet takes up to so much longer, and keeps its place.
+    #[test]
+    fn a_young_path_that_jitters_and_keeps_order_is_not_limited() {
+        let mut limited = 0;
+        for seed in 0..200_u64 {
+            let mut control = RateControl::default();
+            let mut state = seed * 977 + 1;
+            let mut random = move |most: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % most
+            };
+            // (arrives at, took, bytes), in us
+            let mut under_way: VecDeque<(u64, u64, u64)> = VecDeque::new();
+            let (mut last, mut bytes) = (0, 0);
+            for ms in 0..5_000_u64 {
+                let packets = if ms % 33 == 0 { 8 } else { u64::from(ms % 20 == 0) };
+                for _ in 0..packets {
+                    last = last.max(ms * 1000 + random(60_000));
+                    under_way.push_back((last, last - ms * 1000, if packets == 8 { 1000 } else { 100 }));
+                }
+                if ms % REPORT_MS != 32 {
+                    continue;
+                }
+                let mut least = u64::MAX;
+                while under_way.front().is_some_and(|(at, _, _)| *at <= ms * 1000)
+                    && let Some((_, took, more)) = under_way.pop_front()
+                {
+                    least = least.min(took);
+                    bytes += more;
+                }
+                let now = Timestamp::from_micros(ms * 1000);
+                let queueing =
+                    if least == u64::MAX { control.queueing() } else { Duration::from_micros(least) };
+                let rtt = Duration::from_millis(20);
+                control
+                    .report(now, ArrivalReport { said_at: now.wire(), queueing, bytes: bytes as u32, rtt });
+            }
+            limited += control.limited();
+        }
+        assert!(limited <= 2, "{limited} times in 200 runs");
     }
 
     #[test]

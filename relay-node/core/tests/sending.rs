@@ -34,7 +34,9 @@ impl Slow {
         let (subscriber, subscription) = lab.subscriber(1);
         lab.push(1, ToRelay::Stream(entry(0, vec![subscription], &[])));
         lab.push(0, ToRelay::Stream(entry(0, Vec::new(), &[1])));
-        Slow { lab, publisher, subscriber, number: 1 << 20, bytes: 0 }
+        let mut slow = Slow { lab, publisher, subscriber, number: 1 << 20, bytes: 0 };
+        slow.report(60, Duration::ZERO);
+        slow
     }
 
     /// Reports for so long that 125,000 bytes a second arrive after so much queueing.
