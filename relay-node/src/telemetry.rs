@@ -116,12 +116,21 @@ fn describe() {
         "What the way to the neighbour was found to carry; absent while nothing shows a limit"
     );
     describe_counter!(
+        "cascade_link_rate_limits_total",
+        "How often the link had to be held back because its way queued"
+    );
+    describe_gauge!(
+        "cascade_link_waiting_bytes",
+        Unit::Bytes,
+        "Media that waits because the link carries no more"
+    );
+    describe_counter!(
         "cascade_link_loss_bursts_total",
         "How often so many datagrams in a row from the neighbour were missing, by length"
     );
     describe_gauge!(
         "cascade_link_residual_loss_ratio",
-        "Datagrams from the neighbour that are missing and were not restored by repair, over about 10 s"
+        "Datagrams from the neighbour that are missing and were not restored, over about 10 s; lost feedback, parity and repairs count too"
     );
     describe_counter!(
         "cascade_link_repair_datagrams_total",
@@ -226,6 +235,8 @@ fn quality(stats: &LinkStats, name: &str) {
     if let Some(rate) = quality.deliverable_out {
         gauge!("cascade_link_deliverable_bytes_per_second", "neighbour" => name.to_owned()).set(rate as f64);
     }
+    counter!("cascade_link_rate_limits_total", "neighbour" => name.to_owned()).absolute(stats.rate_limited);
+    gauge!("cascade_link_waiting_bytes", "neighbour" => name.to_owned()).set(count(stats.waiting_bytes));
     for (length, bursts) in LOSS_BURST_NAMES.into_iter().zip(quality.bursts_in) {
         counter!("cascade_link_loss_bursts_total", &labels("length", length)).absolute(bursts);
     }

@@ -172,7 +172,8 @@ pub struct LinkQuality {
     /// How often so many datagrams in a row were missing here since the link came up: 1, 2, 3 to 4, 5 to 8, 9 to 16, 17
     /// to 32, and more. What comes late after all was missing for a while, and counts.
     pub bursts_in: [u64; LOSS_BURSTS],
-    /// Datagrams missing here that repair did not restore, parts per million of all over about 10 s.
+    /// Datagrams missing here that repair did not restore, parts per million of all over about 10 s. Feedback, parity and
+    /// repairs that are lost count too: media lost for good is at most this.
     pub residual_in_ppm: u32,
     /// What repair did and cost here.
     pub repair: RepairTotals,

@@ -44,6 +44,9 @@ struct LinkRow {
     queueing_out_us: u64,
     /// What the way out was found to carry; null while nothing shows a limit.
     deliverable_out_bytes_per_s: Option<u64>,
+    /// How often that was needed, and what waits for it.
+    rate_limits: u64,
+    waiting_bytes: usize,
     /// How often 1, 2, 3-4, 5-8, 9-16, 17-32 and more datagrams in a row were missing here.
     loss_bursts_in: [u64; LOSS_BURSTS],
     /// Missing here and not restored, over about 10 s.
@@ -177,6 +180,8 @@ fn link_row(view: &LinkView, overlay: &Overlay) -> LinkRow {
         queueing_in_us: micros(quality.queueing_in),
         queueing_out_us: micros(quality.queueing_out),
         deliverable_out_bytes_per_s: quality.deliverable_out,
+        rate_limits: stats.rate_limited,
+        waiting_bytes: stats.waiting_bytes,
         loss_bursts_in: quality.bursts_in,
         residual_loss_in: f64::from(quality.residual_in_ppm) / 1e6,
         repair: repair_row(&quality.repair),
