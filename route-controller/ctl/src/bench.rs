@@ -16,7 +16,7 @@ mod overlay;
 mod plot;
 mod tool;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use control_proto::cli::{LogFormat, init_logging, parse_duration};
 use links::BenchLink;
 use outcome::{Measured, Report, RowBounds};
@@ -147,7 +147,7 @@ fn bench(args: &LossArgs, links: &[BenchLink]) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let systems: BTreeSet<_> = args.systems.iter().copied().collect();
-    let (mut measured, mut bounds) = (Vec::new(), Vec::new());
+    let (mut measured, mut bounds, mut failed) = (Vec::new(), Vec::new(), 0);
     for link in links {
         let (name, budgets) = (link.name, link.budgets.len());
         let text = format!("{name}: {} systems with {budgets} budgets, {:?}\n", systems.len(), args.duration);
@@ -162,7 +162,16 @@ fn bench(args: &LossArgs, links: &[BenchLink]) -> anyhow::Result<()> {
                 seed: args.seed,
             })
         });
-        measured.extend(runtime.block_on(all(runs.collect()))?);
+        for run in runtime.block_on(all(runs.collect()))? {
+            match run {
+                Ok(run) => measured.push(run),
+                // SRT's handshake, for one, does not always survive a lossy link. The other runs stand.
+                Err(error) => {
+                    failed += 1;
+                    crate::output::complain(&error);
+                }
+            }
+        }
         for budget in &link.budgets {
             bounds.push(RowBounds::of(link, *budget, args.seed)?);
         }
@@ -181,25 +190,28 @@ fn bench(args: &LossArgs, links: &[BenchLink]) -> anyhow::Result<()> {
     if args.json {
         let _ = writeln!(out, "{}", report.json());
     }
+    ensure!(failed == 0, "{failed} runs could not be measured; try another --seed");
     Ok(())
 }
 
-/// All runs of a link at once.
-async fn all(runs: Vec<Run>) -> anyhow::Result<Vec<Measured>> {
+/// All runs of a link at once, each with what came of it.
+async fn all(runs: Vec<Run>) -> anyhow::Result<Vec<anyhow::Result<Measured>>> {
     let mut going = tokio::task::JoinSet::new();
     for (place, run) in runs.into_iter().enumerate() {
         going.spawn(async move {
             let what = format!("{} over {} with {:?}", run.system.title(), run.link.name, run.budget);
             let measured = match run.system.tool() {
                 None => overlay::measure(&run).await,
-                Some(tool) => tokio::task::spawn_blocking(move || tool::measure(tool, &run)).await?,
+                Some(tool) => tokio::task::spawn_blocking(move || tool::measure(tool, &run))
+                    .await
+                    .unwrap_or_else(|panic| Err(panic.into())),
             };
-            measured.map(|measured| (place, measured)).context(what)
+            (place, measured.context(what))
         });
     }
     let mut measured = Vec::new();
     while let Some(ended) = going.join_next().await {
-        measured.push(ended.context("a run panicked")??);
+        measured.push(ended.context("a run panicked")?);
     }
     measured.sort_by_key(|(place, _)| *place);
     Ok(measured.into_iter().map(|(_, measured)| measured).collect())

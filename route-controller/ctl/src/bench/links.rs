@@ -7,13 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Name, what the link does in both directions, and delay budgets in ms.
-const LINKS: [(&str, &str, &[u64]); 7] = [
+const LINKS: [(&str, &str, &[u64]); 6] = [
     ("rtt20-trace2", "delay=10ms,loss=trace:lossgen_02pct_100k.txt", &[60, 100, 150]),
     ("rtt40-trace5", "delay=20ms,loss=trace:lossgen_05pct_100k.txt", &[100, 150, 250]),
     ("rtt80-trace5", "delay=40ms,loss=trace:lossgen_05pct_100k.txt", &[150, 250, 400]),
     ("rtt160-trace2", "delay=80ms,loss=trace:lossgen_02pct_100k.txt", &[60, 200, 400]),
     ("rtt40-alone20", "delay=20ms,loss=20%", &[100, 200, 300]),
-    ("three-hops-ends", "delay=75ms,loss=trace:lossgen_01pct_100k.txt,segments=3", &[200]),
     ("no-loss", "delay=20ms", &[200]),
 ];
 /// Datagrams over which the bound is taken: its smallest figures are a few in a million.

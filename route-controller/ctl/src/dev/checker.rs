@@ -177,7 +177,11 @@ impl StreamCheck {
 
     /// Packets sent so recently that they may still arrive.
     pub(crate) fn under_way(&self, now: Duration) -> u64 {
-        let recent = self.window.iter().rev().take_while(|sent| now.saturating_sub(sent.at) < UNDER_WAY);
+        // What was sent before anybody listened does not count.
+        let end = self.first + self.window.len() as u64;
+        let counted = (end - self.base.unwrap_or(end).max(self.first)) as usize;
+        let newest = self.window.iter().rev().take(counted);
+        let recent = newest.take_while(|sent| now.saturating_sub(sent.at) < UNDER_WAY);
         recent.filter(|sent| !sent.delivered).count() as u64
     }
 
@@ -230,6 +234,7 @@ mod tests {
         rig.deliver(3, 200);
         let counts = rig.check.counts();
         assert_eq!((counts.sent, counts.delivered, counts.lost()), (6, 6, 0));
+        assert_eq!(rig.check.under_way(rig.track.at(9)), 0, "those before the first are not awaited");
         assert_eq!(counts.gap, Duration::from_millis(20));
         assert_eq!(rig.check.latency().max(), 30_000);
     }
