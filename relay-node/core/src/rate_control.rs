@@ -31,6 +31,8 @@ const DRAIN_IN: Duration = Duration::from_millis(400);
 const DRAIN_SHARE_MIN: u64 = 4;
 /// What is usual is learned over this long, of a young link over its age ...
 const USUAL_OVER: Duration = Duration::from_secs(5);
+/// ... and where too little is sent to fill any path, over this; ...
+const OTHERS_OVER: Duration = Duration::from_secs(1);
 /// ... but no less than this; a younger link is not limited.
 const YOUNG_FOR: Duration = Duration::from_millis(300);
 /// While a link is limited it is unlearned over this long where it is less, and steps over four times as long: they may
@@ -126,7 +128,9 @@ impl RateControl {
         let passed = self.reported_at.map_or(Duration::ZERO, |at| now.since(at)).min(RATE_OVER * 2);
         self.reported_at = Some(now);
         let age = now.since(*self.first_report_at.get_or_insert(now));
-        self.learn(report.queueing, passed, age);
+        // Of a queue that is none of ours all is usual.
+        let learn_over = if rate < FILLS_MIN { OTHERS_OVER } else { USUAL_OVER };
+        self.learn(report.queueing, passed, age.clamp(YOUNG_FOR, learn_over));
         self.queueing = report.queueing;
         if report.queueing > self.threshold() {
             self.over.reports += 1;
@@ -206,13 +210,12 @@ impl RateControl {
         self.limit.is_some() || (rate >= FILLS_MIN && age >= YOUNG_FOR)
     }
 
-    fn learn(&mut self, queueing: Duration, passed: Duration, age: Duration) {
+    fn learn(&mut self, queueing: Duration, passed: Duration, usual_over: Duration) {
         let (before_us, queueing_us) = (self.queueing.as_micros() as u64, queueing.as_micros() as u64);
         let nearer = |old: u64, new: u64, over: Duration| {
             let parts = (passed.as_micros() * 1024 / over.as_micros().max(1)).min(1024) as u64;
             (old * (1024 - parts) + new * parts) / 1024
         };
-        let usual_over = age.clamp(YOUNG_FOR, USUAL_OVER);
         let step_over = if self.limit.is_some() { usual_over.min(4 * UNLEARNED_OVER) } else { usual_over };
         self.step_us = nearer(self.step_us, before_us.abs_diff(queueing_us), step_over);
         // What a limit leaves of a queue is not what is usual.
@@ -471,6 +474,9 @@ mod tests {
         path.foreign_ms = 80;
         path.run(3_000, 5_000);
         assert_eq!(path.control.limit(), None);
+        // Nor when it sends more later: the path is as long as it was.
+        path.run(3_000, 2 * MBIT);
+        assert_eq!((path.control.limit(), path.control.limited()), (None, 0));
     }
 
     proptest! {
