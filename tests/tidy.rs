@@ -40,6 +40,9 @@ const IMPURE: &[&str] = &[
     "tonic",
     "ureq",
 ];
+/// Of this library only the arithmetic of a field is called; what it is made of for its own decoder (a cache that hashes with
+/// random keys) is not.
+const ARITHMETIC: &str = "reed-solomon-erasure";
 /// The runtime and transports, which a deterministic simulator must not hold.
 const RUNTIME: &[&str] = &["mio", "quinn", "quinn-proto", "quinn-udp", "socket2", "tokio", "tonic"];
 
@@ -213,7 +216,8 @@ fn crates_use_only_what_the_architecture_allows() {
     assert_eq!(ours, ruled, "every crate has a rule here, and the other way round");
     let mut found = Vec::new();
     for rule in RULES {
-        let used = tree(rule.name, &[]);
+        let whole = tree(rule.name, &[]);
+        let used = if whole.contains(ARITHMETIC) { tree(rule.name, &["--prune", ARITHMETIC]) } else { whole };
         for other in used.intersection(&ours).filter(|other| !rule.ours.contains(&other.as_str())) {
             found.push(format!("{} uses {other}", rule.name));
         }

@@ -400,6 +400,9 @@ impl World<'_> {
                 | FrameKind::EdgeKeyframeRequest
                 | FrameKind::MtuProbe
                 | FrameKind::PathChallenge
+                | FrameKind::RepairRequest
+                | FrameKind::Repair
+                | FrameKind::Parity
                 | FrameKind::Unknown(_) => {}
             }
         }

@@ -33,6 +33,34 @@ fn every_packet_has_one_fate_and_two_runs_are_the_same() {
     assert!(jitter.late > 0, "jitter beyond the budget: {jitter:?}");
 }
 
+/// Small enough for every run of the tests, with limits that leave room for chance; `sim loss` is for the real ones.
+#[test]
+fn repair_leaves_little_at_a_price() {
+    let limited =
+        |name: &str, link: &str, budget: &str, residual_max_pct: f64, overhead_max_pct: f64| LossRow {
+            budget: budget.to_owned(),
+            limits: Limits {
+                residual_max_pct: Some(residual_max_pct),
+                overhead_max_pct: Some(overhead_max_pct),
+                ..Limits::default()
+            },
+            ..row(name, 1, link)
+        };
+    let rows = [
+        limited("bursts", "delay=10ms,loss=2%,burst=3", "100ms", 0.02, 7.0),
+        limited("many", "delay=20ms,loss=20%", "200ms", 0.1, 42.0),
+        limited("none", "delay=20ms", "200ms", 0.0, 2.0),
+    ];
+    let all = run_rows(&rows, 20_000, 1, 2, &mut |_| unreachable!("no trace"), |_| {}).expect("legal rows");
+    for result in &all {
+        assert!(result.failures.is_empty(), "{result}");
+        assert_eq!(result.links_made, 0, "{result}");
+    }
+    let [bursts, many, none] = &all[..] else { panic!("three rows") };
+    assert!(bursts.repair.recovered > 300 && many.repair.recovered > 3_000, "{bursts}\n{many}");
+    assert_eq!((none.repair.retransmitted, none.repair.parity), (0, 0), "nothing lost, nothing sent: {none}");
+}
+
 fn sim(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
     command.args(arguments).env_remove("CASCADE_DATA").output().expect("sim starts")

@@ -96,8 +96,8 @@ fn loss_alone_and_jitter_slow_nobody() {
         let (_, trace) = run(Some(links));
         assert_eq!(counted(&trace, "drop_congested"), 0, "{links}");
         let (sent, arrived, latest) = between(&packets(&trace, VIDEO), 3_000, 21_000);
-        assert!(arrived * 100 >= sent * 85, "{arrived} of {sent} with {links}");
-        assert!(latest < Duration::from_millis(150), "{latest:?} with {links}");
+        assert!(arrived * 1000 >= sent * 999, "{arrived} of {sent} with {links}");
+        assert!(latest < Duration::from_millis(225), "{latest:?} with {links}");
     }
 }
 

@@ -26,7 +26,7 @@ pub const MEDIA_HEADER_MAX: usize = MEDIA_FIXED_BYTES + 1 + SET_BYTES_MAX;
 /// Bytes of an edge frame's body before the RTP packet.
 pub const EDGE_HEADER_BYTES: usize = 9;
 /// Bytes left in every datagram for what parity adds to it.
-pub const PARITY_ROOM_BYTES: usize = 16;
+pub const PARITY_ROOM_BYTES: usize = 24;
 /// Largest RTP or RTCP packet: what a frame holds whatever its destination set. A frame that does not fit a datagram is
 /// cut in two, and even on the narrowest path two halves hold the largest frame.
 pub const RTP_BYTES_MAX: usize = FRAME_BODY_MAX - MEDIA_HEADER_MAX;
@@ -66,6 +66,12 @@ pub enum FrameKind {
     MtuProbe,
     /// Whether the peer is at an address, and the answer.
     PathChallenge,
+    /// What is missing of the other direction.
+    RepairRequest,
+    /// A datagram sent again.
+    Repair,
+    /// Parity over several datagrams.
+    Parity,
     /// Not known to this version.
     Unknown(u8),
 }
@@ -81,6 +87,9 @@ impl FrameKind {
             6 => FrameKind::Fragment,
             7 => FrameKind::MtuProbe,
             8 => FrameKind::PathChallenge,
+            9 => FrameKind::RepairRequest,
+            10 => FrameKind::Repair,
+            11 => FrameKind::Parity,
             other => FrameKind::Unknown(other),
         }
     }
@@ -95,6 +104,9 @@ impl FrameKind {
             FrameKind::Fragment => 6,
             FrameKind::MtuProbe => 7,
             FrameKind::PathChallenge => 8,
+            FrameKind::RepairRequest => 9,
+            FrameKind::Repair => 10,
+            FrameKind::Parity => 11,
             FrameKind::Unknown(other) => other,
         }
     }

@@ -21,6 +21,8 @@ pub struct Heartbeat {
     pub echo: Option<Echo>,
     /// Interarrival jitter of what the sender of this heartbeat receives, units of 10 us.
     pub jitter: u16,
+    /// Flag 0x04: the sender asks for what is missing, and understands what is sent again and parity.
+    pub repairs: bool,
     /// What only senders say that cut frames, rejoin them and answer probes.
     pub sizes: Option<SizeCounts>,
     /// How fast it arrives. Only behind `sizes`.
@@ -90,6 +92,7 @@ impl Heartbeat {
             received: u32::from_be_bytes([b[5], b[6], b[7], b[8]]),
             echo: (b[0] & 0x02 != 0).then_some(echo),
             jitter: u16::from_be_bytes([b[15], b[16]]),
+            repairs: b[0] & 0x04 != 0,
             sizes,
             arrival,
         })
@@ -99,7 +102,7 @@ impl Heartbeat {
     pub fn encode(&self, out: &mut [u8]) -> usize {
         let (b, rest) = out.split_at_mut(Heartbeat::BYTES_MIN);
         b.fill(0);
-        b[0] = u8::from(self.in_use) | u8::from(self.echo.is_some()) << 1;
+        b[0] = u8::from(self.in_use) | u8::from(self.echo.is_some()) << 1 | u8::from(self.repairs) << 2;
         b[1..5].copy_from_slice(&self.highest.to_be_bytes());
         b[5..9].copy_from_slice(&self.received.to_be_bytes());
         if let Some(echo) = self.echo {

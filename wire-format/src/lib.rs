@@ -9,8 +9,10 @@ mod destinations;
 mod frame;
 mod heartbeat;
 mod id;
+pub mod parity;
 mod path;
 mod priority;
+mod repair;
 mod route;
 pub mod rtcp;
 pub mod rtp;
@@ -32,8 +34,12 @@ pub use id::{
     PublicationId, ReceiverIndex, RoomId, Sequence, StreamHandle, StreamId, StreamKey, SubscriptionId,
     UserId,
 };
+pub use parity::ParityHeader;
 pub use path::{FRAGMENT_HEADER_BYTES, FragmentHeader, MtuProbe, PathChallenge};
 pub use priority::{Codec, DescriptionError, Prioritizer, RtpDescription};
+pub use repair::{
+    MissingRange, REPAIR_HEADER_BYTES, REQUEST_BYTES_MAX, REQUEST_RANGES_MAX, RepairRequest, repaired,
+};
 pub use route::RouteTable;
 pub use sealed::{
     DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_UNPROBED, DatagramKind, SEAL_OVERHEAD_BYTES,

@@ -60,7 +60,8 @@ pub struct WireTime(u32);
 impl WireTime {
     /// Microseconds per unit.
     pub const UNIT_US: u64 = 10;
-    const MASK: u32 = 0x00FF_FFFF;
+    /// The bits on the wire.
+    pub const MASK: u32 = 0x00FF_FFFF;
 
     /// From the 24 bits on the wire; higher bits are ignored.
     pub const fn from_bits(bits: u32) -> WireTime {

@@ -60,9 +60,10 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
     });
     let arrival = any::<(u16, u32)>().prop_map(|(queueing, bytes)| Arrival { queueing, bytes });
     let tail = prop::option::of((sizes, prop::option::of(arrival)));
-    (any::<(bool, u32, u32, u16)>(), prop::option::of(echo), tail).prop_map(
-        |((in_use, highest, received, jitter), echo, tail)| Heartbeat {
+    (any::<((bool, bool), u32, u32, u16)>(), prop::option::of(echo), tail).prop_map(
+        |(((in_use, repairs), highest, received, jitter), echo, tail)| Heartbeat {
             in_use,
+            repairs,
             highest,
             received,
             echo,

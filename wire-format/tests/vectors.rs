@@ -5,11 +5,13 @@ mod hex;
 
 use hex::{Expected, Vector, bytes_of, read};
 use wire_format::codec::{self, CodecError, PREFIX_BYTES};
+use wire_format::parity::PARITY_HEADER_MAX;
 use wire_format::{
     BindingRequest, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest,
     FRAGMENT_HEADER_BYTES, FragmentHeader, FrameError, FrameKind, Heartbeat, KeyframeRequest,
-    MEDIA_HEADER_MAX, MediaHeader, MtuProbe, PathChallenge, RawFrame, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX,
-    SealedHeader, WireTime, frame_header, frames, send_time, send_time_bytes,
+    MEDIA_HEADER_MAX, MediaHeader, MtuProbe, PacketNumber, ParityHeader, PathChallenge, REQUEST_BYTES_MAX,
+    RawFrame, RepairRequest, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX, SealedHeader, WireTime, frame_header,
+    frames, repaired, send_time, send_time_bytes,
 };
 
 /// What a vector says its bytes are, and the bytes that this value encodes to.
@@ -172,9 +174,56 @@ fn heartbeat(bytes: &[u8]) -> Decoded {
             ("jitter-us", (u64::from(heartbeat.jitter) * WireTime::UNIT_US).to_string()),
             ("sizes", sizes),
             ("arrival", arrival),
+            ("repairs", flag(heartbeat.repairs)),
         ],
         out[..used].to_vec(),
     ))
+}
+
+/// The next number of the sender that a request is for.
+const NEXT: u64 = 1000;
+
+fn repair_request(bytes: &[u8]) -> Decoded {
+    let request = RepairRequest::decode(bytes).map_err(error)?;
+    let through = request.through(NEXT).ok_or("field")?;
+    let ranges: Vec<_> = request.ranges(NEXT).map(|range| (range.first.0, u64::from(range.count))).collect();
+    let missing = match &ranges[..] {
+        [] => "-".to_owned(),
+        [(first, count)] => format!("{first}..{}", first + count - 1),
+        several => list(several.iter().flat_map(|(first, count)| *first..first + count)),
+    };
+    let newest_first =
+        ranges.iter().flat_map(|(first, count)| (*first..first + count).rev()).map(PacketNumber);
+    let mut out = [0xEE; REQUEST_BYTES_MAX];
+    let used = RepairRequest::encode(request.silent, through, newest_first, &mut out);
+    let fields =
+        vec![("silent", flag(request.silent)), ("through", through.to_string()), ("missing", missing)];
+    Ok((fields, out[..used].to_vec()))
+}
+
+fn repair(bytes: &[u8]) -> Decoded {
+    let (number, plain) = repaired(bytes, NEXT).map_err(error)?;
+    let again = [&(number.0 as u32).to_be_bytes()[..], plain].concat();
+    Ok((vec![("number", number.to_string()), ("datagram", text(plain))], again))
+}
+
+fn parity(bytes: &[u8]) -> Decoded {
+    let (header, at) = ParityHeader::decode(bytes, NEXT).map_err(error)?;
+    let mut out = [0xEE; PARITY_HEADER_MAX];
+    let used = header.encode(&mut out);
+    let fields = vec![
+        ("row", header.row.to_string()),
+        ("covers", list(header.numbers())),
+        ("sum", text(&bytes[at..])),
+    ];
+    Ok((fields, [&out[..used], &bytes[at..]].concat()))
+}
+
+#[test]
+fn repairs() {
+    check("repair-request", repair_request);
+    check("repair", repair);
+    check("parity", parity);
 }
 
 fn keyframe_request(bytes: &[u8]) -> Decoded {
@@ -318,6 +367,9 @@ fn every_frame_kind_has_a_vector() {
         (FrameKind::Fragment, "fragment"),
         (FrameKind::MtuProbe, "mtu-probe"),
         (FrameKind::PathChallenge, "path-challenge"),
+        (FrameKind::RepairRequest, "repair-request"),
+        (FrameKind::Repair, "repair"),
+        (FrameKind::Parity, "parity"),
     ];
     // A type is known if the receiver does not call it unknown; each known one is in the list above.
     for number in 1..32u16 {

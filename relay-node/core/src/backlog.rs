@@ -17,7 +17,8 @@
 //! Memory: [`FRAMES_MAX`] frames of at most [`BYTES_MAX`] bytes a link, [`ALL_BYTES_MAX`] in all links of a core, in
 //! buffers that are used again.
 
-use crate::queue::OrderLane;
+use crate::queue::{Held, OrderLane};
+use crate::repair::Urgency;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use wire_format::{
@@ -105,6 +106,7 @@ pub(crate) enum Flow {
 pub(crate) struct Parked {
     pub(crate) kind: FrameKind,
     pub(crate) lane: OrderLane,
+    pub(crate) urgency: Option<Urgency>,
     /// Its body: header, with the slack that is left, and packet.
     pub(crate) body: Vec<u8>,
     /// Length of the header.
@@ -113,7 +115,7 @@ pub(crate) struct Parked {
     pub(crate) since: Timestamp,
     class: usize,
     order: u64,
-    slack: Slack,
+    pub(crate) slack: Slack,
     /// Of its RTP packet; RTCP has none.
     timestamp: Option<u32>,
 }
@@ -217,7 +219,7 @@ impl Backlog {
         &mut self,
         now: Timestamp,
         rate: u64,
-        (kind, lane): (FrameKind, OrderLane),
+        Held { kind, lane, urgency }: Held,
         (head, packet): (&[u8], &[u8]),
         memory: &mut BacklogMemory,
     ) {
@@ -262,6 +264,7 @@ impl Backlog {
         let parked = Parked {
             kind,
             lane,
+            urgency,
             body,
             head_bytes: head.len(),
             since: now,
@@ -300,6 +303,7 @@ impl Backlog {
             self.count_turn(turn, parked.body.len());
             let at = if parked.kind == FrameKind::Media { MEDIA_SLACK_AT } else { EDGE_SLACK_AT };
             parked.body[at..at + 2].copy_from_slice(&left.0.to_be_bytes());
+            parked.slack = left;
             return Some(parked);
         }
     }
@@ -542,7 +546,7 @@ mod tests {
             self.sequence += 1;
             let mut packet = vec![0x80; bytes];
             packet[4..8].copy_from_slice(&stamp.to_be_bytes());
-            let what = (FrameKind::Edge, OrderLane::NONE);
+            let what = Held { kind: FrameKind::Edge, lane: OrderLane::NONE, urgency: None };
             self.backlog.push(now, RATE, what, (&header.encode(), &packet), &mut self.memory);
             self.sequence - 1
         }

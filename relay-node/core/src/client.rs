@@ -1,10 +1,12 @@
 //! The client core: an SFU's end of its link. Publications and subscriptions belong to the client, not to a link: on
 //! every new link they are asked for again.
 
+mod restored;
+
 use crate::backlog::BacklogMemory;
-use crate::history::HistoryMemory;
 use crate::link::{Link, LinkChange};
 use crate::queue::{OrderLane, Pushed, Refused};
+use crate::repair::{RepairMemory, Urgency};
 use crate::timers::Timers;
 use crate::waiting::Waiting;
 use crate::{
@@ -53,7 +55,7 @@ pub struct Client {
     subscriptions: BTreeMap<u32, Message>,
     announced: BTreeMap<StreamHandle, Incarnation>,
     pub(crate) counters: Counters,
-    history_memory: HistoryMemory,
+    repair_memory: RepairMemory,
     pub(crate) backlog_memory: BacklogMemory,
     /// Media whose announcement is still under way.
     waiting: Waiting<StreamHandle, EdgeHeader>,
@@ -64,6 +66,8 @@ pub struct Client {
     pub(crate) timers: Timers<Timer>,
     /// A frame that has just been rejoined.
     whole: Vec<u8>,
+    /// A datagram that parity has just restored.
+    restored: Vec<u8>,
     deliveries: VecDeque<Delivery>,
     outputs: VecDeque<Output<ClientEvent>>,
 }
@@ -78,13 +82,14 @@ impl Client {
             subscriptions: BTreeMap::new(),
             announced: BTreeMap::new(),
             counters: Counters::default(),
-            history_memory: HistoryMemory::default(),
+            repair_memory: RepairMemory::default(),
             backlog_memory: BacklogMemory::default(),
             waiting: Waiting::new(),
             annex: Vec::new(),
             arena_bytes: 0,
             timers: Timers::new(),
             whole: Vec::new(),
+            restored: Vec::new(),
             deliveries: VecDeque::new(),
             outputs: VecDeque::new(),
         }
@@ -148,6 +153,8 @@ impl Client {
     fn link_down(&mut self) {
         if let Some(mut link) = self.link.take() {
             link.take_waiting().into_iter().for_each(|parked| self.backlog_memory.give(parked.body));
+            link.release(&mut self.repair_memory);
+            link.take_unacknowledged().release(&mut self.repair_memory);
         }
         self.link_ready = false;
         self.timers.clear(Timer::Link);
@@ -163,12 +170,12 @@ impl Client {
 
     fn tick(&mut self, now: Timestamp) {
         let Some(link) = self.link.as_mut() else { return };
-        let change = link.tick(now);
-        self.link_ready |= link.has_output() || link.is_paced();
-        let (id, next) = (link.id, link.next_tick(now));
+        let change = link.tick(now, &mut self.repair_memory);
+        self.link_ready |= link.has_output(now) || link.is_paced();
+        let id = link.id;
         // With another relay to go to, nothing is gained by waiting as long as relays do for each other.
         let lost = change.state && link.stats().state == LinkState::Down;
-        self.timers.set(Timer::Link, next);
+        self.rearm(now);
         self.count(change);
         if change.hopeless || lost {
             self.link_down();
@@ -184,14 +191,14 @@ impl Client {
 
     fn changed(&mut self, now: Timestamp, change: LinkChange) {
         self.count(change);
-        self.link_ready |= change.probes > 0;
+        self.link_ready |= change.probes > 0 || change.asks;
         if change.sooner {
             self.rearm(now);
         }
     }
 
     fn rearm(&mut self, now: Timestamp) {
-        if let Some(next) = self.link.as_ref().map(|link| link.next_tick(now)) {
+        if let Some(next) = self.link.as_mut().and_then(|link| link.rearm(now)) {
             self.timers.set(Timer::Link, next);
         }
     }
@@ -206,7 +213,14 @@ impl Client {
             self.counters.drop_malformed += 1;
             return;
         };
-        link.datagram_in(now, received.number, sent, plain.len());
+        let came = link.datagram_in(now, received.number, sent, plain);
+        if came.change.asks {
+            self.changed(now, came.change);
+        }
+        if came.restored_before {
+            self.counters.drop_restored += 1;
+            return;
+        }
         for frame in frames(plain) {
             let Ok(RawFrame { kind, body }) = frame else {
                 self.counters.drop_malformed += 1;
@@ -215,12 +229,15 @@ impl Client {
             let at = received.range.start + body.start;
             let body = &plain[body];
             match kind {
-                FrameKind::Edge => self.edge(now, body, at),
+                FrameKind::Edge => self.edge(now, body, at, false),
                 FrameKind::Heartbeat => self.heartbeat(now, body),
                 FrameKind::EdgeKeyframeRequest => self.keyframe_request(body),
-                FrameKind::Fragment => self.half(now, arena.len(), body),
-                FrameKind::MtuProbe => self.mtu_probe(body, plain.len()),
+                FrameKind::Fragment => self.half(now, body),
+                FrameKind::MtuProbe => self.mtu_probe(now, body, plain.len()),
                 FrameKind::PathChallenge => self.path_challenge(now, body),
+                FrameKind::RepairRequest => self.repair_request(now, body),
+                FrameKind::Repair => self.repair(now, body, at),
+                FrameKind::Parity => self.parity(now, body),
                 FrameKind::Media | FrameKind::KeyframeRequest => self.counters.drop_forbidden += 1,
                 FrameKind::Unknown(_) => self.counters.skip_unknown_kind += 1,
             }
@@ -238,23 +255,6 @@ impl Client {
         }
     }
 
-    /// Half of a frame; with the other it is handled like one that came whole.
-    fn half(&mut self, now: Timestamp, arena_bytes: usize, body: &[u8]) {
-        let mut whole = std::mem::take(&mut self.whole);
-        match self.link.as_mut().map(|link| link.half_in(now, body, &mut whole)) {
-            Some(Ok(Some(RawFrame { kind: FrameKind::Edge, body }))) => {
-                self.counters.frames_rejoined += 1;
-                let at = arena_bytes + self.annex.len() + body.start;
-                self.annex.extend_from_slice(&whole);
-                self.edge(now, &whole[body], at);
-            }
-            Some(Ok(Some(_))) => self.counters.drop_forbidden += 1,
-            Some(Err(_)) => self.counters.drop_malformed += 1,
-            Some(Ok(None)) | None => {}
-        }
-        self.whole = whole;
-    }
-
     fn path_challenge(&mut self, now: Timestamp, body: &[u8]) {
         let Some(link) = self.link.as_mut() else { return };
         let id = link.id;
@@ -270,23 +270,24 @@ impl Client {
         }
     }
 
-    fn mtu_probe(&mut self, body: &[u8], plain_bytes: usize) {
+    fn mtu_probe(&mut self, now: Timestamp, body: &[u8], plain_bytes: usize) {
         let Some(link) = self.link.as_mut() else { return };
         if link.probe_in(body, plain_bytes).is_err() {
             self.counters.drop_malformed += 1;
         }
-        self.link_ready |= link.has_output();
+        self.link_ready |= link.has_output(now);
     }
 
-    fn edge(&mut self, now: Timestamp, body: &[u8], at: usize) {
+    fn edge(&mut self, now: Timestamp, body: &[u8], at: usize, restored: bool) {
         let Ok(header) = EdgeHeader::decode(body) else {
             self.counters.drop_malformed += 1;
             return;
         };
-        if let Some(link) = self.link.as_mut()
-            && link.media_seen(now)
-        {
-            self.rearm(now);
+        if let Some(link) = self.link.as_mut() {
+            link.media_came(now, header.slack, restored);
+            if link.media_seen(now) {
+                self.rearm(now);
+            }
         }
         let Some(incarnation) = self.announced.get(&header.handle).copied() else {
             self.wait_for_announcement(now, header, &body[EDGE_HEADER_BYTES..]);
@@ -368,8 +369,9 @@ impl Client {
             return;
         };
         let header = EdgeHeader { handle, sequence, slack: publication.slack, priority, rtcp: outgoing.rtcp };
+        let urgency = Urgency { priority, slack: header.slack };
         let lane = OrderLane::of(outgoing.publication);
-        let pushed = link.push_packet(FrameKind::Edge, lane, outgoing.range.clone(), |head| {
+        let pushed = link.push_packet(FrameKind::Edge, urgency, lane, outgoing.range.clone(), |head| {
             let bytes = header.encode();
             head[..bytes.len()].copy_from_slice(&bytes);
             bytes.len()
@@ -565,8 +567,14 @@ impl Endpoint for Client {
         self.schedule_link(now, arena);
         let link = self.link.as_mut()?;
         train.clear();
-        self.link_ready = !link.pack(now, (arena, &self.annex), &mut self.history_memory, train);
-        (!train.is_empty()).then_some(link.id)
+        let id = link.id;
+        while self.link_ready && train.is_empty() {
+            self.link_ready = !link.pack(now, (arena, &self.annex), &mut self.repair_memory, train);
+        }
+        if !self.link_ready {
+            self.rearm(now);
+        }
+        (!train.is_empty()).then_some(id)
     }
 
     fn annex(&self) -> &[u8] {

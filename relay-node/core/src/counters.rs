@@ -33,6 +33,8 @@ counters! {
     media_delivered,
     /// Bytes of packets in `media_delivered`.
     media_delivered_bytes,
+    /// Media frames that came later than their slack allows. Destinations here still get them.
+    media_late,
     /// Frames forwarded by the newest tables because theirs are unknown.
     media_epoch_unknown,
     /// Media frames that waited for the entry or announcement of their stream.
@@ -63,6 +65,8 @@ counters! {
     keyframe_requests_sent,
     /// Keyframe requests merged into one already sent.
     keyframe_requests_merged,
+    /// Dropped: a datagram that was restored before it came, or came again without need.
+    drop_restored,
     /// Dropped: a frame for another worker of this relay while too many waited.
     drop_hand_over,
     /// Packets handed to plain RTP subscribers, one per copy.
@@ -94,7 +98,7 @@ counters! {
     drop_keyframe_request,
     /// Dropped: hop limit used up.
     drop_hop_limit,
-    /// Dropped: waited for another way until no slack was left.
+    /// Dropped: no slack was left to go on to another relay.
     drop_slack,
     /// Dropped: audio (and RTCP) that a link could not carry, one per copy.
     drop_congested_audio,

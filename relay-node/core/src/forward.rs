@@ -1,16 +1,31 @@
 //! A packet's way through a relay.
 
+mod restored;
+
 use crate::duplicates::Verdict;
 use crate::plain::Arrived;
 use crate::queue::{OrderLane, Pushed, Refused};
 use crate::relay::{Relay, Side, Timer};
+use crate::repair::Urgency;
 use crate::table::Way;
 use crate::{LinkId, RateLimit, Received};
 use std::ops::Range;
+use std::time::Duration;
 use wire_format::{
     DestinationSet, EdgeHeader, FrameKind, HOP_LIMIT, Heartbeat, Incarnation, MediaHeader, NodeIndex, Plane,
     Priority, RawFrame, SEAL_OVERHEAD_BYTES, Sequence, Slack, StreamKey, Timestamp, frames, send_time,
 };
+
+/// How a datagram's frames came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carrier {
+    pub(crate) link: LinkId,
+    pub(crate) from_relay: bool,
+    /// So much later than usual.
+    pub(crate) excess: Duration,
+    /// It did not come by itself.
+    pub(crate) restored: bool,
+}
 
 /// A packet of a publisher here, before it is stamped.
 #[derive(Clone, Copy, Debug)]
@@ -47,37 +62,54 @@ impl Relay {
             Side::Relay { node: _ } => (true, true),
             Side::Client(client) => (false, client.admit(now, plain.len() + SEAL_OVERHEAD_BYTES)),
         };
-        let change = entry.link.datagram_in(now, received.number, sent, plain.len());
-        if change.state || change.trust {
-            self.link_changed(now, received.link, change);
+        let came = entry.link.datagram_in(now, received.number, sent, plain);
+        if came.change.state || came.change.trust || came.change.asks {
+            self.link_changed(now, received.link, came.change);
         }
         if !admitted {
             self.counters.drop_link_rate += 1;
             return;
         }
+        if came.restored_before {
+            self.counters.drop_restored += 1;
+            return;
+        }
+        let at = received.range.start;
+        self.frames(
+            now,
+            &Carrier { link: received.link, from_relay, excess: came.excess, restored: false },
+            plain,
+            at,
+        );
+    }
+
+    /// The frames of a datagram that came whole; its bytes are at `at` of arena and annex.
+    fn frames(&mut self, now: Timestamp, carrier: &Carrier, plain: &[u8], at: usize) {
+        let Carrier { link, from_relay, .. } = *carrier;
         for frame in frames(plain) {
             let Ok(RawFrame { kind, body }) = frame else {
                 self.counters.drop_malformed += 1;
                 return;
             };
-            let at = received.range.start + body.start;
+            let at = at + body.start;
             let body = &plain[body];
             match (kind, from_relay) {
-                (FrameKind::Media, true) => self.media(now, received.link, body, at),
-                (FrameKind::Edge, false) => self.edge(now, received.link, body, at),
-                (FrameKind::Heartbeat, _) => self.heartbeat(now, received.link, body),
+                (FrameKind::Media, true) => self.media(now, carrier, body, at),
+                (FrameKind::Edge, false) => self.edge(now, carrier, body, at),
+                (FrameKind::Heartbeat, _) => self.heartbeat(now, link, body),
                 (FrameKind::KeyframeRequest | FrameKind::EdgeKeyframeRequest, _)
-                    if !self.may_ask_for_keyframe(now, received.link) =>
+                    if !self.may_ask_for_keyframe(now, link) =>
                 {
                     self.counters.drop_keyframe_request += 1;
                 }
-                (FrameKind::Fragment, _) => self.half(now, received.link, arena.len(), body),
-                (FrameKind::MtuProbe, _) => self.mtu_probe(received.link, body, plain.len()),
-                (FrameKind::PathChallenge, _) => self.path_challenge(now, received.link, body),
-                (FrameKind::KeyframeRequest, true) => self.keyframe_request(now, received.link, body),
-                (FrameKind::EdgeKeyframeRequest, false) => {
-                    self.edge_keyframe_request(now, received.link, body)
-                }
+                (FrameKind::Fragment, _) => self.half(now, carrier, body),
+                (FrameKind::MtuProbe, _) => self.mtu_probe(now, link, body, plain.len()),
+                (FrameKind::PathChallenge, _) => self.path_challenge(now, link, body),
+                (FrameKind::RepairRequest, _) => self.repair_request(now, link, body),
+                (FrameKind::Repair, _) => self.repair(now, carrier, body, at),
+                (FrameKind::Parity, _) => self.parity(now, carrier, body),
+                (FrameKind::KeyframeRequest, true) => self.keyframe_request(now, link, body),
+                (FrameKind::EdgeKeyframeRequest, false) => self.edge_keyframe_request(now, link, body),
                 (FrameKind::Unknown(_), _) => self.counters.skip_unknown_kind += 1,
                 (FrameKind::Media | FrameKind::KeyframeRequest, false)
                 | (FrameKind::Edge | FrameKind::EdgeKeyframeRequest, true) => {
@@ -99,18 +131,28 @@ impl Relay {
     }
 
     /// Media from a relay: transit, egress or both.
-    pub(crate) fn media(&mut self, now: Timestamp, from: LinkId, body: &[u8], at: usize) {
-        let Ok((header, header_bytes)) = MediaHeader::decode(body) else {
+    pub(crate) fn media(&mut self, now: Timestamp, carrier: &Carrier, body: &[u8], at: usize) {
+        let Ok((mut header, header_bytes)) = MediaHeader::decode(body) else {
             self.counters.drop_malformed += 1;
             return;
         };
+        let from = carrier.link;
         self.counters.media_received += 1;
-        self.media_passes(now, from);
+        self.media_came(now, carrier, header.slack);
+        header.slack = self.spend(header.slack, carrier.excess);
         let packet = at + header_bytes..at + body.len();
         self.forward(now, header, packet, Some(from));
         if std::mem::take(&mut self.stranger) {
             self.wait_for_entry(now, from, header, &body[header_bytes..]);
         }
+    }
+
+    /// What is left of a slack. What has none left is delivered where it already is, late, and sent to no further relay.
+    fn spend(&mut self, slack: Slack, excess: Duration) -> Slack {
+        slack.spend(excess).unwrap_or_else(|| {
+            self.counters.media_late += 1;
+            Slack(0)
+        })
     }
 
     /// Media for this relay whose stream no entry has named yet.
@@ -148,12 +190,13 @@ impl Relay {
     }
 
     /// Media from an SFU: this relay is its ingress.
-    pub(crate) fn edge(&mut self, now: Timestamp, from: LinkId, body: &[u8], at: usize) {
+    pub(crate) fn edge(&mut self, now: Timestamp, carrier: &Carrier, body: &[u8], at: usize) {
         let Ok(edge) = EdgeHeader::decode(body) else {
             self.counters.drop_malformed += 1;
             return;
         };
-        self.media_passes(now, from);
+        let from = carrier.link;
+        self.media_came(now, carrier, edge.slack);
         let inbound = self.link_mut(from).and_then(|entry| match &entry.side {
             Side::Client(client) => client.inbound(edge.handle),
             Side::Relay { node: _ } => None,
@@ -163,11 +206,12 @@ impl Relay {
             return;
         };
         let packet = at + wire_format::EDGE_HEADER_BYTES..at + body.len();
+        let slack = self.spend(edge.slack.min(inbound.slack), carrier.excess);
         let entering = Entering {
             key: inbound.key,
             incarnation: inbound.incarnation,
             sequence: edge.sequence,
-            slack: edge.slack.min(inbound.slack),
+            slack,
             // What an SFU says orders its own streams; it makes no video as urgent as audio.
             priority: edge.priority.within(inbound.kind),
             rtcp: edge.rtcp,
@@ -292,7 +336,8 @@ impl Relay {
                 priority: header.priority,
                 rtcp: header.rtcp,
             };
-            if self.push_media(to.link, FrameKind::Edge, header.key, packet.clone(), |head| {
+            let urgency = Urgency { priority: header.priority, slack: header.slack };
+            if self.push_media(to.link, FrameKind::Edge, urgency, header.key, packet.clone(), |head| {
                 let bytes = edge.encode();
                 head[..bytes.len()].copy_from_slice(&bytes);
                 bytes.len()
@@ -442,11 +487,16 @@ impl Relay {
         header: &MediaHeader,
         packet: Range<usize>,
     ) {
+        if header.slack == Slack(0) {
+            self.counters.drop_slack += 1;
+            return;
+        }
         let moved = MediaHeader { plane, marked: true, ..*header };
         let moves = plane != header.plane;
         let header = if moves { &moved } else { header };
         self.counters.media_rerouted += u64::from(moves);
-        if self.push_media(link, FrameKind::Media, header.key, packet, |head| header.encode(head)) {
+        let urgency = Urgency { priority: header.priority, slack: header.slack };
+        if self.push_media(link, FrameKind::Media, urgency, header.key, packet, |head| header.encode(head)) {
             self.counters.media_forwarded += 1;
             self.media_passes(now, link);
         }
@@ -456,6 +506,7 @@ impl Relay {
         &mut self,
         id: LinkId,
         kind: FrameKind,
+        urgency: Urgency,
         key: StreamKey,
         packet: Range<usize>,
         write_head: impl FnOnce(&mut [u8]) -> usize,
@@ -465,7 +516,7 @@ impl Relay {
             self.counters.drop_unknown_link += 1;
             return false;
         };
-        match entry.link.push_packet(kind, lane, packet, write_head) {
+        match entry.link.push_packet(kind, urgency, lane, packet, write_head) {
             Ok(Pushed::Whole) => {}
             Ok(Pushed::Cut) => self.counters.frames_cut += 1,
             Err(Refused::Full) => {
@@ -479,6 +530,16 @@ impl Relay {
         }
         self.mark_ready(id);
         true
+    }
+
+    /// The same, with what its frame may still lose.
+    fn media_came(&mut self, now: Timestamp, carrier: &Carrier, slack: Slack) {
+        let Some(entry) = self.link_mut(carrier.link) else { return };
+        entry.link.media_came(now, slack, carrier.restored);
+        // When it is missed again is later now, and the timer looks then.
+        if entry.link.media_seen(now) {
+            self.rearm_link(now, carrier.link);
+        }
     }
 
     fn media_passes(&mut self, now: Timestamp, id: LinkId) {

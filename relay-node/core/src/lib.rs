@@ -34,7 +34,6 @@ mod counters;
 mod duplicates;
 mod endpoint;
 mod forward;
-mod history;
 mod keyframes;
 mod link;
 mod liveness;
@@ -82,7 +81,8 @@ pub use plain::{
 };
 pub use rate::{RateLimit, RateMeter};
 pub use relay::Relay;
-pub use repair::{LateHistogram, RepairStats};
+pub use repair::policy::{Conditions, Parity, Plan, Reason};
+pub use repair::{BURST_BUCKETS, Bursts, LateHistogram, RepairStats};
 pub use train::{Train, TrainSlot};
 pub use views::{LinkView, PeerView, StreamView, TablesView};
 pub use workers::{HandOver, Worker, WorkerSet};

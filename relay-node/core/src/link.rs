@@ -2,30 +2,43 @@
 //! end and what the frames mean is its owner's business.
 
 use crate::backlog::{BacklogMemory, Parked, Shed};
-use crate::history::{History, HistoryMemory};
 use crate::liveness::{Change, HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness, Trust};
-use crate::measure::{Feedback, Rate, Reception};
+use crate::measure::{Feedback, OneWay, Rate, Reception};
 use crate::path_mtu::PathMtu;
 use crate::quality::ResidualLoss;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
 use crate::rate_control::ArrivalReport;
 use crate::rejoin::Rejoin;
+use crate::repair::{Arrival, History, PathState, Repair, RepairMemory, Urgency};
 use crate::sending::Sending;
-use crate::{LinkId, RepairStats, Train};
+mod pack;
+mod stats;
+
+pub use stats::LinkStats;
+
+use crate::LinkId;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
-use wire_format::control::{LOSS_BURSTS, LinkState};
 use wire_format::{
-    DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FRAME_HEADER_BYTES, FrameError, FrameKind, Heartbeat, MtuProbe,
-    PacketNumber, PathChallenge, RawFrame, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp, WireTime,
-    frame_header, send_time_bytes,
+    DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FrameError, FrameKind, Heartbeat, MtuProbe, PacketNumber,
+    PathChallenge, RawFrame, SEAL_OVERHEAD_BYTES, Slack, Timestamp, WireTime, send_time,
 };
 
 /// A link counts as used for so long after its last media frame.
 const USED_FOR: Duration = Duration::from_secs(1);
 /// A new link is watched closely for so long, to measure it soon.
 const YOUNG_FOR: Duration = Duration::from_secs(2);
+/// A deadline is later than the input that sets it.
+const TICK_MIN: Duration = Duration::from_micros(1);
+/// A heartbeat waits so long for media to go with.
+const HEARTBEAT_WAIT: Duration = Duration::from_millis(20);
+/// How fast what comes arrives is told no more often.
+const ARRIVAL_APART: Duration = Duration::from_millis(25);
+/// An end whose datagrams are not reported for longer than a round trip and this sends heartbeats ...
+const UNHEARD_AFTER: Duration = Duration::from_millis(100);
+/// ... so far apart.
+const HEARTBEAT_UNHEARD: Duration = Duration::from_millis(10);
 /// Heartbeats of two seconds.
 const UNREPORTED_MAX: usize = 64;
 
@@ -37,7 +50,7 @@ pub(crate) struct Link {
     next_number: u64,
     queue: SendQueue,
     rejoin: Rejoin,
-    history: History,
+    repair: Repair,
     /// To be asked at the address that the peer may have moved to.
     challenge: Option<[u8; 8]>,
     /// The question that was asked last and has not been answered.
@@ -62,7 +75,13 @@ pub(crate) struct Link {
     /// Heartbeats that the other end has not reported, oldest first: the first number that each may have, and when it
     /// left.
     unreported: VecDeque<(PacketNumber, Timestamp)>,
-    repair: RepairStats,
+    one_way: OneWay,
+    /// The deadline that the owner has set.
+    armed: Option<Timestamp>,
+    /// A heartbeat leaves with the next media.
+    heartbeat_waits: bool,
+    /// When a heartbeat last told how fast what comes arrives.
+    told_arrival_at: Option<Timestamp>,
     sending: Sending,
 }
 
@@ -75,6 +94,8 @@ pub(crate) struct LinkChange {
     pub(crate) trust: bool,
     /// The first round trip is known.
     pub(crate) measured: bool,
+    /// Something is missing and is to be asked for.
+    pub(crate) asks: bool,
     /// Silent for too long: close it.
     pub(crate) hopeless: bool,
     /// The next tick is earlier than it was.
@@ -87,68 +108,14 @@ pub(crate) struct LinkChange {
     pub(crate) halves_lost: u64,
 }
 
-/// What an owner or an operator may know about a link.
-#[derive(Clone, PartialEq, Debug)]
-pub struct LinkStats {
-    /// Whether it can carry media.
-    pub state: LinkState,
-    /// Round trip without the moments in which a host was busy: the least of the last second or so, `None` before the
-    /// first sample.
-    pub rtt: Option<Duration>,
-    /// Least round trip of the last 10 to 20 s.
-    pub rtt_min: Option<Duration>,
-    /// Interarrival jitter of what arrives.
-    pub jitter_in: Duration,
-    /// Interarrival jitter at the other end.
-    pub jitter_out: Duration,
-    /// Loss of what was sent over about 10 s, parts per million.
-    pub loss_out_ppm: u32,
-    /// Loss of what should have arrived over about 10 s, parts per million.
-    pub loss_in_ppm: u32,
-    /// Bytes per second sent (UDP payload) in the last second.
-    pub rate_out: u64,
-    /// Bytes per second received (UDP payload) in the last second.
-    pub rate_in: u64,
-    /// Datagrams sent.
-    pub datagrams_out: u64,
-    /// Datagrams received.
-    pub datagrams_in: u64,
-    /// Bytes sent (UDP payload).
-    pub bytes_out: u64,
-    /// Bytes received (UDP payload).
-    pub bytes_in: u64,
-    /// Round trips measured.
-    pub samples: u64,
-    /// Smoothed round trip (RFC 6298), moments in which a host was busy included.
-    pub rtt_smoothed: Option<Duration>,
-    /// Its mean deviation (RFC 6298).
-    pub rtt_variation: Option<Duration>,
-    /// How often so many datagrams in a row were missing here, by the buckets of [`wire_format::control::LOSS_BURST_NAMES`].
-    pub bursts_in: [u64; LOSS_BURSTS],
-    /// What was missing here and was not restored, over about 10 s, parts per million.
-    pub residual_in_ppm: u32,
-    /// Media or a route depends on it, here or at the other end.
-    pub in_use: bool,
-    /// Memory of what it sent of late, for the case that it has to go again.
-    pub history_bytes: usize,
-    /// Largest datagram that is sent (UDP payload); what is larger travels in halves.
-    pub mtu_bytes: u16,
-    /// MTU probes sent.
-    pub mtu_probes: u32,
-    /// How often large datagrams were found to vanish.
-    pub mtu_fallbacks: u64,
-    /// What repair did and cost.
-    pub repair: RepairStats,
-    /// Queueing delay of what arrives: above the least that the path took in the last 10 to 20 s.
-    pub queueing_in: Duration,
-    /// The same of what is sent, as the other end says.
-    pub queueing_out: Duration,
-    /// Bytes a second (UDP payload) that it is given at most, because more made a queue; `None` as long as nothing did.
-    pub rate_limit: Option<u64>,
-    /// How often a limit was needed.
-    pub rate_limited: u64,
-    /// Bytes of media that wait because it carries no more.
-    pub waiting_bytes: usize,
+/// What a datagram is to its link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Came {
+    pub(crate) change: LinkChange,
+    /// How much longer than usual it took.
+    pub(crate) excess: Duration,
+    /// All in it has been handled.
+    pub(crate) restored_before: bool,
 }
 
 impl Link {
@@ -160,7 +127,7 @@ impl Link {
             queue: SendQueue::new(mtu.plain_max()),
             mtu,
             rejoin: Rejoin::default(),
-            history: History::default(),
+            repair: Repair::new(now),
             challenge: None,
             asked: None,
             answered: None,
@@ -179,7 +146,10 @@ impl Link {
             residual: ResidualLoss::default(),
             next_heartbeat: now,
             unreported: VecDeque::new(),
-            repair: RepairStats::default(),
+            one_way: OneWay::new(now),
+            armed: None,
+            heartbeat_waits: false,
+            told_arrival_at: None,
             sending: Sending::default(),
         }
     }
@@ -190,8 +160,11 @@ impl Link {
     }
 
     /// Something waits to be packed.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.queue.is_empty() || self.mtu.next_probe().is_some() || self.challenge.is_some()
+    pub(crate) fn has_output(&self, now: Timestamp) -> bool {
+        !self.queue.is_empty()
+            || self.mtu.next_probe().is_some()
+            || self.challenge.is_some()
+            || self.repair.has_output(now)
     }
 
     /// What routes may expect of it.
@@ -204,28 +177,89 @@ impl Link {
         self.reception.received() > 0
     }
 
-    /// An authenticated datagram came; its frames are the owner's.
+    /// An authenticated datagram came; its frames are the owner's, unless it was restored before.
     pub(crate) fn datagram_in(
         &mut self,
         now: Timestamp,
         number: PacketNumber,
         sent: WireTime,
-        plain_bytes: usize,
-    ) -> LinkChange {
+        plain: &[u8],
+    ) -> Came {
         self.reception.datagram(now, number, sent);
-        let bytes = plain_bytes + SEAL_OVERHEAD_BYTES;
+        let bytes = plain.len() + SEAL_OVERHEAD_BYTES;
         self.bytes_in += bytes as u64;
         if bytes > DATAGRAM_BYTES_BASE {
             self.reception.large();
         }
+        let excess = self.one_way.arrived(now, sent);
+        let arrival = self.repair.arrived(now, number, plain);
         let Change { state, trust } = self.liveness.heard(now);
-        LinkChange { state, trust, sooner: state, ..LinkChange::default() }
+        let gap = arrival == Arrival::New { gap: true };
+        let change = LinkChange { state, trust, sooner: state || gap, asks: gap, ..LinkChange::default() };
+        Came { change, excess, restored_before: arrival == Arrival::Restored }
+    }
+
+    /// A datagram came again: its plain bytes, and how much later than usual; `None` if it is there already.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense.
+    pub(crate) fn repair_in<'a>(
+        &mut self,
+        now: Timestamp,
+        body: &'a [u8],
+    ) -> Result<Option<(&'a [u8], Duration)>, FrameError> {
+        let Some(plain) = self.repair.repair_in(body)? else { return Ok(None) };
+        let late = self.one_way.excess(now, send_time(plain)?);
+        self.repair.restored_late(late);
+        Ok(Some((plain, late)))
+    }
+
+    /// A row of parity came. [`Link::next_restored`] gives what it restores.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense.
+    pub(crate) fn parity_in(
+        &mut self,
+        now: Timestamp,
+        body: &[u8],
+        memory: &mut RepairMemory,
+    ) -> Result<(), FrameError> {
+        self.repair.parity_in(now, body, memory)
+    }
+
+    /// The next datagram that parity restored: its plain bytes are in `plain`, and it is so much later than usual.
+    pub(crate) fn next_restored(&mut self, now: Timestamp, plain: &mut Vec<u8>) -> Option<Duration> {
+        while self.repair.next_restored(plain) {
+            if let Ok(sent) = send_time(plain) {
+                let late = self.one_way.excess(now, sent);
+                self.repair.restored_late(late);
+                return Some(late);
+            }
+        }
+        None
+    }
+
+    /// The other end says what is missing. `true` if something is to be sent again.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense.
+    pub(crate) fn request_in(&mut self, now: Timestamp, body: &[u8]) -> Result<bool, FrameError> {
+        self.repair.request_in(now, body, self.next_number)
+    }
+
+    /// Media came that may still lose so much time; `restored` if not by itself.
+    pub(crate) fn media_came(&mut self, now: Timestamp, slack: Slack, restored: bool) {
+        self.repair.media_came(now, slack);
+        if !restored {
+            self.repair.fresh_media_came(now);
+        }
     }
 
     /// A heartbeat came.
     pub(crate) fn heartbeat_in(&mut self, now: Timestamp, heartbeat: &Heartbeat) -> LinkChange {
         let needed = heartbeat.in_use && !self.peer_in_use;
         self.peer_in_use = heartbeat.in_use;
+        self.repair.peer_repairs(heartbeat.repairs);
         let probes = self.mtu.probes_until(heartbeat.highest);
         let measured = self.feedback.heartbeat(now, heartbeat, probes);
         self.hear_arrival(now, heartbeat);
@@ -359,7 +393,7 @@ impl Link {
 
     /// Queues a frame without packet.
     pub(crate) fn push_small(&mut self, kind: FrameKind, body: &[u8]) -> Result<Pushed, Refused> {
-        self.queue.push(kind, OrderLane::NONE, 0..0, |head| {
+        self.queue.push(kind, None, OrderLane::NONE, 0..0, |head| {
             head[..body.len()].copy_from_slice(body);
             body.len()
         })
@@ -369,55 +403,62 @@ impl Link {
     pub(crate) fn push_packet(
         &mut self,
         kind: FrameKind,
+        urgency: Urgency,
         lane: OrderLane,
         packet: Range<usize>,
         write_head: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<Pushed, Refused> {
-        self.queue.push(kind, lane, packet, write_head)
+        self.queue.push(kind, Some(urgency), lane, packet, write_head)
     }
 
     /// Media is among what it has sent of late.
     pub(crate) fn owes(&self) -> bool {
-        !self.history.sent().is_empty()
+        !self.repair.history.sent().is_empty()
     }
 
     /// Takes the media that the other end has not said to have got past.
     pub(crate) fn take_unacknowledged(&mut self) -> History {
-        let mut history = std::mem::take(&mut self.history);
+        let mut history = std::mem::take(&mut self.repair.history);
         if let Some(number) = self.feedback.acknowledged(self.next_number) {
             history.forget_through(number);
         }
         history
     }
 
-    /// When [`Link::tick`] is due. Later than the `now` of the last tick; changed by ticks only, and where media waits by
-    /// [`Link::schedule`], so that a packet that leaves at once never touches a timer.
-    pub(crate) fn next_tick(&self, now: Timestamp) -> Timestamp {
+    /// Gives back the memory that repair took, but what it sent of late.
+    pub(crate) fn release(&mut self, memory: &mut RepairMemory) {
+        self.repair.release(memory);
+    }
+
+    /// When [`Link::tick`] is due. Read by [`Link::rearm`], after ticks and when something was packed.
+    fn next_tick(&self, now: Timestamp) -> Timestamp {
         let next = self.next_heartbeat.min(self.liveness.next_check(now));
         let next = self.sending.next(now).map_or(next, |at| next.min(at));
-        self.mtu.next_tick().map_or(next, |at| next.min(at))
+        let next = self.mtu.next_tick().map_or(next, |at| next.min(at));
+        self.repair.next_due().map_or(next, |at| next.min(at))
+    }
+
+    /// The deadline to set, if it is another than the one set last. Changed by everything.
+    pub(crate) fn rearm(&mut self, now: Timestamp) -> Option<Timestamp> {
+        // What is due now leaves with the drain of the present input.
+        let next = self.next_tick(now).max(now + TICK_MIN);
+        (self.armed.replace(next) != Some(next)).then_some(next)
     }
 
     /// Sends a heartbeat and MTU probes if they are due, and judges silence.
-    pub(crate) fn tick(&mut self, now: Timestamp) -> LinkChange {
-        let own_use = self.routed
-            || self.media_at.is_some_and(|at| now.since(at) < USED_FOR)
-            || now.since(self.made_at) < YOUNG_FOR;
-        let close = own_use || self.peer_in_use;
+    pub(crate) fn tick(&mut self, now: Timestamp, memory: &mut RepairMemory) -> LinkChange {
+        self.armed = None;
+        let close = self.own_use(now) || self.peer_in_use;
         self.liveness.watch_closely(now, close);
         if now >= self.next_heartbeat {
-            let mut body = [0; Heartbeat::BYTES_MAX];
-            let arrival = Some(self.reception.arrival(now, self.bytes_in));
-            let heartbeat = self.reception.heartbeat(now, own_use, self.mtu.probes_sent());
-            let used = Heartbeat { arrival, ..heartbeat }.encode(&mut body);
-            // A full queue already proves that this end is alive.
-            let _ = self.push_small(FrameKind::Heartbeat, &body[..used]);
-            // With so many on their way the oldest tells enough.
-            if self.unreported.len() < UNREPORTED_MAX {
-                self.unreported.push_back((PacketNumber(self.next_number), now));
-            }
-            self.next_heartbeat = now + if close { HEARTBEAT_CLOSE } else { HEARTBEAT_IDLE };
+            self.heartbeat_due(now, close);
         }
+        let path = PathState {
+            rtt: self.feedback.rtt(),
+            rtt_var: self.feedback.rtt_var(),
+            loss_ppm: self.feedback.loss_ppm(),
+        };
+        self.repair.tick(now, &path, memory);
         let trusted = self.liveness.trust();
         let probes = self.mtu.tick(now);
         self.limit_queue();
@@ -457,67 +498,55 @@ impl Link {
         self.sending.take_waiting()
     }
 
-    /// Packs what waits into `train`; `bytes` are arena and annex. `true` when nothing is left.
-    pub(crate) fn pack(
-        &mut self,
-        now: Timestamp,
-        bytes: (&[u8], &[u8]),
-        memory: &mut HistoryMemory,
-        train: &mut Train,
-    ) -> bool {
-        if let Some(token) = self.challenge.take() {
-            let body = PathChallenge { answer: false, token }.encode();
-            self.pack_alone(now, FrameKind::PathChallenge, &body, 0, train);
-        } else if self.queue.is_empty() {
-            self.pack_probe(now, train);
+    /// A heartbeat is due: with the next media, if some is likely soon, or by itself.
+    fn heartbeat_due(&mut self, now: Timestamp, close: bool) {
+        let media_soon = self.repair.media_at().is_some_and(|at| now.since(at) < HEARTBEAT_CLOSE);
+        if close && media_soon && !self.heartbeat_waits {
+            self.heartbeat_waits = true;
+            self.next_heartbeat = now + HEARTBEAT_WAIT;
         } else {
-            let kept = (&mut self.history, memory);
-            if self.queue.pack(now, bytes, &mut self.next_number, kept, train) {
-                self.limit_queue();
-            }
-            self.count_large(train);
+            self.heartbeat(now, close);
         }
-        self.datagrams_out += train.slots().len() as u64;
-        self.bytes_out += train.bytes().len() as u64;
-        self.sending.spent(now, train.bytes().len());
-        if self.queue.is_empty() {
-            self.sending.drained();
+    }
+
+    fn heartbeat(&mut self, now: Timestamp, close: bool) {
+        self.heartbeat_waits = false;
+        let own_use = self.own_use(now);
+        let mut body = [0; Heartbeat::BYTES_MAX];
+        // Heartbeats in quick succession are too short a time to tell a queue from a host that was busy.
+        let tells = self.told_arrival_at.is_none_or(|at| now.since(at) >= ARRIVAL_APART);
+        if tells {
+            self.told_arrival_at = Some(now);
         }
-        !self.has_output()
+        let arrival = tells.then(|| self.reception.arrival(now, self.bytes_in));
+        let heartbeat = self.reception.heartbeat(now, own_use, self.mtu.probes_sent());
+        let used = Heartbeat { arrival, ..heartbeat }.encode(&mut body);
+        // A full queue already proves that this end is alive.
+        let _ = self.push_small(FrameKind::Heartbeat, &body[..used]);
+        self.remember(now, self.next_number);
+        // Who is not heard speaks up: a burst of loss ends sooner for more datagrams, and what the other end would take for
+        // silence does.
+        let rtt = self.feedback.rtt().unwrap_or(UNHEARD_AFTER);
+        let unheard = self.unreported.front().is_some_and(|(_, left)| now.since(*left) > rtt + UNHEARD_AFTER);
+        self.next_heartbeat = now
+            + match (close, unheard) {
+                (true, true) => HEARTBEAT_UNHEARD,
+                (true, false) => HEARTBEAT_CLOSE,
+                (false, _) => HEARTBEAT_IDLE,
+            };
     }
 
-    /// An MTU probe: a datagram of the size that it asks for.
-    fn pack_probe(&mut self, now: Timestamp, train: &mut Train) {
-        let Some(probe) = self.mtu.probe_leaves(self.next_number) else { return };
-        let plain_bytes = usize::from(probe.bytes) - SEAL_OVERHEAD_BYTES;
-        self.pack_alone(now, FrameKind::MtuProbe, &probe.encode(), plain_bytes, train);
+    fn own_use(&self, now: Timestamp) -> bool {
+        self.routed
+            || self.media_at.is_some_and(|at| now.since(at) < USED_FOR)
+            || now.since(self.made_at) < YOUNG_FOR
     }
 
-    /// A datagram of one frame, padded to a length at least.
-    fn pack_alone(
-        &mut self,
-        now: Timestamp,
-        kind: FrameKind,
-        body: &[u8],
-        plain_bytes: usize,
-        train: &mut Train,
-    ) {
-        let end = SEND_TIME_BYTES + FRAME_HEADER_BYTES + body.len();
-        let plain = train.append(PacketNumber(self.next_number), plain_bytes.max(end));
-        self.next_number += 1;
-        plain[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(now.wire()));
-        plain[SEND_TIME_BYTES..][..FRAME_HEADER_BYTES].copy_from_slice(&frame_header(kind, body.len()));
-        plain[SEND_TIME_BYTES + FRAME_HEADER_BYTES..end].copy_from_slice(body);
-        plain[end..].fill(0);
-    }
-
-    /// Notes datagrams that not every path carries. All of a train but the last are of one length.
-    fn count_large(&mut self, train: &Train) {
-        if train.segment_bytes() > DATAGRAM_BYTES_BASE
-            && let Some((last, others)) = train.slots().split_last()
-        {
-            let count = others.len() + usize::from(last.sealed.len() > DATAGRAM_BYTES_BASE);
-            self.mtu.large_leave(count as u32, last.number.0);
+    /// A datagram of this number or a later one is to be reported by the other end.
+    fn remember(&mut self, now: Timestamp, number: u64) {
+        // With so many on their way the oldest tells enough.
+        if self.unreported.len() < UNREPORTED_MAX {
+            self.unreported.push_back((PacketNumber(number), now));
         }
     }
 
@@ -534,40 +563,6 @@ impl Link {
         self.rate_in.read(now, self.bytes_in);
         let gone = self.stats().repair_totals().unrepaired();
         self.residual.read(now, self.reception.expected(), gone);
-    }
-
-    pub(crate) fn stats(&self) -> LinkStats {
-        LinkStats {
-            state: self.liveness.state(),
-            rtt: self.feedback.rtt_calm(),
-            rtt_min: self.feedback.rtt_min(),
-            jitter_in: self.reception.jitter(),
-            jitter_out: self.feedback.jitter(),
-            loss_out_ppm: self.feedback.loss_ppm(),
-            loss_in_ppm: self.reception.loss_ppm(),
-            rate_out: self.rate_out.per_second(),
-            rate_in: self.rate_in.per_second(),
-            datagrams_out: self.datagrams_out,
-            datagrams_in: self.reception.received(),
-            bytes_out: self.bytes_out,
-            bytes_in: self.bytes_in,
-            samples: self.feedback.samples(),
-            rtt_smoothed: self.feedback.rtt(),
-            rtt_variation: self.feedback.rtt().map(|_| self.feedback.rtt_var()),
-            bursts_in: [0; LOSS_BURSTS],
-            residual_in_ppm: self.residual.ppm(),
-            in_use: self.routed || self.media_at.is_some() || self.peer_in_use,
-            history_bytes: self.history.memory(),
-            mtu_bytes: self.mtu.datagram_max(),
-            mtu_probes: self.mtu.probes_sent(),
-            mtu_fallbacks: self.mtu.fallbacks(),
-            repair: self.repair.clone(),
-            queueing_in: self.reception.queueing(),
-            queueing_out: self.sending.queueing(),
-            rate_limit: self.sending.limit(),
-            rate_limited: self.sending.limited(),
-            waiting_bytes: self.sending.waiting_bytes(),
-        }
     }
 
     /// The link is needed: a heartbeat soon. `true` if it was due later.

@@ -141,6 +141,7 @@ impl Reception {
                 large_received: self.large,
             }),
             arrival: None,
+            repairs: true,
         }
     }
 
@@ -313,6 +314,75 @@ impl LeastOf {
     }
 }
 
+/// The most of one to two spans of time.
+#[derive(Debug)]
+pub(crate) struct MostOf {
+    window: Duration,
+    /// In the present span and in the one before.
+    most: [Duration; 2],
+    since: Timestamp,
+}
+
+impl MostOf {
+    pub(crate) fn new(now: Timestamp, window: Duration) -> MostOf {
+        MostOf { window, most: [Duration::ZERO; 2], since: now }
+    }
+
+    pub(crate) fn sample(&mut self, now: Timestamp, value: Duration) {
+        if now.since(self.since) > self.window {
+            self.since = now;
+            self.most = [Duration::ZERO, self.most[0]];
+        }
+        self.most[0] = self.most[0].max(value);
+    }
+
+    pub(crate) fn most(&self) -> Duration {
+        self.most[0].max(self.most[1])
+    }
+}
+
+/// Delay of one direction, beyond the least that its path takes. The clocks of both ends have nothing to do with each
+/// other, so only differences of (arrival - sending) mean anything.
+#[derive(Debug)]
+pub(crate) struct OneWay {
+    /// The first datagram's.
+    reference: Option<u32>,
+    least: LeastOf,
+}
+
+impl OneWay {
+    /// Differences are counted from here, so that they are positive when the first datagram was a slow one.
+    const ORIGIN_UNITS: u32 = 1 << 22;
+
+    pub(crate) fn new(now: Timestamp) -> OneWay {
+        OneWay { reference: None, least: LeastOf::new(now, RTT_MIN_WINDOW, 1) }
+    }
+
+    /// A datagram came that left at `sent`: its delay beyond the least of the last 10 to 20 s.
+    pub(crate) fn arrived(&mut self, now: Timestamp, sent: WireTime) -> Duration {
+        let took = self.took(now, sent);
+        self.least.sample(now, took);
+        self.excess_of(took)
+    }
+
+    /// The same for one that came late: restored, or sent again. It says nothing about the path.
+    pub(crate) fn excess(&mut self, now: Timestamp, sent: WireTime) -> Duration {
+        let took = self.took(now, sent);
+        self.excess_of(took)
+    }
+
+    fn excess_of(&self, took: Duration) -> Duration {
+        self.least.least().map_or(Duration::ZERO, |least| took.saturating_sub(least))
+    }
+
+    fn took(&mut self, now: Timestamp, sent: WireTime) -> Duration {
+        let took = now.wire().bits().wrapping_sub(sent.bits());
+        let reference = *self.reference.get_or_insert(took);
+        let units = took.wrapping_sub(reference).wrapping_add(OneWay::ORIGIN_UNITS) & WireTime::MASK;
+        Duration::from_micros(u64::from(units) * WireTime::UNIT_US)
+    }
+}
+
 /// Running totals of expected and received datagrams, kept for [`LOSS_WINDOW`]. Totals instead of events: a datagram
 /// that comes late is no loss, and a lost report loses nothing. The first reading is where counting begins: what left
 /// before the other end could open anything says nothing about the path.
@@ -390,6 +460,7 @@ mod tests {
             jitter: 0,
             sizes: None,
             arrival: None,
+            repairs: false,
         };
         feedback.heartbeat(Timestamp::ZERO, &reported(u32::MAX - 1), 0);
         assert_eq!(feedback.acknowledged((7 << 32) + 3), Some(PacketNumber((7 << 32) - 2)));
@@ -400,6 +471,23 @@ mod tests {
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_micros(ms * 1000)
+    }
+
+    #[test]
+    fn delay_beyond_the_least_needs_no_common_clock() {
+        // The other clock is 160 s ahead and about to wrap.
+        let sent = |ms: u64| at(160_000 + ms).wire();
+        let mut one_way = OneWay::new(at(0));
+        assert_eq!(one_way.arrived(at(30), sent(0)), Duration::ZERO);
+        assert_eq!(one_way.arrived(at(1045), sent(1000)), Duration::from_millis(15));
+        assert_eq!(one_way.arrived(at(8020), sent(8000)), Duration::ZERO);
+        assert_eq!(one_way.arrived(at(9030), sent(9000)), Duration::from_millis(10));
+        assert_eq!(one_way.excess(at(9530), sent(9000)), Duration::from_millis(510));
+        // The path has become longer for good.
+        for ms in (10_000..60_000).step_by(100) {
+            let _ = one_way.arrived(at(ms + 70), sent(ms));
+        }
+        assert_eq!(one_way.arrived(at(60_070), sent(60_000)), Duration::ZERO);
     }
 
     #[test]

@@ -109,6 +109,9 @@ impl RepairStats {
         self.request_bytes += other.request_bytes;
         self.feedback_bytes += other.feedback_bytes;
         self.probe_bytes += other.probe_bytes;
+        self.requests_late += other.requests_late;
+        self.requests_ignored += other.requests_ignored;
+        self.repairs_dropped += other.repairs_dropped;
         self.missing += other.missing;
         self.reordered += other.reordered;
         self.recovered_again += other.recovered_again;

@@ -11,11 +11,12 @@
 
 use crate::Train;
 use crate::annex::packet_bytes;
-use crate::history::{History, HistoryMemory};
+use crate::repair::{Repair, RepairMemory, Urgency};
 use std::ops::Range;
 use wire_format::{
-    FRAGMENT_HEADER_BYTES, FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameKind, MEDIA_HEADER_MAX,
-    PacketNumber, SEND_TIME_BYTES, Timestamp, frame_header, send_time_bytes,
+    DATAGRAM_BYTES_BASE, FRAGMENT_HEADER_BYTES, FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader,
+    FrameKind, MEDIA_HEADER_MAX, PacketNumber, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp, frame_header,
+    send_time_bytes,
 };
 
 /// Frames that may wait on one link within one wake-up.
@@ -42,12 +43,22 @@ impl OrderLane {
     }
 }
 
+/// What a frame that is taken out is, beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) kind: FrameKind,
+    pub(crate) lane: OrderLane,
+    pub(crate) urgency: Option<Urgency>,
+}
+
 #[derive(Clone, Debug)]
 struct QueuedFrame {
     head: [u8; HEAD_BYTES_MAX],
     head_bytes: u8,
     sent: bool,
-    keep: Keep,
+    kind: FrameKind,
+    /// Of frames that may have to go again.
+    urgency: Option<Urgency>,
     lane: OrderLane,
     packet: Range<usize>,
 }
@@ -63,16 +74,6 @@ impl QueuedFrame {
         out[head..self.bytes()].copy_from_slice(packet_bytes(arena, annex, &self.packet));
         self.bytes()
     }
-}
-
-/// What may have to go again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Keep {
-    No,
-    /// The frame as it is.
-    Whole,
-    /// The frame of which this is the first half; so many bytes of its packet are in the other.
-    WithRest(u16),
 }
 
 /// What became of a frame that was pushed.
@@ -144,7 +145,7 @@ impl SendQueue {
 
     /// Takes out media and edge frames, in order and whole: kind and lane, head of the body, place of the packet. What
     /// stays is thin. Only before any of them is packed.
-    pub(crate) fn take_media(&mut self, mut take: impl FnMut((FrameKind, OrderLane), &[u8], Range<usize>)) {
+    pub(crate) fn take_media(&mut self, mut take: impl FnMut(Held, &[u8], Range<usize>)) {
         debug_assert!(self.phase == Phase::Fresh, "nothing is packed yet");
         let mut frames = std::mem::take(&mut self.frames);
         let (mut at, mut kept) = (0, 0);
@@ -161,13 +162,25 @@ impl SendQueue {
             // Halves are neighbours, here and in memory.
             let pieces = 1 + usize::from(is_half);
             let packet = frame.packet.start..frames[at + pieces - 1].packet.end;
-            take((kind, frame.lane), &whole[FRAME_HEADER_BYTES..], packet);
+            let urgency = frame.urgency;
+            take(Held { kind, lane: frame.lane, urgency }, &whole[FRAME_HEADER_BYTES..], packet);
             at += pieces;
         }
         frames.truncate(kept);
         self.total_bytes = frames.iter().map(QueuedFrame::bytes).sum();
         self.longest = frames.iter().map(QueuedFrame::bytes).max().unwrap_or(0);
         self.frames = frames;
+    }
+
+    /// Nothing of what waits has been packed yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.phase == Phase::Fresh
+    }
+
+    /// All that waits, and so many bytes more, leave in one datagram that every path takes.
+    pub(crate) fn is_small_with(&self, bytes: usize) -> bool {
+        let plain_bytes = SEND_TIME_BYTES + self.total_bytes + FRAME_HEADER_BYTES + bytes;
+        plain_bytes + SEAL_OVERHEAD_BYTES <= DATAGRAM_BYTES_BASE
     }
 
     /// Sets how large plain datagrams may be, and whether frames beyond that may be cut. Only while nothing waits: what
@@ -183,6 +196,7 @@ impl SendQueue {
     pub(crate) fn push(
         &mut self,
         kind: FrameKind,
+        urgency: Option<Urgency>,
         lane: OrderLane,
         packet: Range<usize>,
         write_head: impl FnOnce(&mut [u8]) -> usize,
@@ -194,11 +208,11 @@ impl SendQueue {
         let body_head = write_head(&mut head[FRAME_HEADER_BYTES..]);
         let head_bytes = FRAME_HEADER_BYTES + body_head;
         if SEND_TIME_BYTES + head_bytes + packet.len() > self.plain_max {
-            return self.push_halves(kind, lane, packet, &head[FRAME_HEADER_BYTES..head_bytes]);
+            return self.push_halves(kind, urgency, lane, packet, &head[FRAME_HEADER_BYTES..head_bytes]);
         }
         head[..FRAME_HEADER_BYTES].copy_from_slice(&frame_header(kind, body_head + packet.len()));
-        let keep = if kind == FrameKind::Media { Keep::Whole } else { Keep::No };
-        self.queue(QueuedFrame { head, head_bytes: head_bytes as u8, sent: false, keep, lane, packet });
+        let head_bytes = head_bytes as u8;
+        self.queue(QueuedFrame { head, head_bytes, sent: false, kind, urgency, lane, packet });
         Ok(Pushed::Whole)
     }
 
@@ -213,6 +227,7 @@ impl SendQueue {
     fn push_halves(
         &mut self,
         kind: FrameKind,
+        urgency: Option<Urgency>,
         lane: OrderLane,
         packet: Range<usize>,
         body_head: &[u8],
@@ -246,9 +261,8 @@ impl SendQueue {
                 head[head_bytes..head_bytes + body_head.len()].copy_from_slice(body_head);
                 head_bytes += body_head.len();
             }
-            let rest = Keep::WithRest((frame - first) as u16);
-            let keep = if kind == FrameKind::Media && !second { rest } else { Keep::No };
-            self.queue(QueuedFrame { head, head_bytes: head_bytes as u8, sent: false, keep, lane, packet });
+            let (kind, head_bytes) = (FrameKind::Fragment, head_bytes as u8);
+            self.queue(QueuedFrame { head, head_bytes, sent: false, kind, urgency, lane, packet });
         }
         Ok(Pushed::Cut)
     }
@@ -259,11 +273,11 @@ impl SendQueue {
         now: Timestamp,
         (arena, annex): (&[u8], &[u8]),
         next_number: &mut u64,
-        (history, memory): (&mut History, &mut HistoryMemory),
+        (repair, memory): (&mut Repair, &mut RepairMemory),
         train: &mut Train,
     ) -> bool {
         let plain_max = self.plain_max;
-        let mut out = Packer { now, arena, annex, next_number, history, memory, train };
+        let mut out = Packer { now, arena, annex, next_number, repair, memory, train };
         if self.phase == Phase::Fresh {
             if SEND_TIME_BYTES + self.total_bytes <= plain_max {
                 out.datagram(SEND_TIME_BYTES + self.total_bytes, &mut self.frames[..]);
@@ -360,8 +374,8 @@ struct Packer<'a> {
     arena: &'a [u8],
     annex: &'a [u8],
     next_number: &'a mut u64,
-    history: &'a mut History,
-    memory: &'a mut HistoryMemory,
+    repair: &'a mut Repair,
+    memory: &'a mut RepairMemory,
     train: &'a mut Train,
 }
 
@@ -373,35 +387,39 @@ impl Packer<'_> {
         *self.next_number += 1;
         let plain = self.train.append(number, plain_bytes);
         plain[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(self.now.wire()));
-        let mut at = SEND_TIME_BYTES;
+        let (mut at, mut urgency, mut feedback_bytes) = (SEND_TIME_BYTES, None::<Urgency>, 0);
         for frame in frames.iter_mut().filter(|frame| !frame.sent) {
-            let start = at;
-            at += frame.write(self.arena, self.annex, &mut plain[at..]);
+            let bytes = frame.write(self.arena, self.annex, &mut plain[at..]);
+            at += bytes;
             frame.sent = true;
-            match frame.keep {
-                Keep::No => {}
-                Keep::Whole => self.history.record(self.now, number, &plain[start..at], self.memory),
-                Keep::WithRest(rest) => {
-                    let head = &frame.head[HALF_HEAD_BYTES..usize::from(frame.head_bytes)];
-                    let packet = frame.packet.start..frame.packet.end + usize::from(rest);
-                    let packet = packet_bytes(self.arena, self.annex, &packet);
-                    let mut whole = [0; FRAME_HEADER_BYTES + FRAME_BODY_MAX];
-                    let whole = &mut whole[..head.len() + packet.len()];
-                    whole[..head.len()].copy_from_slice(head);
-                    whole[head.len()..].copy_from_slice(packet);
-                    self.history.record(self.now, number, whole, self.memory);
-                }
+            match frame.urgency {
+                Some(own) => urgency = Some(urgency.map_or(own, |others| others.and(own))),
+                None => feedback_bytes += self.repair.stats.count_feedback(frame.kind, bytes),
             }
         }
         plain[at..].fill(0);
+        let bytes = plain.len() + SEAL_OVERHEAD_BYTES;
+        match urgency {
+            Some(urgency) => {
+                self.repair.stats.first_bytes += (bytes - feedback_bytes) as u64;
+                self.repair.media_left(self.now, number, urgency, plain, self.memory);
+            }
+            // A datagram of its own, with all that belongs to it.
+            None => {
+                if let Some(frame) = frames.first() {
+                    let _ = self.repair.stats.count_feedback(frame.kind, bytes - feedback_bytes);
+                }
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rejoin::Rejoin;
     use proptest::prelude::*;
-    use wire_format::frames;
+    use wire_format::{Priority, Slack, frames};
 
     const PLAIN_MAX: usize = 1400;
 
@@ -413,7 +431,7 @@ mod tests {
         let arena = vec![7; 2000];
         let mut queue = SendQueue::new(PLAIN_MAX);
         for (place, (stream, bytes)) in input.iter().enumerate() {
-            let pushed = queue.push(FrameKind::Edge, OrderLane::of(*stream), 0..*bytes, |head| {
+            let pushed = queue.push(FrameKind::Edge, None, OrderLane::of(*stream), 0..*bytes, |head| {
                 head[..4].copy_from_slice(&stream.to_be_bytes());
                 head[4..8].copy_from_slice(&(place as u32).to_be_bytes());
                 8
@@ -421,10 +439,10 @@ mod tests {
             assert_eq!(pushed, Ok(Pushed::Whole));
         }
         let (mut trains, mut train, mut number) = (Vec::new(), Train::new(), 0);
-        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
+        let (mut repair, mut memory) = (Repair::new(Timestamp::ZERO), RepairMemory::default());
         while !queue.is_empty() {
             train.clear();
-            let kept = (&mut history, &mut memory);
+            let kept = (&mut repair, &mut memory);
             queue.pack(Timestamp::ZERO, (&arena, &[]), &mut number, kept, &mut train);
             let datagrams = train.slots().iter().map(|slot| {
                 let plain = &train.bytes()[slot.plain()];
@@ -464,7 +482,7 @@ mod tests {
 
     /// Pushes an edge frame with a head of 9 bytes and so long a packet.
     fn push(queue: &mut SendQueue, packet: usize) -> Result<Pushed, Refused> {
-        queue.push(FrameKind::Edge, OrderLane::of(1), 0..packet, |head| {
+        queue.push(FrameKind::Edge, None, OrderLane::of(1), 0..packet, |head| {
             head[..9].copy_from_slice(b"edge head");
             9
         })
@@ -481,10 +499,10 @@ mod tests {
         }
         let (mut train, mut number, mut whole, mut datagrams) = (Train::new(), 0, Vec::new(), 0);
         let mut packets = Vec::new();
-        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
+        let (mut repair, mut memory) = (Repair::new(Timestamp::ZERO), RepairMemory::default());
         while !queue.is_empty() {
             train.clear();
-            let kept = (&mut history, &mut memory);
+            let kept = (&mut repair, &mut memory);
             queue.pack(Timestamp::ZERO, (&arena, &[]), &mut number, kept, &mut train);
             for slot in train.slots() {
                 let plain = &train.bytes()[slot.plain()];
@@ -525,30 +543,37 @@ mod tests {
             assert_eq!(push(&mut queue, 1472), Ok(Pushed::Cut));
         }
         let (mut train, mut number) = (Train::new(), 0);
-        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
-        let kept = (&mut history, &mut memory);
+        let (mut repair, mut memory) = (Repair::new(Timestamp::ZERO), RepairMemory::default());
+        let kept = (&mut repair, &mut memory);
         assert!(queue.pack(Timestamp::ZERO, (&[0; 1472], &[]), &mut number, kept, &mut train));
         assert_eq!(train.slots().len(), 40);
     }
 
     #[test]
-    fn media_that_was_cut_is_kept_whole_in_case_it_has_to_go_again() {
+    fn media_that_was_cut_is_kept_in_case_it_has_to_go_again() {
         let mut queue = SendQueue::new(1155);
         queue.set_limits(1155, true);
         let arena: Vec<u8> = (0..1500u32).map(|i| i as u8).collect();
-        let pushed = queue.push(FrameKind::Media, OrderLane::of(1), 10..1482, |head| {
+        let urgency = Urgency { priority: Priority::VIDEO, slack: Slack(2000) };
+        let pushed = queue.push(FrameKind::Media, Some(urgency), OrderLane::of(1), 10..1482, |head| {
             head[..5].copy_from_slice(b"media");
             5
         });
         assert_eq!(pushed, Ok(Pushed::Cut));
-        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
+        let (mut repair, mut memory) = (Repair::new(Timestamp::ZERO), RepairMemory::default());
         let (mut train, mut number) = (Train::new(), 0);
-        queue.pack(Timestamp::ZERO, (&arena, &[]), &mut number, (&mut history, &mut memory), &mut train);
-        let frames: Vec<_> = history.sent().iter().map(|sent| history.frame(sent)).collect();
-        let [frame] = frames[..] else { panic!("one frame: {frames:?}") };
-        let whole = wire_format::whole_frame(frame).expect("whole");
+        let kept = (&mut repair, &mut memory);
+        queue.pack(Timestamp::ZERO, (&arena, &[]), &mut number, kept, &mut train);
+        let (mut rejoin, mut whole, mut frame) = (Rejoin::default(), Vec::new(), None);
+        assert_eq!(repair.history.sent().len(), 2, "both halves");
+        for sent in repair.history.sent() {
+            let plain = repair.history.plain(sent);
+            let half = frames(plain).next().expect("a frame").expect("well-formed");
+            frame = rejoin.half(Timestamp::ZERO, &plain[half.body], &mut whole).expect("a half");
+        }
+        let frame = frame.expect("both halves");
         assert_eq!(
-            (whole.kind, &frame[2..7], &frame[7..]),
+            (frame.kind, &whole[2..7], &whole[7..]),
             (FrameKind::Media, &b"media"[..], &arena[10..1482])
         );
     }
@@ -558,18 +583,18 @@ mod tests {
         let mut queue = SendQueue::new(1155);
         queue.set_limits(1155, true);
         for (place, packet) in [10..500, 500..1972, 1972..1973].into_iter().enumerate() {
-            let heartbeat = queue.push(FrameKind::Heartbeat, OrderLane::NONE, 0..0, |_| 17 + place);
+            let heartbeat = queue.push(FrameKind::Heartbeat, None, OrderLane::NONE, 0..0, |_| 17 + place);
             assert_eq!(heartbeat, Ok(Pushed::Whole));
             let kind = if place == 2 { FrameKind::Media } else { FrameKind::Edge };
             queue
-                .push(kind, OrderLane::of(1), packet, |head| {
+                .push(kind, None, OrderLane::of(1), packet, |head| {
                     head[..9].copy_from_slice(b"some head");
                     9
                 })
                 .expect("it fits");
         }
         let mut taken = Vec::new();
-        queue.take_media(|(kind, _), head, packet| taken.push((kind, head.to_vec(), packet)));
+        queue.take_media(|held, head, packet| taken.push((held.kind, head.to_vec(), packet)));
         let head = b"some head".to_vec();
         assert_eq!(
             taken,
@@ -581,8 +606,8 @@ mod tests {
         );
         assert_eq!(queue.total_bytes(), 19 + 20 + 21);
         let (mut train, mut number) = (Train::new(), 0);
-        let (mut history, mut memory) = (History::default(), HistoryMemory::default());
-        let kept = (&mut history, &mut memory);
+        let (mut repair, mut memory) = (Repair::new(Timestamp::ZERO), RepairMemory::default());
+        let kept = (&mut repair, &mut memory);
         assert!(queue.pack(Timestamp::ZERO, (&[], &[]), &mut number, kept, &mut train));
         assert_eq!((train.slots().len(), number), (1, 1));
     }

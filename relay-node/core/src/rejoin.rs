@@ -65,6 +65,9 @@ impl Rejoin {
             | FrameKind::Fragment
             | FrameKind::MtuProbe
             | FrameKind::PathChallenge
+            | FrameKind::RepairRequest
+            | FrameKind::Repair
+            | FrameKind::Parity
             | FrameKind::Unknown(_) => Err(FrameError::Field),
         }
     }

@@ -4,12 +4,12 @@
 use crate::backlog::BacklogMemory;
 use crate::clients::{ClientSide, Publication, Subscription};
 use crate::control::absent_link;
-use crate::history::HistoryMemory;
 use crate::keyframes::{KeyframeAllowance, KeyframeGates};
 use crate::link::{Link, LinkChange};
 use crate::liveness::Trust;
 use crate::notice::Notice;
 use crate::plain::Plain;
+use crate::repair::RepairMemory;
 use crate::resend::Resend;
 use crate::streams::StreamTable;
 use crate::switches::Switches;
@@ -19,8 +19,8 @@ use crate::timers::Timers;
 use crate::token_terms::KEY_REMOVED;
 use crate::waiting::Waiting;
 use crate::{
-    Counters, Delivery, Endpoint, HandOver, Input, LinkId, LinkView, Output, Peer, PeerView, PlainId,
-    PlainTransmit, RateLimit, RelayCommand, RelayConfig, RelayEvent, StreamView, TablesView, Train, Worker,
+    Counters, Delivery, Endpoint, HandOver, Input, LinkId, LinkView, Output, Peer, PlainId, PlainTransmit,
+    RateLimit, RelayCommand, RelayConfig, RelayEvent, StreamView, TablesView, Train, Worker,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub struct Relay {
     pub(crate) scratch: Vec<(LinkId, Plane, NodeIndex)>,
     pub(crate) scratch_nodes: Vec<NodeIndex>,
     pub(crate) hand_overs: VecDeque<HandOver>,
-    pub(crate) history_memory: HistoryMemory,
+    pub(crate) repair_memory: RepairMemory,
     pub(crate) backlog_memory: BacklogMemory,
     pub(crate) resends: Vec<Resend>,
     /// Packets of the present input that did not come with it; see `annex`.
@@ -117,6 +117,8 @@ pub struct Relay {
     pub(crate) arena_bytes: usize,
     /// A frame that has just been rejoined.
     pub(crate) whole: Vec<u8>,
+    /// A datagram that parity has just restored.
+    pub(crate) restored: Vec<u8>,
     outputs: VecDeque<Output<RelayEvent>>,
     ready: Vec<LinkId>,
 }
@@ -155,7 +157,7 @@ impl Relay {
             scratch: Vec::new(),
             scratch_nodes: Vec::new(),
             hand_overs: VecDeque::new(),
-            history_memory: HistoryMemory::default(),
+            repair_memory: RepairMemory::default(),
             backlog_memory: BacklogMemory::default(),
             resends: Vec::new(),
             annex: Vec::new(),
@@ -164,6 +166,7 @@ impl Relay {
             stranger: false,
             arena_bytes: 0,
             whole: Vec::new(),
+            restored: Vec::new(),
             outputs: VecDeque::new(),
             ready: Vec::new(),
         }
@@ -332,6 +335,7 @@ impl Relay {
         }
         let Some(mut entry) = self.links[slot(id)].take() else { return };
         self.timers.clear(Timer::Link(id));
+        entry.link.release(&mut self.repair_memory);
         self.notice(Notice::Link { peer: entry.peer(), state: None });
         match entry.side {
             Side::Relay { node } => {
@@ -341,6 +345,7 @@ impl Relay {
                 self.resend_waiting(now, entry.link.take_waiting());
             }
             Side::Client(client) => {
+                entry.link.take_unacknowledged().release(&mut self.repair_memory);
                 let waiting = entry.link.take_waiting();
                 waiting.into_iter().for_each(|parked| self.backlog_memory.give(parked.body));
                 self.forget_client(now, id, *client);
@@ -362,11 +367,14 @@ impl Relay {
 
     /// Heartbeat, silence, and the next deadline of a link.
     fn tick_link(&mut self, now: Timestamp, id: LinkId) {
-        let Some(entry) = self.link_mut(id) else { return };
-        let change = entry.link.tick(now);
-        let next = entry.link.next_tick(now);
-        let waits = entry.link.has_output() || entry.link.is_paced();
-        self.timers.set(Timer::Link(id), next);
+        let Some(entry) =
+            self.links.get_mut(slot(id)).and_then(Option::as_mut).filter(|entry| entry.link.id == id)
+        else {
+            return;
+        };
+        let change = entry.link.tick(now, &mut self.repair_memory);
+        let waits = entry.link.has_output(now) || entry.link.is_paced();
+        self.rearm_link(now, id);
         if waits {
             self.mark_ready(id);
         }
@@ -399,6 +407,9 @@ impl Relay {
         {
             self.reroute(now);
         }
+        if change.asks {
+            self.mark_ready(id);
+        }
         if change.sooner {
             self.rearm_link(now, id);
         }
@@ -424,7 +435,7 @@ impl Relay {
 
     /// Reads a link's next deadline again.
     pub(crate) fn rearm_link(&mut self, now: Timestamp, id: LinkId) {
-        if let Some(next) = self.link_mut(id).map(|entry| entry.link.next_tick(now)) {
+        if let Some(next) = self.link_mut(id).and_then(|entry| entry.link.rearm(now)) {
             self.timers.set(Timer::Link(id), next);
         }
     }
@@ -467,35 +478,6 @@ impl Relay {
                 Timer::Token(link) => self.token_over(now, link),
             }
         }
-    }
-}
-
-impl RelayLink {
-    fn peer(&self) -> PeerView {
-        match &self.side {
-            Side::Relay { node } => PeerView::Relay { node: *node },
-            Side::Client(client) => client.view(),
-        }
-    }
-
-    /// What the controller is to know; `None` for SFUs.
-    pub(crate) fn report(&self) -> Option<LinkReport> {
-        let Side::Relay { node } = self.side else { return None };
-        let stats = self.link.stats();
-        Some(LinkReport {
-            neighbour: node,
-            state: if self.leaving { LinkState::Down } else { stats.state },
-            rtt: stats.rtt,
-            rtt_min: stats.rtt_min,
-            jitter_in: stats.jitter_in,
-            jitter_out: stats.jitter_out,
-            loss_out_ppm: stats.loss_out_ppm,
-            loss_in_ppm: stats.loss_in_ppm,
-            rate_out: stats.rate_out,
-            rate_in: stats.rate_in,
-            samples: stats.samples,
-            quality: stats.quality(),
-        })
     }
 }
 
@@ -549,13 +531,16 @@ impl Endpoint for Relay {
             }
             let done = match self.links.get_mut(slot(id)).and_then(Option::as_mut) {
                 Some(entry) if entry.link.id == id => {
-                    let done = entry.link.pack(now, (arena, &self.annex), &mut self.history_memory, train);
+                    let done = entry.link.pack(now, (arena, &self.annex), &mut self.repair_memory, train);
                     entry.ready = !done;
+                    if done && let Some(next) = entry.link.rearm(now) {
+                        self.timers.set(Timer::Link(id), next);
+                    }
                     done
                 }
                 Some(_) | None => true,
             };
-            self.counters.history_refused = self.history_memory.refused;
+            self.counters.history_refused = self.repair_memory.refused;
             if done {
                 self.ready.pop();
             }

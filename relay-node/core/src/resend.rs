@@ -11,11 +11,12 @@
 
 use crate::LinkId;
 use crate::backlog::Parked;
-use crate::history::{History, Sent};
 use crate::liveness::Trust;
+use crate::rejoin::Rejoin;
 use crate::relay::{Relay, Side, Timer};
+use crate::repair::{History, Sent};
 use std::time::Duration;
-use wire_format::{FrameKind, MediaHeader, Plane, Slack, Timestamp, frame_header, whole_frame};
+use wire_format::{FrameKind, MediaHeader, Plane, RawFrame, Slack, Timestamp, frames};
 
 /// The frames of a link go again within this.
 const OVER: Duration = Duration::from_millis(50);
@@ -32,19 +33,27 @@ pub(crate) struct Resend {
     history: History,
     next: usize,
     step_bytes: usize,
+    /// Frames that left in halves.
+    rejoin: Rejoin,
 }
 
 impl Resend {
     fn new(history: History) -> Resend {
-        let bytes: usize = history.sent().iter().map(|sent| history.frame(sent).len()).sum();
+        let bytes: usize = history.sent().iter().map(|sent| history.plain(sent).len()).sum();
         let steps = (OVER.as_micros() / STEP.as_micros()) as usize;
-        Resend { history, next: 0, step_bytes: bytes.div_ceil(steps).max(STEP_BYTES_MIN) }
+        let step_bytes = bytes.div_ceil(steps).max(STEP_BYTES_MIN);
+        Resend { history, next: 0, step_bytes, rejoin: Rejoin::default() }
     }
 
     fn take_next(&mut self) -> Option<Sent> {
-        let sent = self.history.sent().get(self.next).copied();
-        self.next += 1;
-        sent
+        loop {
+            let sent = self.history.sent().get(self.next).copied()?;
+            self.next += 1;
+            // A repair has no bytes of its own.
+            if sent.repeats.is_none() {
+                return Some(sent);
+            }
+        }
     }
 }
 
@@ -69,12 +78,12 @@ impl Relay {
     /// Sends again what a failed link has not acknowledged, the first of it at once.
     pub(crate) fn resend(&mut self, now: Timestamp, history: History) {
         if history.sent().is_empty() {
-            history.release(&mut self.history_memory);
+            history.release(&mut self.repair_memory);
             return;
         }
         if self.resends.len() >= RESENDS_MAX {
             self.counters.drop_resend += history.sent().len() as u64;
-            history.release(&mut self.history_memory);
+            history.release(&mut self.repair_memory);
             return;
         }
         self.resends.push(Resend::new(history));
@@ -83,12 +92,10 @@ impl Relay {
 
     /// Sends what waited for a link another way: a fifth of a second of what a slow link carries.
     pub(crate) fn resend_waiting(&mut self, now: Timestamp, waiting: Vec<Parked>) {
-        let mut frame = Vec::new();
         for parked in waiting {
-            frame.clear();
-            frame.extend(frame_header(parked.kind, parked.body.len()));
-            frame.extend_from_slice(&parked.body);
-            self.resend_frame(now, parked.since, &frame);
+            if parked.kind == FrameKind::Media {
+                self.resend_frame(now, parked.since, &parked.body);
+            }
             self.backlog_memory.give(parked.body);
         }
     }
@@ -96,22 +103,33 @@ impl Relay {
     /// As much of each failed link as may go now.
     pub(crate) fn resend_step(&mut self, now: Timestamp) {
         let mut resends = std::mem::take(&mut self.resends);
+        let mut whole = std::mem::take(&mut self.whole);
         for resend in &mut resends {
             let mut bytes = 0;
             while bytes < resend.step_bytes
                 && let Some(sent) = resend.take_next()
             {
-                let frame = resend.history.frame(&sent);
-                bytes += frame.len();
-                self.resend_frame(now, sent.at, frame);
+                let plain = resend.history.plain(&sent);
+                bytes += plain.len();
+                for RawFrame { kind, body } in frames(plain).flatten() {
+                    if kind == FrameKind::Media {
+                        self.resend_frame(now, sent.at, &plain[body]);
+                    } else if kind == FrameKind::Fragment
+                        && let Ok(Some(frame)) = resend.rejoin.half(sent.at, &plain[body], &mut whole)
+                        && frame.kind == FrameKind::Media
+                    {
+                        self.resend_frame(now, sent.at, &whole[frame.body]);
+                    }
+                }
             }
         }
+        self.whole = whole;
         let mut left = Vec::with_capacity(resends.len());
         for resend in resends {
             if resend.next < resend.history.sent().len() {
                 left.push(resend);
             } else {
-                resend.history.release(&mut self.history_memory);
+                resend.history.release(&mut self.repair_memory);
             }
         }
         if !left.is_empty() {
@@ -122,12 +140,7 @@ impl Relay {
 
     /// One frame, to those of its destinations that have moved. What is on a redundant plane already stays there, and
     /// what has no alternative was sent the only way there is.
-    fn resend_frame(&mut self, now: Timestamp, sent_at: Timestamp, frame: &[u8]) {
-        let Ok(raw) = whole_frame(frame) else { return };
-        if raw.kind != FrameKind::Media {
-            return;
-        }
-        let body = &frame[raw.body];
+    fn resend_frame(&mut self, now: Timestamp, sent_at: Timestamp, body: &[u8]) {
         let Ok((mut header, header_bytes)) = MediaHeader::decode(body) else { return };
         if header.plane != Plane::PRIMARY {
             return;

@@ -7,6 +7,7 @@ use crate::backlog::{Backlog, BacklogMemory, Parked, Shed};
 use crate::pacer::Pacer;
 use crate::queue::SendQueue;
 use crate::rate_control::{ArrivalReport, RateControl};
+use crate::repair::Urgency;
 use std::time::Duration;
 use wire_format::{SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp};
 
@@ -36,7 +37,6 @@ impl Sending {
     }
 
     /// Whether a datagram that can wait, as those of repair can, may leave now; [`Sending::spent`] counts it.
-    #[expect(dead_code, reason = "for what is sent again and for parity, which are paced like media")]
     pub(crate) fn may_send(&self, now: Timestamp, bytes: usize) -> bool {
         self.pacer.may_send(now, bytes)
     }
@@ -74,8 +74,8 @@ impl Sending {
             return;
         }
         let rate = pacer.rate().unwrap_or(u64::MAX);
-        queue.take_media(|frame, head, packet| {
-            backlog.push(now, rate, frame, (head, packet_bytes(arena, annex, &packet)), memory);
+        queue.take_media(|held, head, packet| {
+            backlog.push(now, rate, held, (head, packet_bytes(arena, annex, &packet)), memory);
         });
         while let Some(parked) = backlog.pop(now, memory, |bytes| {
             pacer.may_send(now, queue.total_bytes() + bytes + DATAGRAM_OVERHEAD_BYTES)
@@ -129,7 +129,8 @@ fn release(
 ) {
     let (head, packet) = parked.body.split_at(parked.head_bytes);
     let start = arena.len() + annex.len();
-    let pushed = queue.push(parked.kind, parked.lane, start..start + packet.len(), |out| {
+    let urgency = parked.urgency.map(|urgency| Urgency { slack: parked.slack, ..urgency });
+    let pushed = queue.push(parked.kind, urgency, parked.lane, start..start + packet.len(), |out| {
         out[..head.len()].copy_from_slice(head);
         head.len()
     });

@@ -31,8 +31,10 @@ impl Relay {
         if !entry.link.is_paced() {
             return;
         }
-        if entry.link.schedule(now, (arena, annex), backlog_memory) {
-            timers.set(Timer::Link(id), entry.link.next_tick(now));
+        if entry.link.schedule(now, (arena, annex), backlog_memory)
+            && let Some(next) = entry.link.rearm(now)
+        {
+            timers.set(Timer::Link(id), next);
         }
         if let Some(shed) = entry.link.take_shed() {
             self.shed(now, id, &shed);
@@ -62,8 +64,10 @@ impl Client {
     /// Where the link carries only so much: what of this wake-up and of what waits leaves now.
     pub(crate) fn schedule_link(&mut self, now: Timestamp, arena: &[u8]) {
         let Some(link) = self.link.as_mut().filter(|link| link.is_paced()) else { return };
-        if link.schedule(now, (arena, &mut self.annex), &mut self.backlog_memory) {
-            self.timers.set(client::Timer::Link, link.next_tick(now));
+        if link.schedule(now, (arena, &mut self.annex), &mut self.backlog_memory)
+            && let Some(next) = link.rearm(now)
+        {
+            self.timers.set(client::Timer::Link, next);
         }
         let Some(shed) = link.take_shed() else { return };
         self.counters.count_shed(&shed);

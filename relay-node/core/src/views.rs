@@ -1,7 +1,8 @@
 //! What operators see of a relay: plain copies, made on request, never on the media path.
 
+use crate::relay::{RelayLink, Side};
 use crate::{LinkId, LinkStats};
-use wire_format::control::StreamName;
+use wire_format::control::{LinkReport, LinkState, StreamName};
 use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, RouteTable, StreamKey};
 
 /// Who is at the other end of a link.
@@ -72,4 +73,34 @@ pub struct StreamView {
     pub packets: u64,
     /// Bytes of those packets.
     pub bytes: u64,
+}
+
+impl RelayLink {
+    /// Who is at its other end.
+    pub(crate) fn peer(&self) -> PeerView {
+        match &self.side {
+            Side::Relay { node } => PeerView::Relay { node: *node },
+            Side::Client(client) => client.view(),
+        }
+    }
+
+    /// What the controller is to know; `None` for SFUs.
+    pub(crate) fn report(&self) -> Option<LinkReport> {
+        let Side::Relay { node } = self.side else { return None };
+        let stats = self.link.stats();
+        Some(LinkReport {
+            neighbour: node,
+            state: if self.leaving { LinkState::Down } else { stats.state },
+            rtt: stats.rtt,
+            rtt_min: stats.rtt_min,
+            jitter_in: stats.jitter_in,
+            jitter_out: stats.jitter_out,
+            loss_out_ppm: stats.loss_out_ppm,
+            loss_in_ppm: stats.loss_in_ppm,
+            rate_out: stats.rate_out,
+            rate_in: stats.rate_in,
+            samples: stats.samples,
+            quality: stats.quality(),
+        })
+    }
 }

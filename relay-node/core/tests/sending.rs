@@ -53,6 +53,7 @@ impl Slow {
                 echo: None,
                 jitter: 0,
                 sizes: Some(SizeCounts::default()),
+                repairs: true,
                 arrival: Some(Arrival { queueing: (queueing.as_micros() / 10) as u16, bytes: self.bytes }),
             };
             let mut body = [0; Heartbeat::BYTES_MAX];

@@ -124,3 +124,23 @@ fn packets_beyond_their_budget_are_residual_loss() {
     let keys: Vec<_> = repair.keys().map(String::as_str).collect();
     assert_eq!(keys, ["overhead_pct", "parity", "recovered", "recovered_late_us", "retransmitted"]);
 }
+
+#[test]
+fn what_a_lossy_link_loses_is_restored_and_counted() {
+    let arguments =
+        "--relays 2 --topology line --for 4s --link r1-r2:delay=10ms,loss=5% --budget 500ms --json";
+    let Output { status, stdout, stderr } = dev(arguments).output().expect("it runs");
+    let (stdout, stderr) = (text(&stdout), text(&stderr));
+    assert!(status.success(), "{stdout}{stderr}");
+    let summary: Value = serde_json::from_str(&stdout).expect("JSON");
+    let repair = &summary["repair"];
+    let count = |key: &str| repair[key].as_u64().expect("a count");
+    // One in twenty of a thousand packets and more, none of which has to stay lost.
+    assert!(count("recovered") > 20, "{stdout}");
+    assert!(count("retransmitted") + count("parity") >= count("recovered"), "{stdout}");
+    assert!(summary["residual_loss"].as_f64() < Some(0.01), "{stdout}");
+    let late = &repair["recovered_late_us"];
+    assert!(late["p50"].as_u64() > Some(10_000) && late["max"].as_u64() >= late["p50"].as_u64(), "{stdout}");
+    let overhead = repair["overhead_pct"].as_f64().expect("a number");
+    assert!(overhead > 3.0 && overhead < 30.0, "{stdout}");
+}

@@ -105,9 +105,7 @@ struct Copies {
 impl Copies {
     /// A frame on the primary plane is on its way.
     fn entered(&mut self, frame: &Frame, destination: RelayId) {
-        if frame.fate.is_ok() {
-            self.primary.insert((frame.packet, frame.incarnation, destination, frame.to));
-        }
+        self.primary.insert((frame.packet, frame.incarnation, destination, frame.to));
     }
 
     /// A frame on a redundant plane leaves a relay. Returns what is wrong with that.
@@ -132,10 +130,9 @@ impl Copies {
         let visits = way.iter().filter(|relay| **relay == frame.to).count();
         let again = (visits > again_max).then(|| format!("came to {} again by {way:?}", frame.to));
         way.push(frame.to);
-        if let Ok(arrives) = frame.fate {
-            let copy = Copy { arrives, hop_limit: frame.hop_limit, way };
-            self.coming.entry(place(frame.to)).or_default().push(copy);
-        }
+        // What is lost or late may be restored at any time, by repairs and parity that the trace does not show.
+        let copy = Copy { arrives: at, hop_limit: frame.hop_limit, way };
+        self.coming.entry(place(frame.to)).or_default().push(copy);
         again
     }
 }

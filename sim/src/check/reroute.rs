@@ -34,6 +34,10 @@ const GAP_MAX: Duration = Duration::from_millis(150);
 const RESIDENCE: Duration = Duration::from_millis(2);
 /// Delay budget of streams whose publisher names none.
 const SLACK: Duration = Duration::from_millis(200);
+/// A packet that is held back falls behind by up to this, or the delay of its path.
+const HELD_BACK: Duration = Duration::from_millis(10);
+/// Hops of a way that may be uneven.
+const HOPS: usize = 3;
 /// What a frame has left when it is sent again may be a little less than what the judge reckons.
 const SLACK_MARGIN: Duration = Duration::from_millis(20);
 
@@ -290,6 +294,7 @@ impl Failure<'_> {
         });
         let sent = sent.filter(|packet| packet.stream == self.stream);
         let mut missing: BTreeSet<Packet> = sent.collect();
+        let spent = spent_max(self.scenario);
         for (_, delivered) in deliveries(trace).filter(|(_, delivered)| delivered.client == self.client) {
             if let Some(packet) = delivered.packet {
                 missing.remove(&packet);
@@ -302,7 +307,7 @@ impl Failure<'_> {
             let inside = matches!(self.failed, Failed::Relay(_))
                 && frame.fate.is_ok_and(|came| came <= self.at + RESIDENCE && came + RESIDENCE >= self.at);
             // When it could be sent again, it had no delay left to lose.
-            let too_late = at + SLACK < ways.noticed_by + SLACK_MARGIN;
+            let too_late = at + SLACK < ways.noticed_by + SLACK_MARGIN + spent;
             if inside || too_late {
                 missing.remove(&frame.packet);
             }
@@ -325,4 +330,16 @@ fn delay_max(spec: &LinkSpec) -> Duration {
     let held_back = spec.delay.max(Duration::from_millis(10)) + Duration::from_millis(1);
     let held_back = if spec.reorder == Ppm::NEVER { Duration::ZERO } else { held_back };
     spec.delay + spec.jitter + held_back
+}
+
+/// What a packet may lose of its slack on the hops of a way to what is uneven about their paths: jitter, and being held back.
+fn spent_max(scenario: &Scenario) -> Duration {
+    let uneven = |spec: &LinkSpec| {
+        let held_back = if spec.reorder == Ppm::NEVER { Duration::ZERO } else { spec.delay.max(HELD_BACK) };
+        spec.jitter + held_back
+    };
+    let mut worst: Vec<_> = scenario.paths.values().map(|schedule| uneven(schedule.first())).collect();
+    worst.sort_unstable();
+    // Both directions of a link are listed; a way has few hops.
+    worst.into_iter().rev().step_by(2).take(HOPS).sum()
 }

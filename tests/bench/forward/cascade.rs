@@ -195,6 +195,7 @@ impl Endpoint for Peer {
                 jitter: 0,
                 sizes: None,
                 arrival: None,
+                repairs: true,
             };
             let mut body = [0; Heartbeat::BYTES_MAX];
             let used = heartbeat.encode(&mut body);

@@ -10,9 +10,9 @@ use wire_format::{
     BindingRequest, Codec, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest,
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameKind, Frames, Heartbeat, Incarnation,
     KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MtuProbe, NodeIndex,
-    PathChallenge, Plane, Prioritizer, Priority, RoomId, RtpDescription, SEAL_OVERHEAD_BYTES,
-    SEND_TIME_BYTES, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX, SealedHeader, Sequence, Slack, StreamId,
-    StreamKey, UserId, frame_header, frames, send_time, send_time_bytes,
+    ParityHeader, PathChallenge, Plane, Prioritizer, Priority, RepairRequest, RoomId, RtpDescription,
+    SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX, SealedHeader, Sequence,
+    Slack, StreamId, StreamKey, UserId, frame_header, frames, repaired, send_time, send_time_bytes,
 };
 
 #[test]
@@ -78,6 +78,9 @@ fn decode_as(kind: FrameKind, body: &[u8]) {
         FrameKind::Fragment => drop(FragmentHeader::decode(body)),
         FrameKind::MtuProbe => drop(MtuProbe::decode(body)),
         FrameKind::PathChallenge => drop(PathChallenge::decode(body)),
+        FrameKind::RepairRequest => drop(RepairRequest::decode(body)),
+        FrameKind::Repair => drop(repaired(body, u64::MAX)),
+        FrameKind::Parity => drop(ParityHeader::decode(body, u64::MAX)),
         FrameKind::Unknown(number) => assert!(number < 32),
     }
 }

@@ -1,5 +1,532 @@
 //! What makes a link deliver as if it did not lose: requests for what is missing, datagrams sent again, parity.
+//!
+//! One [`Repair`] belongs to each end of a link and does both directions' work. As receiver it sees gaps in the packet
+//! numbers ([`gaps`]), asks for what is missing, and restores from parity ([`restore`]). As sender it keeps what it sent
+//! ([`history`]), sends again what is asked for while it may still come in time ([`again`]), and covers what it sends with
+//! parity ([`protect`]) where [`policy`] says so. A datagram restored is handled like one that arrived, with the time that
+//! it took to restore counted against its slack.
 
+mod again;
+mod bursts;
+mod gaps;
+mod history;
+mod memory;
+pub(crate) mod policy;
+mod protect;
+mod restore;
 mod stats;
 
+use crate::measure::MostOf;
+use again::Again;
+pub use bursts::{BURST_BUCKETS, Bursts};
+pub(crate) use gaps::Arrival;
+use gaps::Gaps;
+pub(crate) use history::{History, Sent};
+pub(crate) use memory::RepairMemory;
+use policy::{Conditions, Plan};
+use protect::Protect;
+use restore::{Restore, Useless};
 pub use stats::{LateHistogram, RepairStats};
+use std::time::Duration;
+use wire_format::{
+    FRAME_HEADER_BYTES, FrameError, MissingRange, PacketNumber, ParityHeader, Priority, REPAIR_HEADER_BYTES,
+    REQUEST_RANGES_MAX, RepairRequest, SEND_TIME_BYTES, Slack, Timestamp, repaired,
+};
+
+/// What a datagram needs beyond its plain bytes to be sent again.
+pub(crate) const AGAIN_BYTES: usize = SEND_TIME_BYTES + FRAME_HEADER_BYTES + REPAIR_HEADER_BYTES;
+/// Delay budget of media before any was seen.
+const BUDGET_DEFAULT: Duration = Duration::from_millis(200);
+/// The largest slack that came is remembered for so long.
+const USEFUL_WINDOW: Duration = Duration::from_secs(2);
+/// A repair leaves no later than so long before it would come too late.
+const MARGIN: Duration = Duration::from_millis(1);
+/// What is lost for so long in a row is no burst.
+const OUTAGE: Duration = Duration::from_millis(250);
+/// What should have come a round trip ago may be so late.
+const SILENCE_MARGIN: Duration = Duration::from_millis(2);
+/// Requests of a peer that are answered within a millisecond; more are counted and change nothing.
+const REQUESTS_PER_MS: u32 = 16;
+/// How often the plan is made anew.
+const PLAN_EVERY: Duration = Duration::from_millis(100);
+/// Weight of a new plan's share of parity, and of new loss: an eighth, and one in 256 (half of it is 18 s old).
+const SHARE_WEIGHT: u64 = 8;
+const LOSS_WEIGHT: u64 = 256;
+
+/// How urgent a datagram is: the most urgent of its frames, and the longest of their slacks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Urgency {
+    pub(crate) priority: Priority,
+    pub(crate) slack: Slack,
+}
+
+impl Urgency {
+    /// Of a datagram that holds both.
+    pub(crate) fn and(self, other: Urgency) -> Urgency {
+        Urgency { priority: self.priority.min(other.priority), slack: self.slack.max(other.slack) }
+    }
+}
+
+/// What is known about the other end's view of the link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PathState {
+    pub(crate) rtt: Option<Duration>,
+    pub(crate) rtt_var: Duration,
+    pub(crate) loss_ppm: u32,
+}
+
+/// Mean of a stream of values, in 64ths.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean(Option<u64>);
+
+impl Mean {
+    fn sample(&mut self, value_us: u64) {
+        self.0 = Some(self.0.map_or(value_us << 6, |mean| mean - (mean >> 6) + value_us));
+    }
+
+    fn get(&self) -> Option<Duration> {
+        self.0.map(|mean| Duration::from_micros(mean >> 6))
+    }
+}
+
+/// Repair of one link, both directions.
+#[derive(Debug)]
+pub(crate) struct Repair {
+    gaps: Gaps,
+    restore: Option<Box<Restore>>,
+    /// The largest slack of what comes.
+    useful: MostOf,
+    pub(crate) history: History,
+    again: Again,
+    protect: Protect,
+    /// The other end asks, and understands repairs.
+    peer_repairs: bool,
+    /// Requests covered the numbers through this one.
+    told_through: Option<PacketNumber>,
+    /// Bursts of loss of what is sent.
+    pub(crate) lost: Bursts,
+    conditions: Conditions,
+    plans: [Plan; 2],
+    share_ppm: [u64; 2],
+    planned_at: Timestamp,
+    /// Slack of audio and of others at sending.
+    budgets: [Mean; 2],
+    spacing: Mean,
+    media_at: Option<Timestamp>,
+    loss_slow_ppm256: u64,
+    requests_at: Timestamp,
+    requests_now: u32,
+    /// A row that was made and did not fit the train.
+    row: Vec<u8>,
+    pub(crate) stats: RepairStats,
+}
+
+impl Repair {
+    pub(crate) fn new(now: Timestamp) -> Repair {
+        Repair {
+            gaps: Gaps::new(now),
+            restore: None,
+            useful: MostOf::new(now, USEFUL_WINDOW),
+            history: History::default(),
+            again: Again::new(now),
+            protect: Protect::new(),
+            peer_repairs: false,
+            told_through: None,
+            lost: Bursts::new(),
+            conditions: Conditions {
+                loss_ppm: 0,
+                dispersion_milli: 1000,
+                rtt: Duration::ZERO,
+                rtt_var: Duration::ZERO,
+                budget: BUDGET_DEFAULT,
+                spacing: Duration::from_millis(20),
+            },
+            plans: [Plan::IDLE; 2],
+            share_ppm: [0; 2],
+            planned_at: now,
+            budgets: [Mean::default(); 2],
+            spacing: Mean::default(),
+            media_at: None,
+            loss_slow_ppm256: 0,
+            requests_at: now,
+            requests_now: 0,
+            row: Vec::new(),
+            stats: RepairStats::default(),
+        }
+    }
+
+    // The receiver's part, in the order of a datagram's life.
+
+    /// A datagram came.
+    pub(crate) fn arrived(&mut self, now: Timestamp, number: PacketNumber, plain: &[u8]) -> Arrival {
+        let arrival = self.gaps.arrived(now, number);
+        if let Some(restore) = &mut self.restore {
+            restore.arrived(number, plain);
+        }
+        arrival
+    }
+
+    /// Media came that may still lose so much time.
+    pub(crate) fn media_came(&mut self, now: Timestamp, slack: Slack) {
+        self.useful.sample(now, slack.as_duration());
+    }
+
+    /// The same, and it was not restored.
+    pub(crate) fn fresh_media_came(&mut self, now: Timestamp) {
+        self.gaps.media_came(now);
+    }
+
+    /// A datagram came again: its number and plain bytes, `None` if it is there already.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense.
+    pub(crate) fn repair_in<'a>(&mut self, body: &'a [u8]) -> Result<Option<&'a [u8]>, FrameError> {
+        let (number, plain) = repaired(body, self.gaps.highest())?;
+        if !self.gaps.restore(number) {
+            return Ok(None);
+        }
+        self.stats.recovered_again += 1;
+        if let Some(restore) = &mut self.restore {
+            restore.arrived(number, plain);
+        }
+        Ok(Some(plain))
+    }
+
+    /// A row of parity came.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense.
+    pub(crate) fn parity_in(
+        &mut self,
+        now: Timestamp,
+        body: &[u8],
+        memory: &mut RepairMemory,
+    ) -> Result<(), FrameError> {
+        let (header, at) = ParityHeader::decode(body, self.gaps.highest())?;
+        if self.restore.is_none() {
+            self.restore = Restore::new(now, memory).map(Box::new);
+        }
+        let Some(restore) = &mut self.restore else { return Ok(()) };
+        match restore.row(now, &header, &body[at..]) {
+            Ok(()) | Err(Useless::Nothing) => Ok(()),
+            Err(Useless::Strange) => Err(FrameError::Field),
+        }
+    }
+
+    /// The next datagram that parity restored: its plain bytes are in `plain`.
+    pub(crate) fn next_restored(&mut self, plain: &mut Vec<u8>) -> bool {
+        while let Some(restore) = &mut self.restore
+            && let Some(number) = restore.next_restored(plain)
+        {
+            restore.arrived(number, plain);
+            if self.gaps.restore(number) {
+                self.stats.recovered_parity += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What was restored came so much later than usual.
+    pub(crate) fn restored_late(&mut self, late: Duration) {
+        self.stats.recovered_late.record(late);
+    }
+
+    /// Writes the request that is due; `None` if there is none.
+    pub(crate) fn request(&mut self, now: Timestamp, out: &mut [u8]) -> Option<usize> {
+        let (round_trip, useful) = (self.round_trip(), self.useful_for());
+        self.gaps.request(now, round_trip, useful, out)
+    }
+
+    fn round_trip(&self) -> Duration {
+        self.conditions.rtt + 2 * self.conditions.rtt_var
+    }
+
+    /// How long what is missing is of use.
+    fn useful_for(&self) -> Duration {
+        let most = self.useful.most();
+        if most.is_zero() { BUDGET_DEFAULT } else { most }
+    }
+
+    pub(crate) fn request_is_due(&self, now: Timestamp) -> bool {
+        self.gaps.due().is_some_and(|due| due <= now)
+    }
+
+    // The sender's part.
+
+    /// The other end's heartbeat says whether it repairs.
+    pub(crate) fn peer_repairs(&mut self, repairs: bool) {
+        self.peer_repairs = repairs;
+    }
+
+    /// A datagram with media left.
+    pub(crate) fn media_left(
+        &mut self,
+        now: Timestamp,
+        number: PacketNumber,
+        urgency: Urgency,
+        plain: &[u8],
+        memory: &mut RepairMemory,
+    ) {
+        self.history.record(now, number, urgency, plain, memory);
+        self.again.media_left(plain.len() as u64);
+        self.protect.media_left(now, urgency.priority, plain.len());
+        let class = usize::from(urgency.priority != Priority::AUDIO);
+        self.budgets[class].sample(urgency.slack.as_duration().as_micros() as u64);
+        if let Some(before) = self.media_at.replace(now) {
+            self.spacing.sample((now.since(before).as_micros() as u64).min(1_000_000));
+        }
+    }
+
+    /// A request came from the peer that was last sent `next - 1`. `true` if something is to be sent again.
+    ///
+    /// # Errors
+    /// [`FrameError`] if it makes no sense.
+    pub(crate) fn request_in(&mut self, now: Timestamp, body: &[u8], next: u64) -> Result<bool, FrameError> {
+        let request = RepairRequest::decode(body)?;
+        let through = request.through(next).ok_or(FrameError::Field)?;
+        if now.since(self.requests_at) >= Duration::from_millis(1) {
+            (self.requests_at, self.requests_now) = (now, 0);
+        }
+        self.requests_now += 1;
+        if self.requests_now > REQUESTS_PER_MS {
+            self.stats.requests_ignored += 1;
+            return Ok(false);
+        }
+        let mut ranges = [MissingRange { first: PacketNumber(0), count: 0 }; REQUEST_RANGES_MAX];
+        let mut count = 0;
+        for (slot, range) in ranges.iter_mut().zip(request.ranges(next)) {
+            *slot = range;
+            count += 1;
+        }
+        let ranges = &ranges[..count];
+        self.learn_bursts(now, through, ranges);
+        let mut more = false;
+        // Oldest first: it has least time left.
+        for range in ranges.iter().rev() {
+            for number in range.first.0..range.first.0 + u64::from(range.count) {
+                more |= self.asked_for(now, PacketNumber(number), through, ranges);
+            }
+        }
+        if request.silent {
+            more |= self.unheard(now, through);
+        }
+        Ok(more)
+    }
+
+    /// Nothing has come at the other end for longer than usual: what should have come by now is lost.
+    fn unheard(&mut self, now: Timestamp, through: PacketNumber) -> bool {
+        let should_be_there = self.conditions.rtt + 2 * self.conditions.rtt_var + SILENCE_MARGIN;
+        let lost_from = self.history.sent().partition_point(|sent| sent.number <= through);
+        let mut more = false;
+        for place in lost_from..self.history.sent().len() {
+            let sent = self.history.sent()[place];
+            if now.since(sent.at) < should_be_there {
+                break;
+            }
+            if sent.repeats.is_none() && now.since(sent.last_at) >= should_be_there {
+                more |= self.send_again(now, &sent);
+            }
+        }
+        more
+    }
+
+    /// Ranges that requests named for the first time are bursts of loss.
+    fn learn_bursts(&mut self, now: Timestamp, through: PacketNumber, ranges: &[MissingRange]) {
+        let fresh_from = self.told_through.map_or(0, |told| told.0 + 1);
+        for range in ranges {
+            let end = range.first.0 + u64::from(range.count);
+            if let Some(length) = end.checked_sub(range.first.0.max(fresh_from)).filter(|length| *length > 0)
+            {
+                self.lost.record(now, length);
+                if self.conditions.spacing * u32::try_from(length).unwrap_or(u32::MAX) >= OUTAGE {
+                    self.again.outage();
+                }
+            }
+        }
+        self.told_through = self.told_through.max(Some(through));
+    }
+
+    /// One number of a request. `true` if its datagram is to be sent again.
+    fn asked_for(
+        &mut self,
+        now: Timestamp,
+        number: PacketNumber,
+        through: PacketNumber,
+        missing: &[MissingRange],
+    ) -> bool {
+        let is_missing = |number: PacketNumber| {
+            missing
+                .iter()
+                .any(|range| number >= range.first && number.0 - range.first.0 < u64::from(range.count))
+        };
+        let Some(mut sent) = self.history.get(number).copied() else { return false };
+        if let Some(original) = sent.repeats {
+            // A repair that is lost matters if what it repeats is still missing.
+            if !is_missing(original) {
+                return false;
+            }
+            match self.history.get(original) {
+                Some(original) => sent = *original,
+                None => return false,
+            }
+        }
+        let patience = self.conditions.rtt + 2 * self.conditions.rtt_var + Duration::from_millis(5);
+        let under_way = sent.last_number > through && now.since(sent.last_at) < patience;
+        !under_way && self.send_again(now, &sent)
+    }
+
+    /// A datagram is lost. `true` if it is to be sent again.
+    fn send_again(&mut self, now: Timestamp, sent: &Sent) -> bool {
+        if self.again.contains(sent.number) {
+            return false;
+        }
+        let deadline = sent.at + sent.urgency.slack.as_duration().saturating_sub(MARGIN);
+        if deadline < now {
+            self.stats.requests_late += 1;
+            return false;
+        }
+        let rounds_after = policy::rounds(&self.conditions, deadline.since(now));
+        let copies = policy::copies(&self.conditions, u32::from(sent.times), rounds_after);
+        // Copies leave early enough for a further round, if there is one.
+        let until = if rounds_after == 0 { deadline } else { deadline.min(now + self.conditions.rtt / 2) };
+        self.again.add(now, sent.number, copies, until);
+        true
+    }
+
+    /// The datagram to be sent again now.
+    pub(crate) fn next_again(&mut self, now: Timestamp) -> Option<(Sent, &[u8])> {
+        loop {
+            let number = self.again.peek(now)?;
+            match self.history.get(number).copied() {
+                Some(sent) => return Some((sent, self.history.plain(&sent))),
+                None => self.again.cancel(number),
+            }
+        }
+    }
+
+    /// The link carries no more now.
+    pub(crate) fn postpone_again(&mut self, now: Timestamp) {
+        self.again.postpone(now);
+    }
+
+    /// It has left again, under a new number.
+    pub(crate) fn left_again(
+        &mut self,
+        now: Timestamp,
+        repeats: PacketNumber,
+        number: PacketNumber,
+        bytes: usize,
+        memory: &mut RepairMemory,
+    ) {
+        self.again.left(now, repeats, bytes as u64);
+        self.history.record_repair(now, number, repeats, memory);
+        self.stats.retransmitted += 1;
+        self.stats.retransmitted_bytes += bytes as u64;
+    }
+
+    /// The body of the row of parity that is to leave now, of at most so many bytes.
+    pub(crate) fn next_row(&mut self, now: Timestamp, body_max: usize) -> Option<&[u8]> {
+        while self.row.is_empty() {
+            if !self.protect.is_due(now) {
+                return None;
+            }
+            self.row.resize(body_max, 0);
+            let used = self.protect.row(now, &self.history, &mut self.row, body_max).unwrap_or(0);
+            self.row.truncate(used);
+        }
+        Some(&self.row)
+    }
+
+    /// It has left in a datagram of so many bytes.
+    pub(crate) fn row_left(&mut self, bytes: usize) {
+        self.row.clear();
+        self.stats.parity += 1;
+        self.stats.parity_bytes += bytes as u64;
+    }
+
+    // Both.
+
+    /// Makes the plan anew from what is known of the path.
+    pub(crate) fn tick(&mut self, now: Timestamp, path: &PathState, memory: &mut RepairMemory) {
+        if let Some(idle) = self.restore.take_if(|restore| restore.is_idle(now)) {
+            idle.release(memory);
+        }
+        if now.since(self.planned_at) < PLAN_EVERY {
+            return;
+        }
+        self.planned_at = now;
+        let loss = u64::from(path.loss_ppm) << 8;
+        self.loss_slow_ppm256 =
+            self.loss_slow_ppm256 - self.loss_slow_ppm256 / LOSS_WEIGHT + loss / LOSS_WEIGHT;
+        let loss_ppm = path.loss_ppm.max((self.loss_slow_ppm256 >> 8) as u32);
+        let Some(rtt) = path.rtt else { return };
+        self.conditions = Conditions {
+            loss_ppm,
+            dispersion_milli: self.lost.dispersion_milli(),
+            rtt,
+            rtt_var: path.rtt_var,
+            spacing: self.spacing.get().unwrap_or(self.conditions.spacing),
+            budget: BUDGET_DEFAULT,
+        };
+        self.gaps.hurry(self.round_trip(), self.useful_for());
+        let (mut window, mut useful) = (0, Duration::ZERO);
+        for class in 0..2 {
+            let Some(budget) = self.budgets[class].get() else { continue };
+            let plan = policy::plan(&Conditions { budget, ..self.conditions });
+            self.plans[class] = plan;
+            let (before, wanted) = (self.share_ppm[class], plan.parity_ppm);
+            // Smoothly, and all the way.
+            let step = wanted.abs_diff(before).div_ceil(SHARE_WEIGHT);
+            self.share_ppm[class] = if wanted > before { before + step } else { before - step };
+            if self.share_ppm[class] > 0 {
+                window = window.max(plan.window as usize);
+                useful = useful.max(budget);
+            }
+        }
+        let share_ppm = if self.peer_repairs { self.share_ppm } else { [0; 2] };
+        self.protect.set(share_ppm, window.max(usize::from(share_ppm != [0; 2])), useful);
+    }
+
+    /// When media left last.
+    pub(crate) fn media_at(&self) -> Option<Timestamp> {
+        self.media_at
+    }
+
+    /// What is done for audio, and for others.
+    pub(crate) fn plans(&self) -> [Plan; 2] {
+        self.plans
+    }
+
+    /// Something is to leave now.
+    pub(crate) fn has_output(&self, now: Timestamp) -> bool {
+        self.next_due().is_some_and(|due| due <= now) || !self.row.is_empty() || self.protect.is_due(now)
+    }
+
+    /// When something is due; changed by everything that is told or asked.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        [self.gaps.due(), self.again.due(), self.protect.due()].into_iter().flatten().min()
+    }
+
+    /// Statistics, and what the receiver's part counted.
+    pub(crate) fn stats(&self) -> RepairStats {
+        RepairStats {
+            missing: self.gaps.missed,
+            reordered: self.gaps.reordered,
+            repairs_dropped: self.again.dropped,
+            ..self.stats.clone()
+        }
+    }
+
+    /// Bursts of loss of what comes.
+    pub(crate) fn lost_in(&self) -> &Bursts {
+        &self.gaps.bursts
+    }
+
+    /// Gives the memory of the receiver back; the history goes its own way.
+    pub(crate) fn release(&mut self, memory: &mut RepairMemory) {
+        if let Some(restore) = self.restore.take() {
+            restore.release(memory);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What repair did on a link, and what it cost.
 
 use std::time::Duration;
+use wire_format::FrameKind;
 
 /// What repair did on a link since it came up, and what it cost. Bytes are UDP payload.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -19,6 +20,12 @@ pub struct RepairStats {
     pub requests: u64,
     /// Their bytes.
     pub request_bytes: u64,
+    /// Numbers asked for by the other end when it was too late.
+    pub requests_late: u64,
+    /// Requests of the other end that were too many at once.
+    pub requests_ignored: u64,
+    /// Repairs given up: too late by the time they could go, or too many.
+    pub repairs_dropped: u64,
     /// Bytes of heartbeats sent.
     pub feedback_bytes: u64,
     /// Bytes of MTU probes and their answers.
@@ -36,6 +43,26 @@ pub struct RepairStats {
 }
 
 impl RepairStats {
+    /// Counts bytes of a frame that is no media; returns those that are repair, feedback or probes.
+    pub(crate) fn count_feedback(&mut self, kind: FrameKind, bytes: usize) -> usize {
+        let counter = match kind {
+            FrameKind::Heartbeat => &mut self.feedback_bytes,
+            FrameKind::RepairRequest => &mut self.request_bytes,
+            FrameKind::MtuProbe => &mut self.probe_bytes,
+            FrameKind::Media
+            | FrameKind::Edge
+            | FrameKind::Fragment
+            | FrameKind::KeyframeRequest
+            | FrameKind::EdgeKeyframeRequest
+            | FrameKind::PathChallenge
+            | FrameKind::Repair
+            | FrameKind::Parity
+            | FrameKind::Unknown(_) => return 0,
+        };
+        *counter += bytes as u64;
+        bytes
+    }
+
     /// Bytes that only repair, feedback and probes made necessary.
     pub fn overhead_bytes(&self) -> u64 {
         self.retransmitted_bytes

@@ -242,8 +242,11 @@ impl Lab {
         std::mem::take(&mut self.plain)
     }
 
-    /// Hands bytes to a relay as if its neighbour had sealed them.
-    pub fn inject(&mut self, to: usize, link: LinkId, number: u64, plain: Vec<u8>) {
+    /// Hands bytes to a relay as if its neighbour had sealed them just now.
+    pub fn inject(&mut self, to: usize, link: LinkId, number: u64, mut plain: Vec<u8>) {
+        if let Some(time) = plain.first_chunk_mut::<3>() {
+            *time = wire_format::send_time_bytes(self.now.wire());
+        }
         self.datagrams.push_back(Datagram { to, link, number: PacketNumber(number), plain });
         self.settle();
     }

@@ -403,6 +403,7 @@ impl Frame {
                         queueing: jitter.rotate_left(5),
                         bytes: received.rotate_left(9),
                     }),
+                    repairs: *jitter % 2 > 0,
                 };
                 let mut body = vec![0; Heartbeat::BYTES_MAX];
                 let used = beat.encode(&mut body);

@@ -1,0 +1,181 @@
+//! Datagrams that are to be sent again by the same link: which, when, and no more than a share of what the link sends.
+//!
+//! The one whose time runs out first goes first. Repairs may take half as much as media does, and save some up for a burst of
+//! losses; a link that comes back after an outage repairs at that pace what is still of use, and the rest is dropped.
+
+use std::time::Duration;
+use wire_format::{PacketNumber, Timestamp};
+
+/// Datagrams that wait to be sent again on one link.
+const PENDING_MAX: usize = 512;
+/// Repairs may use this part of the bytes that media does.
+const SHARE: i64 = 2;
+/// What may be saved up for a burst of losses, bytes.
+const SAVED_MAX: i64 = 64 << 10;
+/// What is left of that after an outage.
+const AFTER_OUTAGE: i64 = 8 << 10;
+/// Copies of a datagram leave at least so far apart.
+const SPACING_MIN: Duration = Duration::from_millis(1);
+/// What may not leave now is looked at again after this.
+const RETRY: Duration = Duration::from_millis(1);
+/// However little media there is, so many bytes a millisecond.
+const BYTES_PER_MS_MIN: i64 = 8;
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    number: PacketNumber,
+    due: Timestamp,
+    /// Sent later than this it comes too late.
+    deadline: Timestamp,
+    copies: u32,
+    spacing: Duration,
+}
+
+/// The repairs of one link that wait.
+#[derive(Debug)]
+pub(crate) struct Again {
+    pending: Vec<Pending>,
+    /// Bytes; the last repair may have taken more than there was.
+    allowance: i64,
+    refilled: Timestamp,
+    /// Given up: too late, or too many.
+    pub(crate) dropped: u64,
+}
+
+impl Again {
+    pub(crate) fn new(now: Timestamp) -> Again {
+        Again { pending: Vec::new(), allowance: SAVED_MAX, refilled: now, dropped: 0 }
+    }
+
+    /// Whether it waits to be sent again.
+    pub(crate) fn contains(&self, number: PacketNumber) -> bool {
+        self.pending.iter().any(|pending| pending.number == number)
+    }
+
+    /// A datagram is to be sent again, so many times before the deadline.
+    pub(crate) fn add(&mut self, now: Timestamp, number: PacketNumber, copies: u32, deadline: Timestamp) {
+        if self.pending.len() >= PENDING_MAX {
+            self.dropped += 1;
+            return;
+        }
+        let spacing = deadline.since(now) / copies.max(1);
+        self.pending.push(Pending { number, due: now, deadline, copies, spacing });
+    }
+
+    /// So much is missing that the link was cut: from now on no more than the share of what media takes.
+    pub(crate) fn outage(&mut self) {
+        self.allowance = self.allowance.min(AFTER_OUTAGE);
+    }
+
+    /// Media of so many bytes left.
+    pub(crate) fn media_left(&mut self, bytes: u64) {
+        self.allowance = (self.allowance + bytes as i64 / SHARE).min(SAVED_MAX);
+    }
+
+    /// When the next repair is due; none if none waits.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.pending.iter().map(|pending| pending.due).min()
+    }
+
+    /// The next datagram to send now.
+    pub(crate) fn peek(&mut self, now: Timestamp) -> Option<PacketNumber> {
+        let refill = now.since(self.refilled).as_millis() as i64 * BYTES_PER_MS_MIN;
+        if refill > 0 {
+            self.refilled = now;
+            self.allowance = (self.allowance + refill).min(SAVED_MAX);
+        }
+        if self.pending.is_empty() {
+            return None;
+        }
+        let before = self.pending.len();
+        self.pending.retain(|pending| pending.deadline >= now);
+        self.dropped += (before - self.pending.len()) as u64;
+        if self.allowance <= 0 {
+            self.postpone(now);
+            return None;
+        }
+        let due = self.pending.iter().filter(|pending| pending.due <= now);
+        due.min_by_key(|pending| (pending.deadline, pending.number)).map(|pending| pending.number)
+    }
+
+    /// What is due now may leave a little later.
+    pub(crate) fn postpone(&mut self, now: Timestamp) {
+        for pending in self.pending.iter_mut().filter(|pending| pending.due <= now) {
+            pending.due = now + RETRY;
+        }
+    }
+
+    /// That datagram left, in one of so many bytes.
+    pub(crate) fn left(&mut self, now: Timestamp, number: PacketNumber, bytes: u64) {
+        self.allowance -= bytes as i64;
+        let Some(place) = self.pending.iter().position(|pending| pending.number == number) else { return };
+        let pending = &mut self.pending[place];
+        pending.copies = pending.copies.saturating_sub(1);
+        pending.due = now + pending.spacing.max(SPACING_MIN);
+        if pending.copies == 0 || pending.due > pending.deadline {
+            self.pending.swap_remove(place);
+        }
+    }
+
+    /// What waits is of no use any more: it arrived.
+    pub(crate) fn cancel(&mut self, number: PacketNumber) {
+        self.pending.retain(|pending| pending.number != number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_micros(ms * 1000)
+    }
+
+    fn next(again: &mut Again, now: Timestamp, bytes: u64) -> Option<PacketNumber> {
+        let number = again.peek(now)?;
+        again.left(now, number, bytes);
+        Some(number)
+    }
+
+    #[test]
+    fn the_one_whose_time_runs_out_first_goes_first() {
+        let mut again = Again::new(at(0));
+        again.add(at(0), PacketNumber(1), 1, at(100));
+        again.add(at(0), PacketNumber(2), 1, at(50));
+        again.add(at(0), PacketNumber(3), 1, at(70));
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut again, at(0), 0)).collect();
+        assert_eq!(order, [2, 3, 1].map(PacketNumber));
+        assert_eq!(again.due(), None);
+    }
+
+    #[test]
+    fn copies_are_spread_over_the_time_that_is_left() {
+        let mut again = Again::new(at(0));
+        again.add(at(0), PacketNumber(1), 3, at(30));
+        let mut left = Vec::new();
+        for ms in 0..60 {
+            left.extend(next(&mut again, at(ms), 0).map(|_| ms));
+        }
+        assert_eq!(left, [0, 10, 20]);
+    }
+
+    #[test]
+    fn a_storm_is_paced_and_what_is_too_late_dropped() {
+        let mut again = Again::new(at(0));
+        for number in 0..100 {
+            again.add(at(0), PacketNumber(number), 1, at(50));
+        }
+        again.outage();
+        let mut sent = 0;
+        for ms in 0..60 {
+            again.media_left(250);
+            while next(&mut again, at(ms), 1250).is_some() {
+                sent += 1250;
+            }
+        }
+        let most = AFTER_OUTAGE + 51 * (125 + BYTES_PER_MS_MIN) + 1250;
+        assert!(sent <= most && sent + 2500 >= most, "{sent} of {most}");
+        assert_eq!(again.dropped as i64, 100 - sent / 1250);
+        assert_eq!(again.due(), None);
+    }
+}

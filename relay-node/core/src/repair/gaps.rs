@@ -1,0 +1,387 @@
+//! What of the other direction is missing, and when to ask for it.
+//!
+//! A number that is passed over is missing from that moment. It is asked for as soon as it may not merely be late: at
+//! once, unless this link has shown that it reorders; then after a quarter more than the latest datagram of the last half
+//! minute was late (the idea of RACK, RFC 8985). A request names everything that is missing, so that the sender also sees
+//! which of its repairs arrived. It is repeated a few times in quick succession, because requests get lost as well, and
+//! then every round trip until what is missing is too old to be of use.
+//!
+//! A burst of loss shows only when it is over. So media is also expected: when none has come for longer than it ever was apart
+//! of late, a request says so, and the sender takes for lost what should have come by then (the receiver's side of a tail
+//! loss probe, RFC 8985 section 7).
+//!
+//! Requests and heartbeats have numbers, too, and nobody asks for them on purpose: where no media comes, nothing is asked for,
+//! and requests keep a distance, so that lost requests cannot call forth more of them without end.
+
+use super::bursts::Bursts;
+use crate::measure::MostOf;
+use std::collections::VecDeque;
+use std::time::Duration;
+use wire_format::{PacketNumber, RepairRequest, Timestamp};
+
+/// Numbers that are missing on one link at the same time.
+pub(crate) const MISSING_MAX: usize = 1024;
+/// Numbers known to have been restored, for the case that the original comes after all.
+const RESTORED_MAX: usize = 1024;
+/// However much a path reorders, a request leaves after this.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+/// How long the latest arrival is remembered, at least.
+const REORDER_WINDOW: Duration = Duration::from_secs(30);
+/// Bounds of the distance of the first requests for a number.
+const REPEAT_MIN: Duration = Duration::from_millis(4);
+const REPEAT_MAX: Duration = Duration::from_millis(10);
+/// So many requests are sent in quick succession.
+const QUICK: u8 = 8;
+/// Media that comes less often than this is not expected.
+const SILENCE_MAX: Duration = Duration::from_millis(100);
+/// The longest distance of media is remembered for so long.
+const DISTANCE_WINDOW: Duration = Duration::from_secs(2);
+/// What is late by so much is missed.
+const SILENCE_MARGIN: Duration = Duration::from_millis(2);
+/// With time for fewer round trips than this, silence is told early.
+const HURRIED_ROUNDS: u32 = 4;
+/// Two requests are at least so far apart.
+const APART: Duration = Duration::from_millis(3);
+/// Without media for so long nothing is asked for.
+const MEDIA_OVER: Duration = Duration::from_secs(2);
+/// Silence is told so often, each time after twice as long.
+const SILENCES: u32 = 4;
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    number: PacketNumber,
+    noticed: Timestamp,
+    /// When it is to be asked for.
+    due: Timestamp,
+    asks: u8,
+}
+
+/// What a datagram is among those before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// Newer than all before.
+    New {
+        /// Numbers before it are missing.
+        gap: bool,
+    },
+    /// Older, and not there yet.
+    Late,
+    /// It was restored before it came.
+    Restored,
+}
+
+/// The numbers of one direction of a link, seen by the receiver.
+#[derive(Debug)]
+pub(crate) struct Gaps {
+    /// One more than the highest received.
+    next: u64,
+    /// Ascending.
+    missing: VecDeque<Missing>,
+    /// Numbers restored, and when they were missed; in the order of restoring.
+    restored: VecDeque<(PacketNumber, Timestamp)>,
+    lateness: MostOf,
+    due: Option<Timestamp>,
+    /// When media came last, with everything before it, and how far apart it was of late where nothing was missing.
+    media_at: Option<Timestamp>,
+    whole_at: Option<Timestamp>,
+    distance: MostOf,
+    asked_at: Option<Timestamp>,
+    /// When silence is to be told, and how often it was.
+    silent_at: Option<Timestamp>,
+    silences: u32,
+    /// The link loses, and there is time for few rounds: silence is told before it is certain.
+    hurried: bool,
+    /// Missing in all, whatever became of it.
+    pub(crate) missed: u64,
+    /// Of these, late by themselves.
+    pub(crate) reordered: u64,
+    /// Lengths of gaps.
+    pub(crate) bursts: Bursts,
+}
+
+impl Gaps {
+    pub(crate) fn new(now: Timestamp) -> Gaps {
+        Gaps {
+            next: 0,
+            missing: VecDeque::new(),
+            restored: VecDeque::new(),
+            lateness: MostOf::new(now, REORDER_WINDOW),
+            due: None,
+            media_at: None,
+            whole_at: None,
+            distance: MostOf::new(now, DISTANCE_WINDOW),
+            asked_at: None,
+            silent_at: None,
+            silences: 0,
+            hurried: false,
+            missed: 0,
+            reordered: 0,
+            bursts: Bursts::new(),
+        }
+    }
+
+    /// A datagram came.
+    pub(crate) fn arrived(&mut self, now: Timestamp, number: PacketNumber) -> Arrival {
+        if number.0 == self.next {
+            self.next += 1;
+            return Arrival::New { gap: false };
+        }
+        if number.0 > self.next {
+            return self.passed_over(now, number);
+        }
+        if let Ok(place) = self.missing.binary_search_by_key(&number, |missing| missing.number)
+            && let Some(missing) = self.missing.remove(place)
+        {
+            self.reordered += 1;
+            self.lateness.sample(now, now.since(missing.noticed));
+            return Arrival::Late;
+        }
+        match self.restored.iter().position(|(restored, _)| *restored == number) {
+            Some(place) => {
+                if let Some((_, noticed)) = self.restored.remove(place) {
+                    self.reordered += 1;
+                    self.lateness.sample(now, now.since(noticed));
+                }
+                Arrival::Restored
+            }
+            None => Arrival::Late,
+        }
+    }
+
+    #[cold]
+    fn passed_over(&mut self, now: Timestamp, number: PacketNumber) -> Arrival {
+        let first_of_all = self.next == 0 && self.missed == 0;
+        let count = number.0 - self.next;
+        let from = number.0 - count.min(MISSING_MAX as u64);
+        self.next = number.0 + 1;
+        // What left before this end could open anything was not lost on the way.
+        if first_of_all {
+            return Arrival::New { gap: false };
+        }
+        self.missed += count;
+        self.bursts.record(now, count);
+        self.whole_at = None;
+        if self.media_at.is_none_or(|at| now.since(at) > MEDIA_OVER) {
+            return Arrival::New { gap: false };
+        }
+        let due = now + self.wait();
+        for number in from..number.0 {
+            if self.missing.len() >= MISSING_MAX {
+                self.missing.pop_front();
+            }
+            let number = PacketNumber(number);
+            self.missing.push_back(Missing { number, noticed: now, due, asks: 0 });
+        }
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        Arrival::New { gap: true }
+    }
+
+    /// How long a number may be late before it is asked for.
+    pub(crate) fn wait(&self) -> Duration {
+        let latest = self.lateness.most();
+        (latest + latest / 4).min(WAIT_MAX)
+    }
+
+    /// A missing datagram has been restored. `false` if it is not missing.
+    pub(crate) fn restore(&mut self, number: PacketNumber) -> bool {
+        let Ok(place) = self.missing.binary_search_by_key(&number, |missing| missing.number) else {
+            return false;
+        };
+        if let Some(missing) = self.missing.remove(place) {
+            if self.restored.len() >= RESTORED_MAX {
+                self.restored.pop_front();
+            }
+            self.restored.push_back((number, missing.noticed));
+        }
+        true
+    }
+
+    /// The highest number received, 0 if none was.
+    pub(crate) fn highest(&self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+
+    /// Media came, in order or not, but not restored.
+    pub(crate) fn media_came(&mut self, now: Timestamp) {
+        self.media_at = Some(now);
+        if let Some(before) = self.whole_at.replace(now) {
+            self.distance.sample(now, now.since(before));
+        }
+        self.silences = 0;
+        self.silent_at = self.patience().map(|patience| now + patience);
+    }
+
+    /// Sets how long round trips are, and how long what is missing is of use.
+    pub(crate) fn hurry(&mut self, round_trip: Duration, useful_for: Duration) {
+        self.hurried = self.bursts.seen_of_late() && useful_for < HURRIED_ROUNDS * round_trip;
+    }
+
+    /// How long silence lasts before it is told; `None` if media is not expected.
+    fn patience(&self) -> Option<Duration> {
+        let usual = self.distance.most();
+        let patience = if self.hurried { usual / 2 } else { usual + usual / 8 };
+        (!usual.is_zero() && usual < SILENCE_MAX).then(|| patience + SILENCE_MARGIN)
+    }
+
+    /// When a request is to be sent.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        let due = self.due.into_iter().chain(self.silent_at).min()?;
+        Some(self.asked_at.map_or(due, |asked| due.max(asked + APART)))
+    }
+
+    /// Whether silence is to be told now; it is told again later.
+    fn tell_silence(&mut self, now: Timestamp) -> bool {
+        if self.silent_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        self.silences += 1;
+        let patience = self.patience().filter(|_| self.silences < SILENCES);
+        self.silent_at = patience.map(|patience| now + (patience / 2) * (1 << (self.silences - 1)));
+        true
+    }
+
+    /// Writes the request that is due now; `None` if there is none. What was missed `useful_for` ago is given up.
+    pub(crate) fn request(
+        &mut self,
+        now: Timestamp,
+        round_trip: Duration,
+        useful_for: Duration,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        if self.due().is_none_or(|due| due > now) {
+            return None;
+        }
+        // Where no answer can come in time, one request says that it is lost, and more say nothing new.
+        let may_be_answered = round_trip < useful_for;
+        let silent = self.tell_silence(now) && may_be_answered;
+        while self.missing.front().is_some_and(|missing| now.since(missing.noticed) > useful_for) {
+            self.missing.pop_front();
+        }
+        let due_now = self.missing.iter().any(|missing| missing.due <= now);
+        // Covered is everything below the first that may merely be late.
+        let early = self.missing.iter().find(|missing| missing.asks == 0 && missing.due > now);
+        let through = early.map_or(self.next, |missing| missing.number.0).checked_sub(1);
+        let written = through.filter(|_| due_now || silent).map(|through| {
+            let listed = self.missing.iter().rev().map(|missing| missing.number);
+            let listed = listed.filter(|number| number.0 <= through);
+            RepairRequest::encode(silent, PacketNumber(through), listed, out)
+        });
+        let quick = (useful_for.saturating_sub(round_trip) / 16).clamp(REPEAT_MIN, REPEAT_MAX);
+        for missing in self.missing.iter_mut().filter(|missing| missing.due <= now) {
+            missing.asks = missing.asks.saturating_add(1);
+            missing.due = match missing.asks {
+                _ if !may_be_answered => now + useful_for,
+                asks if asks < QUICK => now + quick,
+                asks => now + round_trip.max(quick) * u32::from(asks - QUICK + 1),
+            };
+        }
+        self.due = self.missing.iter().map(|missing| missing.due).min();
+        if written.is_some() {
+            self.asked_at = Some(now);
+        }
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire_format::REQUEST_BYTES_MAX;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_micros(ms * 1000)
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn asked(gaps: &mut Gaps, now: Timestamp) -> Option<Vec<u64>> {
+        let mut out = [0; REQUEST_BYTES_MAX];
+        let used = gaps.request(now, ms(40), ms(200), &mut out)?;
+        let request = RepairRequest::decode(&out[..used]).expect("well-formed");
+        let ranges = request.ranges(gaps.next);
+        let mut numbers: Vec<u64> =
+            ranges.flat_map(|range| range.first.0..range.first.0 + u64::from(range.count)).collect();
+        numbers.sort_unstable();
+        Some(numbers)
+    }
+
+    fn arrive(gaps: &mut Gaps, now: Timestamp, numbers: impl IntoIterator<Item = u64>) {
+        gaps.media_at = Some(now);
+        for number in numbers {
+            let _ = gaps.arrived(now, PacketNumber(number));
+        }
+    }
+
+    #[test]
+    fn what_is_passed_over_is_asked_for_at_once_and_again_until_it_comes() {
+        let mut gaps = Gaps::new(at(0));
+        arrive(&mut gaps, at(0), [0, 1, 4]);
+        assert_eq!(asked(&mut gaps, at(0)), Some(vec![2, 3]));
+        assert_eq!(asked(&mut gaps, at(5)), None);
+        assert_eq!(gaps.due(), Some(at(20)));
+        assert_eq!(asked(&mut gaps, at(20)), Some(vec![2, 3]));
+        assert!(gaps.restore(PacketNumber(2)) && !gaps.restore(PacketNumber(2)));
+        assert_eq!(asked(&mut gaps, at(40)), Some(vec![3]));
+        assert_eq!(asked(&mut gaps, at(60)), Some(vec![3]));
+        assert_eq!(gaps.due(), Some(at(100)), "from then on each round trip");
+        arrive(&mut gaps, at(70), [6]);
+        assert_eq!(asked(&mut gaps, at(70)), Some(vec![3, 5]), "a request names all that is missing");
+        assert_eq!(asked(&mut gaps, at(271)), None, "too late for both");
+        assert_eq!(gaps.due(), None);
+    }
+
+    #[test]
+    fn silence_where_media_is_expected_is_told() {
+        let mut gaps = Gaps::new(at(0));
+        for number in 0..100 {
+            let now = at(number * 10);
+            arrive(&mut gaps, now, [number]);
+            gaps.media_came(now);
+            assert_eq!(asked(&mut gaps, now), None);
+        }
+        let mut told = Vec::new();
+        for ms in 990..2000 {
+            told.extend(asked(&mut gaps, at(ms)).map(|missing| (ms - 990, missing)));
+        }
+        assert_eq!(told, [14, 21, 35, 62].map(|ms| (ms, Vec::new())));
+        assert_eq!(gaps.due(), None, "media has stopped");
+    }
+
+    #[test]
+    fn a_link_that_reorders_is_given_time() {
+        let mut gaps = Gaps::new(at(0));
+        arrive(&mut gaps, at(0), [0, 2]);
+        assert!(asked(&mut gaps, at(0)).is_some());
+        assert_eq!(gaps.arrived(at(40), PacketNumber(1)), Arrival::Late);
+        for round in 1..100 {
+            let now = at(100 * round);
+            arrive(&mut gaps, now, [2 * round + 2]);
+            assert_eq!(asked(&mut gaps, now), None);
+            assert_eq!(gaps.arrived(now + ms(40), PacketNumber(2 * round + 1)), Arrival::Late);
+            assert_eq!(asked(&mut gaps, now + ms(50)), None);
+        }
+        assert_eq!((gaps.reordered, gaps.missed), (100, 100));
+    }
+
+    #[test]
+    fn what_comes_after_it_was_restored_is_known() {
+        let mut gaps = Gaps::new(at(0));
+        arrive(&mut gaps, at(0), [0, 2]);
+        assert!(gaps.restore(PacketNumber(1)));
+        assert_eq!(gaps.arrived(at(30), PacketNumber(1)), Arrival::Restored);
+        assert_eq!(gaps.wait(), Duration::from_micros(37_500));
+    }
+
+    #[test]
+    fn however_much_is_missing_the_memory_is_bounded() {
+        let mut gaps = Gaps::new(at(0));
+        arrive(&mut gaps, at(0), [0, 1 << 40]);
+        assert_eq!((gaps.missing.len(), gaps.missed), (MISSING_MAX, (1 << 40) - 1));
+        arrive(&mut gaps, at(0), ((1 << 40) + 2..(1 << 40) + 8000).step_by(2));
+        assert_eq!(gaps.missing.len(), MISSING_MAX);
+        let mut out = [0; REQUEST_BYTES_MAX];
+        assert_eq!(gaps.request(at(0), ms(40), ms(200), &mut out), Some(REQUEST_BYTES_MAX));
+    }
+}

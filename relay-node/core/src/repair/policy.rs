@@ -1,0 +1,241 @@
+//! What to do against loss on a link: one pure function of what is known of the link and of what the media can afford.
+//!
+//! Retransmission costs what is lost and nothing else, but each round costs a round trip. Parity and copies cost all the
+//! time, but no round trip. So (hybrid ARQ, as in Hairpin, NSDI 2024):
+//!
+//! - Where at least one round fits into the budget, retransmission alone; nothing stands while nothing is lost. A repair
+//!   that is late is given more copies than one that is fresh: the later the round, the fewer packets reach it, the less
+//!   its copies cost, and the less may still go wrong (Hairpin's observation). The copies of a round are spread over the
+//!   time that is left, because what comes next to a loss is likely lost too.
+//! - Where no round fits, parity in windows that slide (streaming codes, as in Tambur, NSDI 2023), as much of it as the
+//!   window's losses need: their mean, and a few standard deviations, wider by the length of bursts. Where a window
+//!   holds hardly any datagram, each is sent twice.
+//!
+//! SRT, the peer to beat, repeats requests and drops what is too late in the same way, but repeats each packet once a
+//! round whatever is left of its time, and its parity is a fixed matrix.
+
+use std::time::Duration;
+
+/// Rounds beyond this many make no difference.
+const ROUNDS_MAX: u32 = 8;
+/// Copies in one round.
+const COPIES_MAX: u32 = 4;
+/// Rate that all copies of a round but the first may add, parts per million; and of the last round, the first included.
+const EXTRA_PPM: u64 = 10_000;
+const LAST_PPM: u64 = 80_000;
+/// Bounds of the share of parity in the rate of what it protects, parts per million.
+const PARITY_PPM_MIN: u64 = 20_000;
+pub(crate) const PARITY_PPM_MAX: u64 = 363_000;
+/// Standard deviations of a window's losses that parity is to cover, tenths.
+const DEVIATIONS_TENTHS: u64 = 45;
+/// Fewer datagrams in a window are sent twice instead.
+const WINDOW_MIN: u32 = 3;
+/// A window has no more datagrams.
+const WINDOW_MAX: u32 = 48;
+/// Losses come in longer bursts than this on average only when the link is cut.
+const DISPERSION_MAX: u64 = 64_000;
+/// Less loss than this is none: nothing stands against it.
+const LOSS_PPM_MIN: u32 = 100;
+
+/// What is known of a link in one direction, and of the media on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Conditions {
+    /// Loss of what is sent, parts per million.
+    pub loss_ppm: u32,
+    /// Mean length of the burst that a lost datagram belongs to, thousandths.
+    pub dispersion_milli: u64,
+    /// Round trip, smoothed.
+    pub rtt: Duration,
+    /// Its variation.
+    pub rtt_var: Duration,
+    /// What is left of the media's delay budget on this hop.
+    pub budget: Duration,
+    /// Mean distance of two datagrams with media.
+    pub spacing: Duration,
+}
+
+/// Why a plan is what it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Nothing is lost, or too little to stand against.
+    NoLoss,
+    /// Retransmission has time for so many rounds.
+    RoundsFit(u32),
+    /// No round trip fits into the budget: parity.
+    NoRoundFits,
+    /// No round trip fits, and too few datagrams come in that time for parity: each twice.
+    TooFewForParity,
+}
+
+/// Parity: `m` rows for each `k` datagrams, each row over the last `depth * k`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Parity {
+    /// Datagrams between two times that rows leave.
+    pub k: u32,
+    /// Rows that leave then.
+    pub m: u32,
+    /// Windows overlap so many times; 1 is a block code.
+    pub depth: u32,
+}
+
+/// What to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Rounds of retransmission that fit for a datagram lost now.
+    pub rounds: u32,
+    /// Share of parity in the rate, parts per million; 0 without.
+    pub parity_ppm: u64,
+    /// The datagrams that a row of parity covers, at most.
+    pub window: u32,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Plan {
+    /// A link that nothing is known of.
+    pub const IDLE: Plan = Plan { rounds: 0, parity_ppm: 0, window: 0, reason: Reason::NoLoss };
+
+    /// Parity as a block code would be described; `None` without.
+    pub fn parity(&self) -> Option<Parity> {
+        if self.parity_ppm == 0 {
+            return None;
+        }
+        let k = u32::try_from(1_000_000 / self.parity_ppm).unwrap_or(u32::MAX).max(1);
+        Some(Parity { k, m: 1, depth: (self.window / k).max(1) })
+    }
+}
+
+/// What to do under these conditions.
+pub fn plan(conditions: &Conditions) -> Plan {
+    let rounds = rounds(conditions, conditions.budget);
+    if conditions.loss_ppm < LOSS_PPM_MIN {
+        return Plan { rounds, parity_ppm: 0, window: 0, reason: Reason::NoLoss };
+    }
+    if rounds > 0 {
+        return Plan { rounds, parity_ppm: 0, window: 0, reason: Reason::RoundsFit(rounds) };
+    }
+    let spacing_us = (conditions.spacing.as_micros() as u64).max(1);
+    let window = (conditions.budget.as_micros() as u64 / spacing_us).min(u64::from(WINDOW_MAX)) as u32;
+    if window < WINDOW_MIN {
+        return Plan {
+            rounds,
+            parity_ppm: 1_000_000,
+            window: window.max(1),
+            reason: Reason::TooFewForParity,
+        };
+    }
+    let parity_ppm = parity_ppm(conditions, window);
+    // Datagrams come in groups; how old a row's may be is bounded by the budget as well.
+    let window = (window + window / 2).min(WINDOW_MAX);
+    Plan { rounds, parity_ppm, window, reason: Reason::NoRoundFits }
+}
+
+/// Rounds of retransmission that fit into so much time.
+pub fn rounds(conditions: &Conditions, time: Duration) -> u32 {
+    let round = conditions.rtt + 2 * conditions.rtt_var + Duration::from_millis(1);
+    // The loss is noticed when the next datagram comes.
+    let Some(left) = time.checked_sub(conditions.spacing) else { return 0 };
+    ((left.as_micros() / round.as_micros().max(1)) as u32).min(ROUNDS_MAX)
+}
+
+/// Copies to send now of a datagram that was already sent `sent` times, when so many more rounds fit after this one.
+pub fn copies(conditions: &Conditions, sent: u32, rounds_after: u32) -> u32 {
+    let loss = u64::from(conditions.loss_ppm.max(LOSS_PPM_MIN));
+    // A copy a round trip later is lost a little more often than any datagram: bursts.
+    let burst = 250_000 - 250_000_000 / conditions.dispersion_milli.max(1000);
+    let again = (loss + burst).min(900_000);
+    // The share of datagrams that come to this round.
+    let reach = (1..sent.max(1)).fold(loss, |reach, _| reach * again / 1_000_000).max(1);
+    let copies = if rounds_after == 0 { LAST_PPM / reach } else { 1 + EXTRA_PPM / reach };
+    copies.clamp(1, u64::from(COPIES_MAX)) as u32
+}
+
+/// Share of parity that covers the losses of a window: mean and some deviations.
+fn parity_ppm(conditions: &Conditions, window: u32) -> u64 {
+    let loss = u64::from(conditions.loss_ppm);
+    let dispersion = conditions.dispersion_milli.min(DISPERSION_MAX);
+    // Variance of the share of a window that is lost, (ppm)^2.
+    let variance = loss * (1_000_000 - loss.min(1_000_000)) / 1000 * dispersion / u64::from(window);
+    let needed = loss + variance.isqrt() * DEVIATIONS_TENTHS / 10;
+    needed.clamp(PARITY_PPM_MIN, PARITY_PPM_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conditions(loss_ppm: u32, rtt_ms: u64, budget_ms: u64) -> Conditions {
+        Conditions {
+            loss_ppm,
+            dispersion_milli: 2500,
+            rtt: Duration::from_millis(rtt_ms),
+            rtt_var: Duration::from_millis(1),
+            budget: Duration::from_millis(budget_ms),
+            spacing: Duration::from_millis(4),
+        }
+    }
+
+    #[test]
+    fn short_round_trips_have_no_standing_overhead() {
+        let plan = plan(&conditions(20_000, 20, 100));
+        assert_eq!((plan.reason, plan.parity()), (Reason::RoundsFit(4), None));
+    }
+
+    #[test]
+    fn without_loss_nothing_stands_however_long_the_round_trip() {
+        assert_eq!(plan(&conditions(0, 300, 60)).reason, Reason::NoLoss);
+    }
+
+    #[test]
+    fn where_no_round_fits_parity_grows_with_loss_and_bursts() {
+        let at = |loss_ppm| plan(&conditions(loss_ppm, 160, 60));
+        assert_eq!(at(20_000).reason, Reason::NoRoundFits);
+        assert!(at(5_000).parity_ppm < at(10_000).parity_ppm);
+        assert!(at(10_000).parity_ppm < at(20_000).parity_ppm);
+        assert_eq!(at(900_000).parity_ppm, PARITY_PPM_MAX);
+        let calm = Conditions { dispersion_milli: 1000, ..conditions(10_000, 160, 60) };
+        assert!(plan(&calm).parity_ppm < at(10_000).parity_ppm);
+    }
+
+    #[test]
+    fn too_few_datagrams_are_sent_twice() {
+        let thin = Conditions { spacing: Duration::from_millis(40), ..conditions(20_000, 160, 60) };
+        assert_eq!(plan(&thin).reason, Reason::TooFewForParity);
+        assert_eq!(plan(&thin).parity(), Some(Parity { k: 1, m: 1, depth: 1 }));
+    }
+
+    #[test]
+    fn what_is_late_gets_more_copies_than_what_is_fresh() {
+        let link = conditions(50_000, 40, 150);
+        let by_round: Vec<u32> = (1..4).map(|round| copies(&link, round, 3 - round)).collect();
+        assert!(by_round.is_sorted() && by_round[0] == 1 && by_round[2] > 1, "{by_round:?}");
+        assert_eq!(
+            copies(&conditions(20_000, 160, 200), 1, 0),
+            4,
+            "one round: as many as an overhead of 8% allows"
+        );
+        assert_eq!(copies(&conditions(200_000, 160, 200), 1, 0), 1);
+    }
+
+    #[test]
+    fn any_conditions_give_a_bounded_plan() {
+        for loss_ppm in [0, 99, 100, 500_000, 1_000_000] {
+            for ms in [0, 1, 60, 10_000] {
+                for other in [0, 1, 100, 100_000] {
+                    let link = Conditions {
+                        loss_ppm,
+                        dispersion_milli: other * 1000,
+                        rtt: Duration::from_millis(ms),
+                        rtt_var: Duration::from_millis(other),
+                        budget: Duration::from_millis(other),
+                        spacing: Duration::from_millis(ms),
+                    };
+                    let plan = plan(&link);
+                    assert!(plan.rounds <= ROUNDS_MAX && plan.window <= WINDOW_MAX);
+                    assert!(plan.parity_ppm <= 1_000_000);
+                    assert!((1..=COPIES_MAX).contains(&copies(&link, other as u32, ms as u32)));
+                }
+            }
+        }
+    }
+}

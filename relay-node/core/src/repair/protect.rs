@@ -1,0 +1,227 @@
+//! The sender of parity: when a row leaves, and what it covers.
+//!
+//! Rows earn their bytes: each datagram with media adds the plan's share of its length, and a row leaves when there is
+//! enough for one. It covers what was sent within the window before it, all classes together, so that rows come often
+//! and bursts meet many of them. What would stay without a row for long gets one on credit: the window of a class does
+//! not wait for more to come. Audio whose video pauses gets rows over audio alone, which are short.
+
+use super::history::History;
+use std::time::Duration;
+use wire_format::parity::{
+    self, PARITY_COVERED_MAX, PARITY_FIXED_BYTES, PARITY_ROWS, PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES,
+};
+use wire_format::{PacketNumber, Priority, Timestamp};
+
+/// What is not covered by a row after so long gets one.
+const CLOSE_AFTER: Duration = Duration::from_millis(20);
+
+/// The parity of one direction of a link, at its sender.
+#[derive(Debug)]
+pub(crate) struct Protect {
+    /// Share of the rate, parts per million: of audio, and of others.
+    share_ppm: [u64; 2],
+    window: usize,
+    useful_for: Duration,
+    /// Bytes that rows may have; what was sent on credit counts below zero.
+    credit: i64,
+    /// What a row would cost: the length of the last one, or of the longest datagram since.
+    cost: i64,
+    next_row: u8,
+    /// When the oldest datagram that no row covers left: audio, and others.
+    uncovered: [Option<Timestamp>; 2],
+}
+
+impl Protect {
+    pub(crate) fn new() -> Protect {
+        Protect {
+            share_ppm: [0; 2],
+            window: 0,
+            useful_for: Duration::ZERO,
+            credit: 0,
+            cost: 0,
+            next_row: 0,
+            uncovered: [None; 2],
+        }
+    }
+
+    /// Sets how much parity there is to be: its share of the rate of audio and of others, how many datagrams a row may
+    /// cover, and how old.
+    pub(crate) fn set(&mut self, share_ppm: [u64; 2], window: usize, useful_for: Duration) {
+        (self.share_ppm, self.useful_for) = (share_ppm, useful_for);
+        self.window = window.min(PARITY_COVERED_MAX);
+        for class in (0..2).filter(|class| share_ppm[*class] == 0) {
+            self.uncovered[class] = None;
+        }
+        if share_ppm == [0; 2] {
+            *self = Protect { next_row: self.next_row, ..Protect::new() };
+        }
+    }
+
+    /// A datagram with media left.
+    pub(crate) fn media_left(&mut self, now: Timestamp, priority: Priority, bytes: usize) {
+        let class = class(priority);
+        let share_ppm = self.share_ppm[class];
+        if share_ppm == 0 {
+            return;
+        }
+        self.credit += (bytes as u64 * share_ppm / 1_000_000) as i64;
+        self.cost = self.cost.max(bytes as i64);
+        self.uncovered[class].get_or_insert(now);
+    }
+
+    /// When a row is due at the latest.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.uncovered.iter().flatten().min().map(|since| *since + CLOSE_AFTER)
+    }
+
+    /// A row is to leave now.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        let enough = self.cost > 0 && self.credit >= self.cost;
+        enough || self.uncovered.iter().flatten().any(|since| now.since(*since) >= CLOSE_AFTER)
+    }
+
+    /// Writes the body of the next row to the beginning of `out`; `None` if there is nothing to cover. Its length is at
+    /// most that of the longest datagram covered and [`wire_format::PARITY_ROOM_BYTES`] less what else a datagram has.
+    pub(crate) fn row(
+        &mut self,
+        now: Timestamp,
+        history: &History,
+        out: &mut [u8],
+        body_max: usize,
+    ) -> Option<usize> {
+        let enough = self.credit >= self.cost;
+        let audio_only = self.share_ppm[1] == 0 || !enough && self.uncovered[1].is_none();
+        let Some(newest) = history.sent().back().map(|sent| sent.number) else {
+            // What was sent goes another way now.
+            (self.uncovered, self.cost) = ([None; 2], 0);
+            return None;
+        };
+        let (mut covered, mut base, mut longest, mut count) = (0_u128, newest.0, 0, 0);
+        for sent in history.sent().iter().rev() {
+            let apart = (newest.0 - sent.number.0) as usize;
+            if apart >= PARITY_SPAN || count >= self.window || now.since(sent.at) >= self.useful_for {
+                break;
+            }
+            if sent.repeats.is_some() || audio_only && class(sent.urgency.priority) != 0 {
+                continue;
+            }
+            let bytes = history.plain(sent).len().max(longest);
+            if PARITY_FIXED_BYTES + apart / 8 + 1 + SHARD_LENGTH_BYTES + bytes > body_max {
+                break;
+            }
+            base = sent.number.0;
+            covered |= 1 << (PARITY_SPAN - 1 - apart);
+            longest = bytes;
+            count += 1;
+        }
+        self.uncovered[0] = None;
+        if !audio_only {
+            self.uncovered[1] = None;
+        }
+        if covered == 0 {
+            self.cost = 0;
+            return None;
+        }
+        let covered = covered >> covered.trailing_zeros();
+        let header = ParityHeader { row: self.next_row, base: PacketNumber(base), covered };
+        self.next_row = (self.next_row + 1) % PARITY_ROWS as u8;
+        let head = header.encode(out);
+        let used = head + SHARD_LENGTH_BYTES + longest;
+        let sum = &mut out[head..used];
+        sum.fill(0);
+        for number in header.numbers() {
+            if let Some(sent) = history.get(number) {
+                parity::add_datagram(parity::coefficient(header.row, number), history.plain(sent), sum);
+            }
+        }
+        self.credit = (self.credit - used as i64).max(-4096);
+        self.cost = used as i64;
+        Some(used)
+    }
+}
+
+/// Audio is a class of its own: it never waits for others.
+fn class(priority: Priority) -> usize {
+    usize::from(priority != Priority::AUDIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RepairMemory, Urgency};
+    use super::*;
+    use wire_format::Slack;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_micros(ms * 1000)
+    }
+
+    struct Sender {
+        protect: Protect,
+        history: History,
+        memory: RepairMemory,
+        rows: Vec<(u64, ParityHeader, usize)>,
+    }
+
+    impl Sender {
+        fn new(share_ppm: u64) -> Sender {
+            let mut protect = Protect::new();
+            protect.set([share_ppm; 2], 16, Duration::from_millis(60));
+            Sender { protect, history: History::default(), memory: RepairMemory::default(), rows: Vec::new() }
+        }
+
+        fn send(&mut self, ms: u64, number: u64, priority: Priority, bytes: usize) {
+            let urgency = Urgency { priority, slack: Slack(600) };
+            let number = PacketNumber(number);
+            self.history.record(at(ms), number, urgency, &vec![1; bytes], &mut self.memory);
+            self.protect.media_left(at(ms), priority, bytes);
+            self.drain(ms, number.0);
+        }
+
+        fn drain(&mut self, ms: u64, highest: u64) {
+            let mut out = [0; 2000];
+            while self.protect.is_due(at(ms)) {
+                if let Some(used) = self.protect.row(at(ms), &self.history, &mut out, 1400) {
+                    let (header, _) = ParityHeader::decode(&out[..used], highest).expect("well-formed");
+                    self.rows.push((ms, header, used));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_have_the_share_asked_for_and_cover_the_window() {
+        let mut sender = Sender::new(200_000);
+        for i in 0..1000 {
+            sender.send(i * 4, i, Priority::VIDEO, 1200);
+        }
+        let bytes: usize = sender.rows.iter().map(|(_, _, bytes)| bytes).sum();
+        assert!((225_000..245_000).contains(&bytes), "{bytes} of 1,200,000 sent");
+        let (ms, header, _) = sender.rows[100];
+        let numbers: Vec<u64> = header.numbers().map(|number| number.0).collect();
+        assert_eq!(numbers, (ms / 4 - 14..=ms / 4).collect::<Vec<_>>(), "sent within 60 ms");
+    }
+
+    #[test]
+    fn nothing_is_due_for_what_is_not_kept_any_more() {
+        let mut sender = Sender::new(200_000);
+        sender.send(0, 0, Priority::VIDEO, 1200);
+        sender.history = History::default();
+        sender.drain(20, 0);
+        assert_eq!((sender.rows.len(), sender.protect.due()), (0, None));
+    }
+
+    #[test]
+    fn audio_does_not_wait_for_video() {
+        let mut sender = Sender::new(200_000);
+        sender.send(0, 0, Priority::VIDEO, 1200);
+        sender.send(0, 1, Priority::AUDIO, 100);
+        sender.drain(20, 1);
+        assert_eq!(sender.rows.len(), 1, "on credit");
+        sender.send(30, 2, Priority::AUDIO, 100);
+        sender.drain(50, 2);
+        let (_, header, bytes) = sender.rows[1];
+        assert_eq!(header.numbers().map(|number| number.0).collect::<Vec<_>>(), [1, 2]);
+        assert!(bytes < 120, "{bytes}: as long as audio");
+        assert_eq!(sender.protect.due(), None);
+    }
+}
