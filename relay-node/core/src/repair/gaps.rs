@@ -44,8 +44,8 @@ const HURRIED_ROUNDS: u32 = 4;
 const APART: Duration = Duration::from_millis(3);
 /// Without media for so long nothing is asked for.
 const MEDIA_OVER: Duration = Duration::from_secs(2);
-/// Silence is told so often, each time after twice as long.
-const SILENCES: u32 = 4;
+/// Silence is told for so long: then media has stopped, or the link is cut.
+const SILENCE_TOLD: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, Debug)]
 struct Missing {
@@ -86,9 +86,8 @@ pub(crate) struct Gaps {
     whole_at: Option<Timestamp>,
     distance: MostOf,
     asked_at: Option<Timestamp>,
-    /// When silence is to be told, and how often it was.
+    /// When silence is to be told.
     silent_at: Option<Timestamp>,
-    silences: u32,
     /// The link loses, and there is time for few rounds: silence is told before it is certain.
     hurried: bool,
     /// Missing in all, whatever became of it.
@@ -112,7 +111,6 @@ impl Gaps {
             distance: MostOf::new(now, DISTANCE_WINDOW),
             asked_at: None,
             silent_at: None,
-            silences: 0,
             hurried: false,
             missed: 0,
             reordered: 0,
@@ -207,7 +205,6 @@ impl Gaps {
         if let Some(before) = self.whole_at.replace(now) {
             self.distance.sample(now, now.since(before));
         }
-        self.silences = 0;
         self.silent_at = self.patience().map(|patience| now + patience);
     }
 
@@ -234,9 +231,9 @@ impl Gaps {
         if self.silent_at.is_none_or(|at| at > now) {
             return false;
         }
-        self.silences += 1;
-        let patience = self.patience().filter(|_| self.silences < SILENCES);
-        self.silent_at = patience.map(|patience| now + (patience / 2) * (1 << (self.silences - 1)));
+        let goes_on = self.media_at.is_some_and(|at| now.since(at) < SILENCE_TOLD);
+        let patience = self.patience().filter(|_| goes_on);
+        self.silent_at = patience.map(|patience| now + (patience / 2).max(REPEAT_MIN));
         true
     }
 
@@ -320,15 +317,16 @@ mod tests {
         arrive(&mut gaps, at(0), [0, 1, 4]);
         assert_eq!(asked(&mut gaps, at(0)), Some(vec![2, 3]));
         assert_eq!(asked(&mut gaps, at(5)), None);
-        assert_eq!(gaps.due(), Some(at(20)));
-        assert_eq!(asked(&mut gaps, at(20)), Some(vec![2, 3]));
+        assert_eq!(gaps.due(), Some(at(10)));
+        assert_eq!(asked(&mut gaps, at(10)), Some(vec![2, 3]));
         assert!(gaps.restore(PacketNumber(2)) && !gaps.restore(PacketNumber(2)));
-        assert_eq!(asked(&mut gaps, at(40)), Some(vec![3]));
-        assert_eq!(asked(&mut gaps, at(60)), Some(vec![3]));
-        assert_eq!(gaps.due(), Some(at(100)), "from then on each round trip");
-        arrive(&mut gaps, at(70), [6]);
-        assert_eq!(asked(&mut gaps, at(70)), Some(vec![3, 5]), "a request names all that is missing");
-        assert_eq!(asked(&mut gaps, at(271)), None, "too late for both");
+        for ms in (20..80).step_by(10) {
+            assert_eq!(asked(&mut gaps, at(ms)), Some(vec![3]));
+        }
+        assert_eq!(gaps.due(), Some(at(110)), "from then on each round trip, or later");
+        arrive(&mut gaps, at(75), [6]);
+        assert_eq!(asked(&mut gaps, at(75)), Some(vec![3, 5]), "a request names all that is missing");
+        assert_eq!(asked(&mut gaps, at(276)), None, "too late for both");
         assert_eq!(gaps.due(), None);
     }
 
@@ -345,7 +343,8 @@ mod tests {
         for ms in 990..2000 {
             told.extend(asked(&mut gaps, at(ms)).map(|missing| (ms - 990, missing)));
         }
-        assert_eq!(told, [14, 21, 35, 62].map(|ms| (ms, Vec::new())));
+        let expected = (14..=252).step_by(7).map(|ms| (ms, Vec::new()));
+        assert_eq!(told, expected.collect::<Vec<_>>());
         assert_eq!(gaps.due(), None, "media has stopped");
     }
 

@@ -22,10 +22,10 @@ const ROUNDS_MAX: u32 = 8;
 const COPIES_MAX: u32 = 4;
 /// Rate that all copies of a round but the first may add, parts per million; and of the last round, the first included.
 const EXTRA_PPM: u64 = 10_000;
-const LAST_PPM: u64 = 80_000;
+const LAST_PPM: u64 = 90_000;
 /// Bounds of the share of parity in the rate of what it protects, parts per million.
 const PARITY_PPM_MIN: u64 = 20_000;
-pub(crate) const PARITY_PPM_MAX: u64 = 363_000;
+pub(crate) const PARITY_PPM_MAX: u64 = 360_000;
 /// Standard deviations of a window's losses that parity is to cover, tenths.
 const DEVIATIONS_TENTHS: u64 = 45;
 /// Fewer datagrams in a window are sent twice instead.
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(
             copies(&conditions(20_000, 160, 200), 1, 0),
             4,
-            "one round: as many as an overhead of 8% allows"
+            "one round: as many as an overhead of 9% allows"
         );
         assert_eq!(copies(&conditions(200_000, 160, 200), 1, 0), 1);
     }
