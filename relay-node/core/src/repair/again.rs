@@ -1,6 +1,6 @@
 //! Datagrams that are to be sent again by the same link: which, when, and no more than a share of what the link sends.
 //!
-//! The one whose time runs out first goes first. Repairs may take half as much as media does, and save some up for a burst of
+//! The one whose time runs out first goes first, further copies of what has left already after all others. Repairs may take half as much as media does, and save some up for a burst of
 //! losses; a link that comes back after an outage repairs at that pace what is still of use, and the rest is dropped.
 
 use std::time::Duration;
@@ -29,6 +29,8 @@ struct Pending {
     deadline: Timestamp,
     copies: u32,
     spacing: Duration,
+    /// One of the copies has left.
+    left: bool,
 }
 
 /// The repairs of one link that wait.
@@ -59,7 +61,7 @@ impl Again {
             return;
         }
         let spacing = deadline.since(now) / copies.max(1);
-        self.pending.push(Pending { number, due: now, deadline, copies, spacing });
+        self.pending.push(Pending { number, due: now, deadline, copies, spacing, left: false });
     }
 
     /// So much is missing that the link was cut: from now on no more than the share of what media takes.
@@ -94,8 +96,15 @@ impl Again {
             self.postpone(now);
             return None;
         }
-        let due = self.pending.iter().filter(|pending| pending.due <= now);
-        due.min_by_key(|pending| (pending.deadline, pending.number)).map(|pending| pending.number)
+        // Everything once comes before anything again, and leaves something for what is lost next.
+        let copies = self.allowance > SAVED_MAX / 2;
+        let due = self.pending.iter().filter(|pending| pending.due <= now && (copies || !pending.left));
+        let next = due.min_by_key(|pending| (pending.left, pending.deadline, pending.number));
+        let next = next.map(|pending| pending.number);
+        if next.is_none() {
+            self.postpone(now);
+        }
+        next
     }
 
     /// What is due now may leave a little later.
@@ -110,6 +119,7 @@ impl Again {
         self.allowance -= bytes as i64;
         let Some(place) = self.pending.iter().position(|pending| pending.number == number) else { return };
         let pending = &mut self.pending[place];
+        pending.left = true;
         pending.copies = pending.copies.saturating_sub(1);
         pending.due = now + pending.spacing.max(SPACING_MIN);
         if pending.copies == 0 || pending.due > pending.deadline {
