@@ -119,6 +119,7 @@ impl Bench {
     fn fill(&mut self) {
         let first = self.batches * BATCH;
         self.batches += 1;
+        let sent = Timestamp::from_micros(self.batches * BATCH_EVERY_US).wire();
         self.arena.clear();
         self.batch.clear();
         for number in first..first + BATCH {
@@ -139,7 +140,7 @@ impl Bench {
             let mut head = [0; wire_format::MEDIA_HEADER_MAX];
             let head_bytes = header.encode(&mut head);
             let start = self.arena.len();
-            self.arena.extend([0, 0, 1]);
+            self.arena.extend(wire_format::send_time_bytes(sent));
             self.arena.extend(frame_header(FrameKind::Media, head_bytes + RTP_BYTES));
             self.arena.extend(&head[..head_bytes]);
             self.arena.resize(self.arena.len() + RTP_BYTES, 0x80);
@@ -165,20 +166,20 @@ fn passed(bench: Bench) {
 }
 
 #[library_benchmark(teardown = passed)]
-#[bench::few(args = (4, 20, NEXT), setup = crowded, config = limit(84_000))]
-#[bench::many_links(args = (1_000, 20, NEXT), setup = crowded, config = limit(84_000))]
-#[bench::many_streams(args = (4, 10_000, NEXT), setup = crowded, config = limit(84_000))]
-#[bench::many_of_both(args = (1_000, 10_000, NEXT), setup = crowded, config = limit(84_000))]
+#[bench::few(args = (4, 20, NEXT), setup = crowded, config = limit(99_500))]
+#[bench::many_links(args = (1_000, 20, NEXT), setup = crowded, config = limit(99_500))]
+#[bench::many_streams(args = (4, 10_000, NEXT), setup = crowded, config = limit(99_500))]
+#[bench::many_of_both(args = (1_000, 10_000, NEXT), setup = crowded, config = limit(99_500))]
 fn to_the_next_relay(mut bench: Bench) -> Bench {
     bench.turn();
     bench
 }
 
 #[library_benchmark(teardown = passed)]
-#[bench::few(args = (4, 20, ME), setup = crowded, config = limit(89_000))]
-#[bench::many_links(args = (1_000, 20, ME), setup = crowded, config = limit(89_000))]
-#[bench::many_streams(args = (4, 10_000, ME), setup = crowded, config = limit(89_000))]
-#[bench::many_of_both(args = (1_000, 10_000, ME), setup = crowded, config = limit(89_000))]
+#[bench::few(args = (4, 20, ME), setup = crowded, config = limit(118_000))]
+#[bench::many_links(args = (1_000, 20, ME), setup = crowded, config = limit(118_000))]
+#[bench::many_streams(args = (4, 10_000, ME), setup = crowded, config = limit(118_000))]
+#[bench::many_of_both(args = (1_000, 10_000, ME), setup = crowded, config = limit(118_000))]
 fn to_a_subscriber(mut bench: Bench) -> Bench {
     bench.turn();
     bench

@@ -214,8 +214,8 @@ impl Client {
             return;
         };
         let came = link.datagram_in(now, received.number, sent, plain);
-        if came.change.asks {
-            self.changed(now, came.change);
+        if let Some(change) = came.change() {
+            self.changed(now, change);
         }
         if came.restored_before {
             self.counters.drop_restored += 1;

@@ -63,8 +63,8 @@ impl Relay {
             Side::Client(client) => (false, client.admit(now, plain.len() + SEAL_OVERHEAD_BYTES)),
         };
         let came = entry.link.datagram_in(now, received.number, sent, plain);
-        if came.change.state || came.change.trust || came.change.asks {
-            self.link_changed(now, received.link, came.change);
+        if let Some(change) = came.change() {
+            self.link_changed(now, received.link, change);
         }
         if !admitted {
             self.counters.drop_link_rate += 1;

@@ -111,11 +111,22 @@ pub(crate) struct LinkChange {
 /// What a datagram is to its link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Came {
-    pub(crate) change: LinkChange,
     /// How much longer than usual it took.
     pub(crate) excess: Duration,
     /// All in it has been handled.
     pub(crate) restored_before: bool,
+    state: bool,
+    trust: bool,
+    asks: bool,
+}
+
+impl Came {
+    /// What it changed about the link, if anything: it seldom does.
+    pub(crate) fn change(&self) -> Option<LinkChange> {
+        let Came { state, trust, asks, .. } = *self;
+        let sooner = state || asks;
+        (sooner || trust).then(|| LinkChange { state, trust, sooner, asks, ..LinkChange::default() })
+    }
 }
 
 impl Link {
@@ -194,9 +205,8 @@ impl Link {
         let excess = self.one_way.arrived(now, sent);
         let arrival = self.repair.arrived(now, number, plain);
         let Change { state, trust } = self.liveness.heard(now);
-        let gap = arrival == Arrival::New { gap: true };
-        let change = LinkChange { state, trust, sooner: state || gap, asks: gap, ..LinkChange::default() };
-        Came { change, excess, restored_before: arrival == Arrival::Restored }
+        let asks = arrival == Arrival::New { gap: true };
+        Came { excess, restored_before: arrival == Arrival::Restored, state, trust, asks }
     }
 
     /// A datagram came again: its plain bytes, and how much later than usual; `None` if it is there already.

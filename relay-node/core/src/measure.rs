@@ -348,6 +348,8 @@ pub(crate) struct OneWay {
     /// The first datagram's.
     reference: Option<u32>,
     least: LeastOf,
+    /// Of the last datagram: when it came and left, and its excess. Those of a train share it.
+    last: Option<(Timestamp, WireTime, Duration)>,
 }
 
 impl OneWay {
@@ -355,14 +357,21 @@ impl OneWay {
     const ORIGIN_UNITS: u32 = 1 << 22;
 
     pub(crate) fn new(now: Timestamp) -> OneWay {
-        OneWay { reference: None, least: LeastOf::new(now, RTT_MIN_WINDOW, 1) }
+        OneWay { reference: None, least: LeastOf::new(now, RTT_MIN_WINDOW, 1), last: None }
     }
 
     /// A datagram came that left at `sent`: its delay beyond the least of the last 10 to 20 s.
     pub(crate) fn arrived(&mut self, now: Timestamp, sent: WireTime) -> Duration {
+        if let Some((came, left, excess)) = self.last
+            && (came, left) == (now, sent)
+        {
+            return excess;
+        }
         let took = self.took(now, sent);
         self.least.sample(now, took);
-        self.excess_of(took)
+        let excess = self.excess_of(took);
+        self.last = Some((now, sent, excess));
+        excess
     }
 
     /// The same for one that came late: restored, or sent again. It says nothing about the path.

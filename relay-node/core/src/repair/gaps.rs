@@ -201,7 +201,11 @@ impl Gaps {
 
     /// Media came, in order or not, but not restored.
     pub(crate) fn media_came(&mut self, now: Timestamp) {
-        self.media_at = Some(now);
+        // What comes in one wake-up comes at once.
+        if self.media_at.replace(now) == Some(now) {
+            self.whole_at.get_or_insert(now);
+            return;
+        }
         if let Some(before) = self.whole_at.replace(now) {
             self.distance.sample(now, now.since(before));
         }
@@ -305,7 +309,7 @@ mod tests {
     }
 
     fn arrive(gaps: &mut Gaps, now: Timestamp, numbers: impl IntoIterator<Item = u64>) {
-        gaps.media_at = Some(now);
+        gaps.media_at = Some(Timestamp::from_micros(now.as_micros().saturating_sub(1)));
         for number in numbers {
             let _ = gaps.arrived(now, PacketNumber(number));
         }

@@ -96,6 +96,8 @@ pub(crate) struct Repair {
     restore: Option<Box<Restore>>,
     /// The largest slack of what comes.
     useful: MostOf,
+    /// When media came last, and its slack.
+    came: Option<(Timestamp, Slack)>,
     pub(crate) history: History,
     again: Again,
     protect: Protect,
@@ -111,6 +113,9 @@ pub(crate) struct Repair {
     planned_at: Timestamp,
     /// Slack of audio and of others at sending.
     budgets: [Mean; 2],
+    budgets_at: [Option<Timestamp>; 2],
+    /// Datagrams with media that left when the last one did.
+    media_at_once: u64,
     spacing: Mean,
     media_at: Option<Timestamp>,
     loss_slow_ppm256: u64,
@@ -127,6 +132,7 @@ impl Repair {
             gaps: Gaps::new(now),
             restore: None,
             useful: MostOf::new(now, USEFUL_WINDOW),
+            came: None,
             history: History::default(),
             again: Again::new(now),
             protect: Protect::new(),
@@ -145,6 +151,8 @@ impl Repair {
             share_ppm: [0; 2],
             planned_at: now,
             budgets: [Mean::default(); 2],
+            budgets_at: [None; 2],
+            media_at_once: 1,
             spacing: Mean::default(),
             media_at: None,
             loss_slow_ppm256: 0,
@@ -168,7 +176,9 @@ impl Repair {
 
     /// Media came that may still lose so much time.
     pub(crate) fn media_came(&mut self, now: Timestamp, slack: Slack) {
-        self.useful.sample(now, slack.as_duration());
+        if self.came.replace((now, slack)) != Some((now, slack)) {
+            self.useful.sample(now, slack.as_duration());
+        }
     }
 
     /// The same, and it was not restored.
@@ -272,9 +282,18 @@ impl Repair {
         self.again.media_left(plain.len() as u64);
         self.protect.media_left(now, urgency.priority, plain.len());
         let class = usize::from(urgency.priority != Priority::AUDIO);
-        self.budgets[class].sample(urgency.slack.as_duration().as_micros() as u64);
-        if let Some(before) = self.media_at.replace(now) {
-            self.spacing.sample((now.since(before).as_micros() as u64).min(1_000_000));
+        // What leaves in one wake-up leaves at once.
+        if self.budgets_at[class].replace(now) != Some(now) {
+            self.budgets[class].sample(urgency.slack.as_duration().as_micros() as u64);
+        }
+        match self.media_at {
+            Some(before) if before == now => self.media_at_once += 1,
+            Some(before) => {
+                let apart = (now.since(before).as_micros() as u64).min(1_000_000);
+                self.spacing.sample(apart / self.media_at_once);
+                (self.media_at, self.media_at_once) = (Some(now), 1);
+            }
+            None => self.media_at = Some(now),
         }
     }
 
