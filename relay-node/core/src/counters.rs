@@ -43,7 +43,7 @@ counters! {
     media_rerouted,
     /// Of those, frames that a failed link may have swallowed and that went again.
     media_resent,
-    /// Frames that were not kept for sending again because memory for it is used up.
+    /// Datagrams that were not kept for repair, and rows of parity not used, because memory for it is used up.
     history_refused,
     /// Video delivered here that began to come by another link.
     streams_switched,

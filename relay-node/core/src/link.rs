@@ -3,7 +3,7 @@
 
 use crate::backlog::{BacklogMemory, Parked, Shed};
 use crate::liveness::{Change, HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness, Trust};
-use crate::measure::{Feedback, OneWay, Rate, Reception};
+use crate::measure::{Feedback, Rate, Reception};
 use crate::path_mtu::PathMtu;
 use crate::quality::ResidualLoss;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
@@ -75,7 +75,6 @@ pub(crate) struct Link {
     /// Heartbeats that the other end has not reported, oldest first: the first number that each may have, and when it
     /// left.
     unreported: VecDeque<(PacketNumber, Timestamp)>,
-    one_way: OneWay,
     /// The deadline that the owner has set.
     armed: Option<Timestamp>,
     /// A heartbeat leaves with the next media.
@@ -157,7 +156,6 @@ impl Link {
             residual: ResidualLoss::default(),
             next_heartbeat: now,
             unreported: VecDeque::new(),
-            one_way: OneWay::new(now),
             armed: None,
             heartbeat_waits: false,
             told_arrival_at: None,
@@ -196,13 +194,12 @@ impl Link {
         sent: WireTime,
         plain: &[u8],
     ) -> Came {
-        self.reception.datagram(now, number, sent);
+        let excess = self.reception.datagram(now, number, sent);
         let bytes = plain.len() + SEAL_OVERHEAD_BYTES;
         self.bytes_in += bytes as u64;
         if bytes > DATAGRAM_BYTES_BASE {
             self.reception.large();
         }
-        let excess = self.one_way.arrived(now, sent);
         let arrival = self.repair.arrived(now, number, plain);
         let Change { state, trust } = self.liveness.heard(now);
         let asks = arrival == Arrival::New { gap: true };
@@ -219,7 +216,7 @@ impl Link {
         body: &'a [u8],
     ) -> Result<Option<(&'a [u8], Duration)>, FrameError> {
         let Some(plain) = self.repair.repair_in(body)? else { return Ok(None) };
-        let late = self.one_way.excess(now, send_time(plain)?);
+        let late = self.reception.excess(now, send_time(plain)?);
         self.repair.restored_late(late);
         Ok(Some((plain, late)))
     }
@@ -241,7 +238,7 @@ impl Link {
     pub(crate) fn next_restored(&mut self, now: Timestamp, plain: &mut Vec<u8>) -> Option<Duration> {
         while self.repair.next_restored(plain) {
             if let Ok(sent) = send_time(plain) {
-                let late = self.one_way.excess(now, sent);
+                let late = self.reception.excess(now, sent);
                 self.repair.restored_late(late);
                 return Some(late);
             }
@@ -528,7 +525,7 @@ impl Link {
         if tells {
             self.told_arrival_at = Some(now);
         }
-        let arrival = tells.then(|| self.reception.arrival(now, self.bytes_in));
+        let arrival = tells.then(|| self.reception.arrival(self.bytes_in));
         let heartbeat = self.reception.heartbeat(now, own_use, self.mtu.probes_sent());
         let used = Heartbeat { arrival, ..heartbeat }.encode(&mut body);
         // A full queue already proves that this end is alive.

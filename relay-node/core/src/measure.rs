@@ -67,16 +67,14 @@ impl Reception {
         }
     }
 
-    /// A datagram came.
-    pub(crate) fn datagram(&mut self, now: Timestamp, number: PacketNumber, sent: WireTime) {
+    /// A datagram came. Returns how much longer it took than the path with empty queues.
+    pub(crate) fn datagram(&mut self, now: Timestamp, number: PacketNumber, sent: WireTime) -> Duration {
         self.received += 1;
+        let excess = self.queueing.datagram(now, sent);
         if self.highest.is_some_and(|highest| number.0 <= highest) {
-            return;
+            return excess;
         }
         self.highest = Some(number.0);
-        if self.newest.is_none_or(|(sent_before, _)| sent != sent_before) {
-            self.queueing.datagram(now, sent);
-        }
         if let Some((sent_before, came_before)) = self.newest
             && sent != sent_before
         {
@@ -88,6 +86,12 @@ impl Reception {
         self.newest = Some((sent, now));
         let (expected, received) = self.without_probes();
         self.loss.sample(now, expected, received);
+        excess
+    }
+
+    /// How much longer than the path with empty queues it took for what left at `sent` to be here.
+    pub(crate) fn excess(&self, now: Timestamp, sent: WireTime) -> Duration {
+        self.queueing.excess(now, sent)
     }
 
     /// The datagram was larger than what every path carries.
@@ -118,8 +122,8 @@ impl Reception {
     }
 
     /// Says how fast `bytes` have arrived; ends a stretch of measuring.
-    pub(crate) fn arrival(&mut self, now: Timestamp, bytes: u64) -> Arrival {
-        let units = self.queueing.report(now).as_micros() as u64 / WireTime::UNIT_US;
+    pub(crate) fn arrival(&mut self, bytes: u64) -> Arrival {
+        let units = self.queueing.report().as_micros() as u64 / WireTime::UNIT_US;
         Arrival { queueing: u16::try_from(units).unwrap_or(u16::MAX), bytes: bytes as u32 }
     }
 
@@ -341,57 +345,6 @@ impl MostOf {
     }
 }
 
-/// Delay of one direction, beyond the least that its path takes. The clocks of both ends have nothing to do with each
-/// other, so only differences of (arrival - sending) mean anything.
-#[derive(Debug)]
-pub(crate) struct OneWay {
-    /// The first datagram's.
-    reference: Option<u32>,
-    least: LeastOf,
-    /// Of the last datagram: when it came and left, and its excess. Those of a train share it.
-    last: Option<(Timestamp, WireTime, Duration)>,
-}
-
-impl OneWay {
-    /// Differences are counted from here, so that they are positive when the first datagram was a slow one.
-    const ORIGIN_UNITS: u32 = 1 << 22;
-
-    pub(crate) fn new(now: Timestamp) -> OneWay {
-        OneWay { reference: None, least: LeastOf::new(now, RTT_MIN_WINDOW, 1), last: None }
-    }
-
-    /// A datagram came that left at `sent`: its delay beyond the least of the last 10 to 20 s.
-    pub(crate) fn arrived(&mut self, now: Timestamp, sent: WireTime) -> Duration {
-        if let Some((came, left, excess)) = self.last
-            && (came, left) == (now, sent)
-        {
-            return excess;
-        }
-        let took = self.took(now, sent);
-        self.least.sample(now, took);
-        let excess = self.excess_of(took);
-        self.last = Some((now, sent, excess));
-        excess
-    }
-
-    /// The same for one that came late: restored, or sent again. It says nothing about the path.
-    pub(crate) fn excess(&mut self, now: Timestamp, sent: WireTime) -> Duration {
-        let took = self.took(now, sent);
-        self.excess_of(took)
-    }
-
-    fn excess_of(&self, took: Duration) -> Duration {
-        self.least.least().map_or(Duration::ZERO, |least| took.saturating_sub(least))
-    }
-
-    fn took(&mut self, now: Timestamp, sent: WireTime) -> Duration {
-        let took = now.wire().bits().wrapping_sub(sent.bits());
-        let reference = *self.reference.get_or_insert(took);
-        let units = took.wrapping_sub(reference).wrapping_add(OneWay::ORIGIN_UNITS) & WireTime::MASK;
-        Duration::from_micros(u64::from(units) * WireTime::UNIT_US)
-    }
-}
-
 /// Running totals of expected and received datagrams, kept for [`LOSS_WINDOW`]. Totals instead of events: a datagram
 /// that comes late is no loss, and a lost report loses nothing. The first reading is where counting begins: what left
 /// before the other end could open anything says nothing about the path.
@@ -480,23 +433,6 @@ mod tests {
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_micros(ms * 1000)
-    }
-
-    #[test]
-    fn delay_beyond_the_least_needs_no_common_clock() {
-        // The other clock is 160 s ahead and about to wrap.
-        let sent = |ms: u64| at(160_000 + ms).wire();
-        let mut one_way = OneWay::new(at(0));
-        assert_eq!(one_way.arrived(at(30), sent(0)), Duration::ZERO);
-        assert_eq!(one_way.arrived(at(1045), sent(1000)), Duration::from_millis(15));
-        assert_eq!(one_way.arrived(at(8020), sent(8000)), Duration::ZERO);
-        assert_eq!(one_way.arrived(at(9030), sent(9000)), Duration::from_millis(10));
-        assert_eq!(one_way.excess(at(9530), sent(9000)), Duration::from_millis(510));
-        // The path has become longer for good.
-        for ms in (10_000..60_000).step_by(100) {
-            let _ = one_way.arrived(at(ms + 70), sent(ms));
-        }
-        assert_eq!(one_way.arrived(at(60_070), sent(60_000)), Duration::ZERO);
     }
 
     #[test]

@@ -23,39 +23,70 @@ pub(crate) struct Queueing {
     /// Of the present span and the one before.
     spans: [Option<i32>; 2],
     since: Timestamp,
+    /// Of the last datagram: when it came and left, and its excess. Those of a train share it.
+    last: Option<(Timestamp, WireTime, Duration)>,
     newest: Duration,
 }
 
 impl Queueing {
-    /// A datagram came. One of each train is enough: the others wait for it.
-    pub(crate) fn datagram(&mut self, now: Timestamp, sent: WireTime) {
-        let took = now.wire().bits().wrapping_sub(sent.bits());
-        let origin = *self.origin.get_or_insert(took);
-        let above = signed(took.wrapping_sub(origin));
-        self.least = Some(self.least.map_or(above, |least| least.min(above)));
+    /// A datagram came: how much longer it took than the path with empty queues.
+    pub(crate) fn datagram(&mut self, now: Timestamp, sent: WireTime) -> Duration {
+        if let Some((came, left, excess)) = self.last
+            && (came, left) == (now, sent)
+        {
+            return excess;
+        }
+        if now.since(self.since) > SPAN {
+            self.begin_span(now);
+        }
+        self.origin.get_or_insert(took(now, sent));
+        let above = self.above(now, sent);
+        for least in [&mut self.spans[0], &mut self.least] {
+            *least = Some(least.map_or(above, |least| least.min(above)));
+        }
+        let excess = self.excess(now, sent);
+        self.last = Some((now, sent, excess));
+        excess
+    }
+
+    /// The same for what was restored or sent again: it says nothing about the path.
+    pub(crate) fn excess(&self, now: Timestamp, sent: WireTime) -> Duration {
+        self.beyond_empty(self.above(now, sent))
     }
 
     /// Ends a stretch: its queueing delay, or the one before if nothing came.
-    pub(crate) fn report(&mut self, now: Timestamp) -> Duration {
-        let Some(mut least) = self.least.take() else { return self.newest };
-        if now.since(self.since) > SPAN {
-            self.since = now;
-            let shift = self.spans[0].unwrap_or(0);
-            self.origin = self.origin.map(|origin| origin.wrapping_add(shift as u32));
-            self.spans = [None, self.spans[0].map(|_| 0)];
-            least = signed(least.wrapping_sub(shift) as u32);
+    pub(crate) fn report(&mut self) -> Duration {
+        if let Some(least) = self.least.take() {
+            self.newest = self.beyond_empty(least);
         }
-        self.spans[0] = Some(self.spans[0].map_or(least, |span| span.min(least)));
-        let empty = self.spans.into_iter().flatten().min().unwrap_or(least);
-        let units = least.saturating_sub(empty).max(0) as u64;
-        self.newest = Duration::from_micros(units * WireTime::UNIT_US);
         self.newest
+    }
+
+    fn begin_span(&mut self, now: Timestamp) {
+        self.since = now;
+        let shift = self.spans[0].unwrap_or(0);
+        self.origin = self.origin.map(|origin| origin.wrapping_add(shift as u32));
+        self.spans = [None, self.spans[0].map(|_| 0)];
+        self.least = self.least.map(|least| signed(least.wrapping_sub(shift) as u32));
+    }
+
+    fn above(&self, now: Timestamp, sent: WireTime) -> i32 {
+        self.origin.map_or(0, |origin| signed(took(now, sent).wrapping_sub(origin)))
+    }
+
+    fn beyond_empty(&self, above: i32) -> Duration {
+        let empty = self.spans.into_iter().flatten().min().unwrap_or(above);
+        Duration::from_micros(above.saturating_sub(empty).max(0) as u64 * WireTime::UNIT_US)
     }
 
     /// What [`Queueing::report`] said last.
     pub(crate) fn newest(&self) -> Duration {
         self.newest
     }
+}
+
+fn took(now: Timestamp, sent: WireTime) -> u32 {
+    now.wire().bits().wrapping_sub(sent.bits())
 }
 
 /// A difference of wire times with its sign.
@@ -82,16 +113,16 @@ mod tests {
     #[test]
     fn what_stands_in_a_queue_is_seen_and_single_late_datagrams_are_not() {
         let mut queueing = Queueing::default();
-        assert_eq!(queueing.report(at(FAR)), Duration::ZERO, "nothing has come");
+        assert_eq!(queueing.report(), Duration::ZERO, "nothing has come");
         for ms in 0..100 {
             arrive(&mut queueing, ms, if ms % 7 == 0 { 20 } else { 90 });
         }
-        assert_eq!(queueing.report(at(FAR + 200)), Duration::ZERO);
+        assert_eq!(queueing.report(), Duration::ZERO);
         for ms in 200..233 {
             arrive(&mut queueing, ms, 45 + ms % 9);
         }
-        assert_eq!(queueing.report(at(FAR + 290)), Duration::from_millis(25));
-        assert_eq!(queueing.report(at(FAR + 323)), Duration::from_millis(25), "nothing new");
+        assert_eq!(queueing.report(), Duration::from_millis(25));
+        assert_eq!(queueing.report(), Duration::from_millis(25), "nothing new");
         assert_eq!(queueing.newest(), Duration::from_millis(25));
     }
 
@@ -102,7 +133,7 @@ mod tests {
         for ms in 0..60_000 {
             arrive(&mut queueing, ms, if (10_000..50_000).contains(&ms) { 80 } else { 20 });
             if ms % 33 == 0 {
-                seen.push((ms, queueing.report(at(FAR + ms + 80)).as_millis()));
+                seen.push((ms, queueing.report().as_millis()));
             }
         }
         for (ms, excess) in seen {
@@ -122,8 +153,9 @@ mod tests {
             let sent = second * 1_000_000;
             let now = Timestamp::from_micros(sent + sent / 5_000 + 30_000);
             queueing.datagram(now, Timestamp::from_micros(sent).wire());
-            let excess = queueing.report(now);
-            assert!(excess <= Duration::from_millis(5), "{excess:?} after {second} s");
+            for excess in [queueing.excess(now, Timestamp::from_micros(sent).wire()), queueing.report()] {
+                assert!(excess <= Duration::from_millis(5), "{excess:?} after {second} s");
+            }
         }
     }
 
@@ -137,7 +169,7 @@ mod tests {
                 now += later;
                 queueing.datagram(Timestamp::from_micros(now), WireTime::from_bits(sent));
                 if report {
-                    let excess = queueing.report(Timestamp::from_micros(now));
+                    let excess = queueing.report();
                     prop_assert!(excess <= Duration::from_micros((1 << WIRE_BITS) * WireTime::UNIT_US));
                 }
             }

@@ -82,7 +82,7 @@ impl Link {
             let number = PacketNumber(self.next_number);
             self.next_number += 1;
             let out = train.append(number, bytes);
-            // The datagram is alone, so the send time is told once more: that of the original.
+            // This datagram's own time; that of the one repeated is within.
             out[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(now.wire()));
             let (head, again) = out[SEND_TIME_BYTES..].split_at_mut(FRAME_HEADER_BYTES + REPAIR_HEADER_BYTES);
             let (frame, repeats) = head.split_at_mut(FRAME_HEADER_BYTES);

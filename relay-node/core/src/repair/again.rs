@@ -1,7 +1,8 @@
 //! Datagrams that are to be sent again by the same link: which, when, and no more than a share of what the link sends.
 //!
-//! The one whose time runs out first goes first, further copies of what has left already after all others. Repairs may take half as much as media does, and save some up for a burst of
-//! losses; a link that comes back after an outage repairs at that pace what is still of use, and the rest is dropped.
+//! The one whose time runs out first goes first, further copies of what has left already after all others. Repairs may
+//! take half as much as media does, and save some up for a burst of losses; a link that comes back after an outage
+//! repairs at that pace what is still of use, and the rest is dropped.
 
 use std::time::Duration;
 use wire_format::{PacketNumber, Timestamp};
@@ -127,7 +128,7 @@ impl Again {
         }
     }
 
-    /// What waits is of no use any more: it arrived.
+    /// What waits is not kept any more.
     pub(crate) fn cancel(&mut self, number: PacketNumber) {
         self.pending.retain(|pending| pending.number != number);
     }

@@ -151,7 +151,7 @@ impl Gaps {
         let first_of_all = self.next == 0 && self.missed == 0;
         let count = number.0 - self.next;
         let from = number.0 - count.min(MISSING_MAX as u64);
-        self.next = number.0 + 1;
+        self.next = number.0.saturating_add(1);
         // What left before this end could open anything was not lost on the way.
         if first_of_all {
             return Arrival::New { gap: false };

@@ -7,7 +7,7 @@ const BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct RepairMemory {
     used: usize,
-    /// Datagrams that were not kept because it is used up.
+    /// Datagrams that were not kept, and rows of parity that were not used, because it is used up.
     pub(crate) refused: u64,
 }
 

@@ -20,7 +20,7 @@ use crate::measure::MostOf;
 use again::Again;
 pub use bursts::{BURST_BUCKETS, Bursts};
 pub(crate) use gaps::Arrival;
-use gaps::Gaps;
+use gaps::{Gaps, MISSING_MAX};
 pub(crate) use history::{History, Sent};
 pub(crate) use memory::RepairMemory;
 use policy::{Conditions, Plan};
@@ -45,8 +45,9 @@ const MARGIN: Duration = Duration::from_millis(1);
 const OUTAGE: Duration = Duration::from_millis(250);
 /// What should have come a round trip ago may be so late.
 const SILENCE_MARGIN: Duration = Duration::from_millis(2);
-/// Requests of a peer that are answered within a millisecond; more are counted and change nothing.
-const REQUESTS_PER_MS: u32 = 16;
+/// Numbers that a peer may have looked up within a millisecond, as many as can be missing at once; requests beyond that
+/// are counted and cut short.
+const LOOKUPS_PER_MS: usize = MISSING_MAX;
 /// How often the plan is made anew.
 const PLAN_EVERY: Duration = Duration::from_millis(100);
 /// Weight of a new plan's share of parity, and of new loss: an eighth, and one in 256 (half of it is 18 s old).
@@ -119,8 +120,8 @@ pub(crate) struct Repair {
     spacing: Mean,
     media_at: Option<Timestamp>,
     loss_slow_ppm256: u64,
-    requests_at: Timestamp,
-    requests_now: u32,
+    lookups_at: Timestamp,
+    lookups_left: usize,
     /// A row that was made and did not fit the train.
     row: Vec<u8>,
     pub(crate) stats: RepairStats,
@@ -156,8 +157,8 @@ impl Repair {
             spacing: Mean::default(),
             media_at: None,
             loss_slow_ppm256: 0,
-            requests_at: now,
-            requests_now: 0,
+            lookups_at: now,
+            lookups_left: LOOKUPS_PER_MS,
             row: Vec::new(),
             stats: RepairStats::default(),
         }
@@ -216,7 +217,10 @@ impl Repair {
         if self.restore.is_none() {
             self.restore = Restore::new(now, memory).map(Box::new);
         }
-        let Some(restore) = &mut self.restore else { return Ok(()) };
+        let Some(restore) = &mut self.restore else {
+            memory.refused += 1;
+            return Ok(());
+        };
         match restore.row(now, &header, &body[at..]) {
             Ok(()) | Err(Useless::Nothing) => Ok(()),
             Err(Useless::Strange) => Err(FrameError::Field),
@@ -304,13 +308,8 @@ impl Repair {
     pub(crate) fn request_in(&mut self, now: Timestamp, body: &[u8], next: u64) -> Result<bool, FrameError> {
         let request = RepairRequest::decode(body)?;
         let through = request.through(next).ok_or(FrameError::Field)?;
-        if now.since(self.requests_at) >= Duration::from_millis(1) {
-            (self.requests_at, self.requests_now) = (now, 0);
-        }
-        self.requests_now += 1;
-        if self.requests_now > REQUESTS_PER_MS {
-            self.stats.requests_ignored += 1;
-            return Ok(false);
+        if now.since(self.lookups_at) >= Duration::from_millis(1) {
+            (self.lookups_at, self.lookups_left) = (now, LOOKUPS_PER_MS);
         }
         let mut ranges = [MissingRange { first: PacketNumber(0), count: 0 }; REQUEST_RANGES_MAX];
         let mut count = 0;
@@ -324,6 +323,9 @@ impl Repair {
         // Oldest first: it has least time left.
         for range in ranges.iter().rev() {
             for number in range.first.0..range.first.0 + u64::from(range.count) {
+                if !self.may_look_up() {
+                    return Ok(more);
+                }
                 more |= self.asked_for(now, PacketNumber(number), through, ranges);
             }
         }
@@ -333,6 +335,12 @@ impl Repair {
         Ok(more)
     }
 
+    /// One look-up for the peer, if it has not had too many.
+    fn may_look_up(&mut self) -> bool {
+        self.stats.requests_ignored += u64::from(self.lookups_left == 0);
+        self.lookups_left.checked_sub(1).map(|left| self.lookups_left = left).is_some()
+    }
+
     /// Nothing has come at the other end for longer than usual: what should have come by now is lost.
     fn unheard(&mut self, now: Timestamp, through: PacketNumber) -> bool {
         let should_be_there = self.conditions.rtt + 2 * self.conditions.rtt_var + SILENCE_MARGIN;
@@ -340,7 +348,7 @@ impl Repair {
         let mut more = false;
         for place in lost_from..self.history.sent().len() {
             let sent = self.history.sent()[place];
-            if now.since(sent.at) < should_be_there {
+            if now.since(sent.at) < should_be_there || !self.may_look_up() {
                 break;
             }
             if sent.repeats.is_none() && now.since(sent.last_at) >= should_be_there {
@@ -547,5 +555,31 @@ impl Repair {
         if let Some(restore) = self.restore.take() {
             restore.release(memory);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_asks_for_everything_again_and_again_costs_bounded_work() {
+        let now = Timestamp::from_micros(1_000_000);
+        let (mut repair, mut memory) = (Repair::new(now), RepairMemory::default());
+        let urgency = Urgency { priority: Priority::VIDEO, slack: Slack(2000) };
+        for number in 0..3000 {
+            repair.media_left(now, PacketNumber(number), urgency, &[7; 100], &mut memory);
+        }
+        // Silence, and 64 ranges of 255 numbers: 16,320 of the 20,001 up to 20,000.
+        let mut body = vec![1, 0, 0, 0x4E, 0x20];
+        body.extend([0, 0, 255].repeat(REQUEST_RANGES_MAX));
+        for asked in 1..=100 {
+            assert!(repair.request_in(now, &body, 20_001).is_ok());
+            assert_eq!((repair.stats.requests_ignored, repair.lookups_left), (asked, 0));
+        }
+        // A millisecond later it may ask again, for as much and no more.
+        let later = now + Duration::from_millis(1);
+        assert!(repair.request_in(later, &body, 20_001).is_ok());
+        assert_eq!((repair.stats.requests_ignored, repair.lookups_left), (101, 0));
     }
 }

@@ -22,7 +22,7 @@ pub struct RepairStats {
     pub request_bytes: u64,
     /// Numbers asked for by the other end when it was too late.
     pub requests_late: u64,
-    /// Requests of the other end that were too many at once.
+    /// Requests of the other end that were cut short: it had asked for too much at once.
     pub requests_ignored: u64,
     /// Repairs given up: too late by the time they could go, or too many.
     pub repairs_dropped: u64,
