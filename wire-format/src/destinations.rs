@@ -34,7 +34,8 @@ pub struct DestinationSet {
 impl DestinationSet {
     /// The set of one relay.
     pub fn single(node: NodeIndex) -> DestinationSet {
-        DestinationSet::take(&[node]).0
+        let form = if node.0 < 8 { Form::Bitmap } else { Form::List };
+        DestinationSet::write(&[node], form)
     }
 
     /// As many of `nodes` as one set holds, and how many that is.
@@ -42,6 +43,9 @@ impl DestinationSet {
     /// # Panics
     /// If `nodes` is empty or not strictly ascending.
     pub fn take(nodes: &[NodeIndex]) -> (DestinationSet, usize) {
+        if let [node] = nodes {
+            return (DestinationSet::single(*node), 1);
+        }
         assert!(!nodes.is_empty() && nodes.is_sorted_by(|a, b| a < b), "a set is built from ascending nodes");
         let (mut count, mut form) = (1, Form::List);
         let mut finished_blocks_bytes = 0;
@@ -114,6 +118,7 @@ impl DestinationSet {
     ///
     /// # Errors
     /// [`FrameError`] unless the bytes begin with the canonical encoding of a set.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<(DestinationSet, usize), FrameError> {
         let (&head, rest) = bytes.split_first().ok_or(FrameError::Truncated)?;
         let used = usize::from(head & 0x3F) + 1;
@@ -125,8 +130,22 @@ impl DestinationSet {
             _ => return Err(FrameError::Destinations),
         };
         let mut set = DestinationSet { form, used: used as u8, bytes: [0; SET_BYTES_MAX] };
-        set.bytes[..used].copy_from_slice(body);
-        if set.is_well_formed() { Ok((set, 1 + used)) } else { Err(FrameError::Destinations) }
+        let well_formed = match (form, body) {
+            // By far the most frequent: one destination left.
+            (Form::Bitmap, [byte]) => {
+                set.bytes[0] = *byte;
+                *byte != 0
+            }
+            (Form::List, [high, low]) => {
+                (set.bytes[0], set.bytes[1]) = (*high, *low);
+                set.shortest_form() == Form::List
+            }
+            (Form::List | Form::Bitmap | Form::Blocks, _) => {
+                set.bytes[..used].copy_from_slice(body);
+                set.is_well_formed()
+            }
+        };
+        if well_formed { Ok((set, 1 + used)) } else { Err(FrameError::Destinations) }
     }
 
     /// The structure holds together and is the one that [`DestinationSet::take`] would have written.
@@ -206,7 +225,11 @@ impl DestinationSet {
     /// returns how many bytes it took.
     pub fn encode(&self, out: &mut [u8]) -> usize {
         out[0] = (self.form as u8) << 6 | (self.used - 1);
-        out[1..self.wire_bytes()].copy_from_slice(self.body());
+        if let [byte] = self.body() {
+            out[1] = *byte;
+        } else {
+            out[1..self.wire_bytes()].copy_from_slice(self.body());
+        }
         self.wire_bytes()
     }
 

@@ -272,6 +272,7 @@ impl MediaHeader {
     ///
     /// # Errors
     /// [`FrameError`] if the body is too short, empty behind the header, or a field is illegal.
+    #[inline]
     pub fn decode(body: &[u8]) -> Result<(MediaHeader, usize), FrameError> {
         let (fixed, rest) = body.split_first_chunk::<MEDIA_FIXED_BYTES>().ok_or(FrameError::Truncated)?;
         let (destinations, set_bytes) = DestinationSet::decode(rest)?;

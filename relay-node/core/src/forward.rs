@@ -5,7 +5,7 @@ mod restored;
 use crate::duplicates::Verdict;
 use crate::plain::Arrived;
 use crate::queue::{OrderLane, Pushed, Refused};
-use crate::relay::{Relay, Side, Timer};
+use crate::relay::{Relay, Side, Timer, slot};
 use crate::repair::Urgency;
 use crate::table::Way;
 use crate::{LinkId, RateLimit, Received};
@@ -141,7 +141,7 @@ impl Relay {
         self.media_came(now, carrier, header.slack);
         header.slack = self.spend(header.slack, carrier.excess);
         let packet = at + header_bytes..at + body.len();
-        self.forward(now, header, packet, Some(from));
+        self.forward(now, &mut header, packet, Some(from));
         if std::mem::take(&mut self.stranger) {
             self.wait_for_entry(now, from, header, &body[header_bytes..]);
         }
@@ -241,7 +241,7 @@ impl Relay {
             self.counters.drop_over_rate += 1;
             return;
         }
-        let mut header = MediaHeader {
+        let header = MediaHeader {
             key,
             incarnation,
             sequence,
@@ -262,8 +262,8 @@ impl Relay {
             let Some(set) = self.streams.find(key).and_then(|stream| stream.destinations.get(copy)) else {
                 return;
             };
-            header.destinations = *set;
-            self.forward(now, header, packet.clone(), None);
+            let mut header = MediaHeader { destinations: *set, ..header };
+            self.forward(now, &mut header, packet.clone(), None);
         }
     }
 
@@ -352,7 +352,7 @@ impl Relay {
 
     /// Splits the destinations by next hop and queues one copy for each; delivers here if this relay is one of them.
     /// Destinations that move to a redundant plane go in copies of their own: one copy for each link and plane.
-    /// `from`: the link it came by, none if it starts its way here.
+    /// `from`: the link it came by, none if it starts its way here. `header` is then as it leaves: a hop less, and marked.
     ///
     /// A frame that left the tables of its stamp somewhere is never sent back to where it comes from: tables of two ages
     /// may each point at the other's relay. Only the relay that moves it to another plane may: where it came from, that
@@ -360,7 +360,7 @@ impl Relay {
     pub(crate) fn forward(
         &mut self,
         now: Timestamp,
-        mut header: MediaHeader,
+        header: &mut MediaHeader,
         packet: Range<usize>,
         from: Option<LinkId>,
     ) {
@@ -374,13 +374,13 @@ impl Relay {
             // By far the most frequent case: one destination left.
             if Some(destination) == me {
                 if from.is_some() {
-                    self.deliver(now, from, &header, packet);
+                    self.deliver(now, from, header, packet);
                 }
                 return;
             }
             let stamped = header.plane;
             match table.and_then(|(table, _)| table.way(stamped, destination)) {
-                None if self.hand_over_forward(&header, packet.clone(), from) => {}
+                None if self.hand_over_forward(header, packet.clone(), from) => {}
                 None => self.drop_without_way(stamped),
                 Some(Way { link, plane }) if header.marked && plane == stamped && from == Some(link) => {
                     self.counters.drop_way_back += 1;
@@ -388,7 +388,7 @@ impl Relay {
                 Some(_) if header.hop_limit == 0 => self.counters.drop_hop_limit += 1,
                 Some(Way { link, plane }) => {
                     header.hop_limit -= 1;
-                    self.send_media(now, link, plane, &header, packet);
+                    self.send_media(now, link, plane, header, packet);
                 }
             }
             return;
@@ -414,7 +414,7 @@ impl Relay {
         }
         let all_reachable = unreachable.is_empty();
         for destination in &unreachable {
-            let alone = MediaHeader { destinations: DestinationSet::single(*destination), ..header };
+            let alone = MediaHeader { destinations: DestinationSet::single(*destination), ..*header };
             if !self.hand_over_forward(&alone, packet.clone(), from) {
                 self.drop_without_way(header.plane);
             }
@@ -427,13 +427,13 @@ impl Relay {
             } else {
                 header.hop_limit -= 1;
                 let whole = all_reachable && back == 0 && !here;
-                self.copies(now, &header, packet.clone(), &mut hops, whole);
+                self.copies(now, header, packet.clone(), &mut hops, whole);
             }
         }
         self.scratch = hops;
         // Frames that start here were delivered before they were stamped.
         if here && from.is_some() {
-            self.deliver(now, from, &header, packet);
+            self.deliver(now, from, header, packet);
         }
     }
 
@@ -491,10 +491,14 @@ impl Relay {
             self.counters.drop_slack += 1;
             return;
         }
-        let moved = MediaHeader { plane, marked: true, ..*header };
-        let moves = plane != header.plane;
-        let header = if moves { &moved } else { header };
-        self.counters.media_rerouted += u64::from(moves);
+        let moved;
+        let header = if plane == header.plane {
+            header
+        } else {
+            self.counters.media_rerouted += 1;
+            moved = MediaHeader { plane, marked: true, ..*header };
+            &moved
+        };
         let urgency = Urgency { priority: header.priority, slack: header.slack };
         if self.push_media(link, FrameKind::Media, urgency, header.key, packet, |head| header.encode(head)) {
             self.counters.media_forwarded += 1;
@@ -512,7 +516,9 @@ impl Relay {
         write_head: impl FnOnce(&mut [u8]) -> usize,
     ) -> bool {
         let lane = OrderLane::of(key.user.0.wrapping_mul(5) ^ u32::from(key.stream.0) ^ key.room.0 << 3);
-        let Some(entry) = self.link_mut(id) else {
+        let Some(entry) =
+            self.links.get_mut(slot(id)).and_then(Option::as_mut).filter(|entry| entry.link.id == id)
+        else {
             self.counters.drop_unknown_link += 1;
             return false;
         };
@@ -528,7 +534,9 @@ impl Relay {
                 return false;
             }
         }
-        self.mark_ready(id);
+        if !std::mem::replace(&mut entry.ready, true) {
+            self.ready.push(id);
+        }
         true
     }
 

@@ -387,9 +387,8 @@ impl Link {
 
     /// Media passes over the link, in either direction. `true` if that brings the next tick forward.
     pub(crate) fn media_seen(&mut self, now: Timestamp) -> bool {
-        let fresh = self.media_at.is_none_or(|at| now.since(at) >= USED_FOR);
-        self.media_at = Some(now);
-        fresh && self.hurry(now)
+        let before = self.media_at.replace(now);
+        before.is_none_or(|at| now >= at + USED_FOR) && self.hurry(now)
     }
 
     /// Sets whether a route leads over the link. `true` if that brings the next tick forward.

@@ -75,7 +75,12 @@ impl Reception {
             return excess;
         }
         self.highest = Some(number.0);
-        if let Some((sent_before, came_before)) = self.newest
+        // Those of a train say the same about the path.
+        let before = self.newest.replace((sent, now));
+        if before == Some((sent, now)) {
+            return excess;
+        }
+        if let Some((sent_before, came_before)) = before
             && sent != sent_before
         {
             let spacing_sent = sent.since(sent_before).as_micros() as u64;
@@ -83,7 +88,6 @@ impl Reception {
             let change = spacing_came.abs_diff(spacing_sent);
             self.jitter_16ths = self.jitter_16ths + change - (self.jitter_16ths + 8) / 16;
         }
-        self.newest = Some((sent, now));
         let (expected, received) = self.without_probes();
         self.loss.sample(now, expected, received);
         excess

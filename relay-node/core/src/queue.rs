@@ -53,7 +53,8 @@ pub(crate) struct Held {
 
 #[derive(Clone, Debug)]
 struct QueuedFrame {
-    head: [u8; HEAD_BYTES_MAX],
+    /// Where its head begins in the queue's bytes of heads.
+    head_at: usize,
     head_bytes: u8,
     sent: bool,
     kind: FrameKind,
@@ -68,10 +69,14 @@ impl QueuedFrame {
         usize::from(self.head_bytes) + self.packet.len()
     }
 
-    fn write(&self, arena: &[u8], annex: &[u8], out: &mut [u8]) -> usize {
-        let head = usize::from(self.head_bytes);
-        out[..head].copy_from_slice(&self.head[..head]);
-        out[head..self.bytes()].copy_from_slice(packet_bytes(arena, annex, &self.packet));
+    fn head<'a>(&self, heads: &'a [u8]) -> &'a [u8] {
+        &heads[self.head_at..][..usize::from(self.head_bytes)]
+    }
+
+    fn write(&self, heads: &[u8], arena: &[u8], annex: &[u8], out: &mut [u8]) -> usize {
+        let (head, packet) = out[..self.bytes()].split_at_mut(usize::from(self.head_bytes));
+        head.copy_from_slice(self.head(heads));
+        packet.copy_from_slice(packet_bytes(arena, annex, &self.packet));
         self.bytes()
     }
 }
@@ -108,6 +113,9 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     frames: Vec<QueuedFrame>,
+    /// Bytes of their heads, the first `heads_bytes` of it; never shortened.
+    heads: Vec<u8>,
+    heads_bytes: usize,
     total_bytes: usize,
     longest: usize,
     phase: Phase,
@@ -126,6 +134,8 @@ impl SendQueue {
             may_cut: false,
             cuts: 0,
             frames: Vec::new(),
+            heads: Vec::new(),
+            heads_bytes: 0,
             total_bytes: 0,
             longest: 0,
             phase: Phase::Fresh,
@@ -150,7 +160,7 @@ impl SendQueue {
         let mut frames = std::mem::take(&mut self.frames);
         let (mut at, mut kept) = (0, 0);
         while let Some(frame) = frames.get(at) {
-            let head = &frame.head[..usize::from(frame.head_bytes)];
+            let head = frame.head(&self.heads);
             let is_half = is_of(head, FrameKind::Fragment);
             let whole = if is_half { &head[HALF_HEAD_BYTES..] } else { head };
             let kind = [FrameKind::Media, FrameKind::Edge].into_iter().find(|kind| is_of(whole, *kind));
@@ -170,6 +180,9 @@ impl SendQueue {
         self.total_bytes = frames.iter().map(QueuedFrame::bytes).sum();
         self.longest = frames.iter().map(QueuedFrame::bytes).max().unwrap_or(0);
         self.frames = frames;
+        if self.frames.is_empty() {
+            self.heads_bytes = 0;
+        }
     }
 
     /// Nothing of what waits has been packed yet.
@@ -204,25 +217,45 @@ impl SendQueue {
         if self.frames.len() >= QUEUE_FRAMES_MAX {
             return Err(Refused::Full);
         }
-        let mut head = [0; HEAD_BYTES_MAX];
-        let body_head = write_head(&mut head[FRAME_HEADER_BYTES..]);
+        let body_head = write_head(&mut self.next_head()[FRAME_HEADER_BYTES..]);
         let head_bytes = FRAME_HEADER_BYTES + body_head;
         if SEND_TIME_BYTES + head_bytes + packet.len() > self.plain_max {
-            return self.push_halves(kind, urgency, lane, packet, &head[FRAME_HEADER_BYTES..head_bytes]);
+            return self.push_halves(kind, urgency, lane, packet, body_head);
         }
-        head[..FRAME_HEADER_BYTES].copy_from_slice(&frame_header(kind, body_head + packet.len()));
-        let head_bytes = head_bytes as u8;
-        self.queue(QueuedFrame { head, head_bytes, sent: false, kind, urgency, lane, packet });
+        let frame_head = frame_header(kind, body_head + packet.len());
+        self.heads[self.heads_bytes..][..FRAME_HEADER_BYTES].copy_from_slice(&frame_head);
+        self.queue(kind, urgency, lane, head_bytes, packet);
         Ok(Pushed::Whole)
     }
 
-    fn queue(&mut self, frame: QueuedFrame) {
+    /// Room for the head of the next frame.
+    fn next_head(&mut self) -> &mut [u8] {
+        let end = self.heads_bytes + HEAD_BYTES_MAX;
+        if self.heads.len() < end {
+            self.heads.resize(end.next_power_of_two(), 0);
+        }
+        &mut self.heads[self.heads_bytes..end]
+    }
+
+    /// Queues a frame whose head, of so many bytes, has been written to [`SendQueue::next_head`].
+    fn queue(
+        &mut self,
+        kind: FrameKind,
+        urgency: Option<Urgency>,
+        lane: OrderLane,
+        head_bytes: usize,
+        packet: Range<usize>,
+    ) {
+        let head_at = self.heads_bytes;
+        self.heads_bytes += head_bytes;
+        let head_bytes = head_bytes as u8;
+        let frame = QueuedFrame { head_at, head_bytes, sent: false, kind, urgency, lane, packet };
         self.total_bytes += frame.bytes();
         self.longest = self.longest.max(frame.bytes());
         self.frames.push(frame);
     }
 
-    /// Cuts a frame and queues both halves.
+    /// Cuts a frame, the head of whose body has been written to [`SendQueue::next_head`], and queues both halves.
     #[cold]
     fn push_halves(
         &mut self,
@@ -230,9 +263,9 @@ impl SendQueue {
         urgency: Option<Urgency>,
         lane: OrderLane,
         packet: Range<usize>,
-        body_head: &[u8],
+        body_head: usize,
     ) -> Result<Pushed, Refused> {
-        let body = body_head.len() + packet.len();
+        let body = body_head + packet.len();
         let frame = FRAME_HEADER_BYTES + body;
         let first = frame.div_ceil(2);
         let fits = SEND_TIME_BYTES + HALF_HEAD_BYTES + first <= self.plain_max;
@@ -244,25 +277,23 @@ impl SendQueue {
         }
         self.cuts = self.cuts.wrapping_add(1);
         // The head is far shorter than a half of what fits no datagram.
-        let cut = packet.start + first - FRAME_HEADER_BYTES - body_head.len();
+        let cut = packet.start + first - FRAME_HEADER_BYTES - body_head;
         for (second, share, packet) in
             [(false, first, packet.start..cut), (true, frame - first, cut..packet.end)]
         {
-            let mut head = [0; HEAD_BYTES_MAX];
-            head[..FRAME_HEADER_BYTES]
-                .copy_from_slice(&frame_header(FrameKind::Fragment, FRAGMENT_HEADER_BYTES + share));
-            head[FRAME_HEADER_BYTES..HALF_HEAD_BYTES]
-                .copy_from_slice(&FragmentHeader { id: self.cuts, second }.encode());
+            let fragment = FragmentHeader { id: self.cuts, second };
+            let head = self.next_head();
             let mut head_bytes = HALF_HEAD_BYTES;
             if !second {
-                head[HALF_HEAD_BYTES..HALF_HEAD_BYTES + FRAME_HEADER_BYTES]
-                    .copy_from_slice(&frame_header(kind, body));
-                head_bytes += FRAME_HEADER_BYTES;
-                head[head_bytes..head_bytes + body_head.len()].copy_from_slice(body_head);
-                head_bytes += body_head.len();
+                let body_at = HALF_HEAD_BYTES + FRAME_HEADER_BYTES;
+                head.copy_within(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + body_head, body_at);
+                head[HALF_HEAD_BYTES..body_at].copy_from_slice(&frame_header(kind, body));
+                head_bytes = body_at + body_head;
             }
-            let (kind, head_bytes) = (FrameKind::Fragment, head_bytes as u8);
-            self.queue(QueuedFrame { head, head_bytes, sent: false, kind, urgency, lane, packet });
+            head[..FRAME_HEADER_BYTES]
+                .copy_from_slice(&frame_header(FrameKind::Fragment, FRAGMENT_HEADER_BYTES + share));
+            head[FRAME_HEADER_BYTES..HALF_HEAD_BYTES].copy_from_slice(&fragment.encode());
+            self.queue(FrameKind::Fragment, urgency, lane, head_bytes, packet);
         }
         Ok(Pushed::Cut)
     }
@@ -277,10 +308,11 @@ impl SendQueue {
         train: &mut Train,
     ) -> bool {
         let plain_max = self.plain_max;
-        let mut out = Packer { now, arena, annex, next_number, repair, memory, train };
+        let sent = send_time_bytes(now.wire());
+        let mut out = Packer { now, sent, arena, annex, next_number, repair, memory, train };
         if self.phase == Phase::Fresh {
             if SEND_TIME_BYTES + self.total_bytes <= plain_max {
-                out.datagram(SEND_TIME_BYTES + self.total_bytes, &mut self.frames[..]);
+                out.datagram(SEND_TIME_BYTES + self.total_bytes, &self.heads, &mut self.frames[..]);
                 self.reset();
                 return true;
             }
@@ -308,7 +340,7 @@ impl SendQueue {
             if frame.bytes() < shortest || self.deferred & frame.lane.0 != 0 {
                 self.deferred |= frame.lane.0;
             } else if out.train.fits(plain_bytes) {
-                out.datagram(plain_bytes, std::slice::from_mut(frame));
+                out.datagram(plain_bytes, &self.heads, std::slice::from_mut(frame));
             } else {
                 return false;
             }
@@ -345,13 +377,14 @@ impl SendQueue {
             if segment > plain_bytes && segment - plain_bytes <= pad_max(segment) {
                 plain_bytes = segment;
             }
-            out.datagram(plain_bytes, &mut self.frames[self.cursor..end]);
+            out.datagram(plain_bytes, &self.heads, &mut self.frames[self.cursor..end]);
             self.cursor = end;
         }
     }
 
     fn reset(&mut self) {
         self.frames.clear();
+        self.heads_bytes = 0;
         self.total_bytes = 0;
         self.longest = 0;
         self.phase = Phase::Fresh;
@@ -371,6 +404,8 @@ fn pad_max(plain_bytes: usize) -> usize {
 
 struct Packer<'a> {
     now: Timestamp,
+    /// The same as it travels.
+    sent: [u8; SEND_TIME_BYTES],
     arena: &'a [u8],
     annex: &'a [u8],
     next_number: &'a mut u64,
@@ -382,14 +417,14 @@ struct Packer<'a> {
 impl Packer<'_> {
     /// Appends a datagram of `plain_bytes` with all frames not yet sent, padded with zeros; remembers those that may have
     /// to go again.
-    fn datagram(&mut self, plain_bytes: usize, frames: &mut [QueuedFrame]) {
+    fn datagram(&mut self, plain_bytes: usize, heads: &[u8], frames: &mut [QueuedFrame]) {
         let number = PacketNumber(*self.next_number);
         *self.next_number += 1;
         let plain = self.train.append(number, plain_bytes);
-        plain[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(self.now.wire()));
+        plain[..SEND_TIME_BYTES].copy_from_slice(&self.sent);
         let (mut at, mut urgency, mut feedback_bytes) = (SEND_TIME_BYTES, None::<Urgency>, 0);
         for frame in frames.iter_mut().filter(|frame| !frame.sent) {
-            let bytes = frame.write(self.arena, self.annex, &mut plain[at..]);
+            let bytes = frame.write(heads, self.arena, self.annex, &mut plain[at..]);
             at += bytes;
             frame.sent = true;
             match frame.urgency {
@@ -397,7 +432,9 @@ impl Packer<'_> {
                 None => feedback_bytes += self.repair.stats.count_feedback(frame.kind, bytes),
             }
         }
-        plain[at..].fill(0);
+        if at < plain.len() {
+            plain[at..].fill(0);
+        }
         let bytes = plain.len() + SEAL_OVERHEAD_BYTES;
         match urgency {
             Some(urgency) => {

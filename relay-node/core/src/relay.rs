@@ -63,7 +63,7 @@ pub(crate) struct RelayLink {
     pub(crate) leaving: bool,
     pub(crate) keyframe_requests: KeyframeAllowance,
     /// Its queue is listed in `Relay::ready`.
-    ready: bool,
+    pub(crate) ready: bool,
 }
 
 /// A relay, without sockets, keys and clock.
@@ -120,7 +120,7 @@ pub struct Relay {
     /// A datagram that parity has just restored.
     pub(crate) restored: Vec<u8>,
     outputs: VecDeque<Output<RelayEvent>>,
-    ready: Vec<LinkId>,
+    pub(crate) ready: Vec<LinkId>,
 }
 
 impl Relay {

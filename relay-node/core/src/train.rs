@@ -26,6 +26,10 @@ pub struct Train {
     bytes: Box<[u8]>,
     used: usize,
     slots: Vec<TrainSlot>,
+    /// Sealed length of the first datagram; 0 when empty.
+    segment: usize,
+    /// The last datagram is shorter than the first.
+    ended: bool,
 }
 
 impl Train {
@@ -40,6 +44,8 @@ impl Train {
             bytes: vec![0; Train::BYTES_MAX].into_boxed_slice(),
             used: 0,
             slots: Vec::with_capacity(Train::DATAGRAMS_MAX),
+            segment: 0,
+            ended: false,
         }
     }
 
@@ -47,6 +53,7 @@ impl Train {
     pub fn clear(&mut self) {
         self.used = 0;
         self.slots.clear();
+        (self.segment, self.ended) = (0, false);
     }
 
     /// No datagram in it.
@@ -61,7 +68,7 @@ impl Train {
 
     /// Sealed length of each datagram but perhaps the last; 0 when empty.
     pub fn segment_bytes(&self) -> usize {
-        self.slots.first().map_or(0, |slot| slot.sealed.len())
+        self.segment
     }
 
     /// Slots and all bytes of the train, to seal in place.
@@ -78,11 +85,9 @@ impl Train {
     /// none after a shorter one.
     pub fn fits(&self, plain_bytes: usize) -> bool {
         let sealed_bytes = plain_bytes + SEAL_OVERHEAD_BYTES;
-        let segment = self.segment_bytes();
-        let last = self.slots.last().map_or(0, |slot| slot.sealed.len());
         self.used + sealed_bytes <= Train::BYTES_MAX
             && self.slots.len() < Train::DATAGRAMS_MAX
-            && (segment == 0 || (sealed_bytes <= segment && last == segment))
+            && (self.segment == 0 || (sealed_bytes <= self.segment && !self.ended))
     }
 
     /// Appends a datagram of exactly `plain_bytes` and returns them to be filled (their content is arbitrary).
@@ -91,8 +96,13 @@ impl Train {
     /// If it does not fit: ask [`Train::fits`] first.
     pub fn append(&mut self, number: PacketNumber, plain_bytes: usize) -> &mut [u8] {
         assert!(self.fits(plain_bytes), "the caller asked fits()");
-        let sealed = self.used..self.used + plain_bytes + SEAL_OVERHEAD_BYTES;
+        let sealed_bytes = plain_bytes + SEAL_OVERHEAD_BYTES;
+        let sealed = self.used..self.used + sealed_bytes;
         self.used = sealed.end;
+        if self.segment == 0 {
+            self.segment = sealed_bytes;
+        }
+        self.ended = sealed_bytes < self.segment;
         let slot = TrainSlot { number, sealed };
         let plain = slot.plain();
         self.slots.push(slot);

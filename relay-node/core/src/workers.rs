@@ -218,9 +218,9 @@ impl Relay {
             }
             Task::Forward => {
                 let (from, media) = body.split_first_chunk::<2>()?;
-                let (header, header_bytes) = MediaHeader::decode(media).ok()?;
+                let (mut header, header_bytes) = MediaHeader::decode(media).ok()?;
                 let from = self.link_to(NodeIndex(u16::from_be_bytes(*from)));
-                self.forward(now, header, at + 3 + header_bytes..at + item.len(), from);
+                self.forward(now, &mut header, at + 3 + header_bytes..at + item.len(), from);
                 self.counters.drop_unknown_stream += u64::from(std::mem::take(&mut self.stranger));
             }
             Task::Keyframe => {
