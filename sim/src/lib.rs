@@ -17,6 +17,7 @@ mod check;
 mod connection;
 mod control_channel;
 mod controller;
+mod datagrams;
 mod draw;
 mod drive;
 mod freeze;
@@ -43,5 +44,7 @@ pub use scenario::{
     Stalls, StreamNumber, StreamSpec, SubscriptionSpec,
 };
 pub use swarm::{SeedOutcome, SwarmResult, run_seed, run_seeds};
-pub use trace::{Beliefs, Delivered, Digest, Event, Frame, Packet, PushedTable, Row, Trace};
+pub use trace::{
+    Beliefs, Datagram, Delivered, Digest, Event, Frame, Packet, Purpose, PushedTable, Row, Trace,
+};
 pub use world::run;

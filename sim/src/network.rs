@@ -6,11 +6,10 @@ use crate::connection::{
 };
 use crate::drive::{Departure, sealed_bytes};
 use crate::loss::Cost;
-use crate::media;
 use crate::node::{Core, Dial, Stimulus};
 use crate::play::SILENCE_EVERY;
 use crate::scenario::{Host, RelayId};
-use crate::trace::{Event, Frame};
+use crate::trace::Event;
 use crate::world::{Happening, Observer, World};
 use link_model::{DropReason, Fate, Link, LinkChange, LinkSpec, Seed};
 use relay_core::{LinkId, Peer};
@@ -18,10 +17,7 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 use wire_format::control::LinkState;
 use wire_format::session::{Cipher, Message, Role, WIRE_VERSIONS};
-use wire_format::{
-    DATAGRAM_BYTES_MAX, FRAGMENT_HEADER_BYTES, FragmentHeader, FrameKind, MediaHeader, PacketNumber, codec,
-    frames, whole_frame,
-};
+use wire_format::{DATAGRAM_BYTES_MAX, PacketNumber, codec};
 
 /// One direction of the network between two hosts.
 #[derive(Debug)]
@@ -348,7 +344,7 @@ impl World<'_> {
         let fate = self.offer((host, to_host), bytes);
         let end = from;
         if let (Host::Relay(from), Host::Relay(to), Observer::Trace(_)) = (host, to_host, &self.observer) {
-            self.record_frames((connection, end), (from, to), &departure.plain, fate);
+            self.observe_datagram((connection, end), (from, to), &departure.plain, fate);
         }
         let Departure { link: _, number, plain } = departure;
         if let Fate::Delivered { at, copy_at } = fate {
@@ -359,86 +355,6 @@ impl World<'_> {
             }
             self.queue.push(at, Happening::DatagramArrives { connection, to, number, plain });
         }
-    }
-
-    /// Notes media frames that leave for a relay; of one that was cut, when its second half does.
-    fn record_frames(
-        &mut self,
-        (connection, end): (ConnectionId, End),
-        (from, to): (RelayId, RelayId),
-        plain: &[u8],
-        fate: Fate,
-    ) {
-        for frame in frames(plain) {
-            let Ok(frame) = frame else { return self.malformed(from) };
-            let body = &plain[frame.body];
-            match frame.kind {
-                FrameKind::Media => self.record_media(from, to, body, fate),
-                FrameKind::Fragment => {
-                    let Ok(header) = FragmentHeader::decode(body) else { return self.malformed(from) };
-                    let share = &body[FRAGMENT_HEADER_BYTES..];
-                    let key = (connection, end, header.id);
-                    if !header.second {
-                        self.first_halves.insert(key, (share.to_vec(), fate));
-                        continue;
-                    }
-                    let Some((mut whole, first_fate)) = self.first_halves.remove(&key) else {
-                        return self.malformed(from);
-                    };
-                    whole.extend(share);
-                    let fate = later(first_fate, fate);
-                    match whole_frame(&whole) {
-                        Ok(frame) if frame.kind == FrameKind::Media => {
-                            self.record_media(from, to, &whole[frame.body], fate);
-                        }
-                        Ok(_) | Err(_) => return self.malformed(from),
-                    }
-                }
-                FrameKind::Heartbeat
-                | FrameKind::KeyframeRequest
-                | FrameKind::Edge
-                | FrameKind::EdgeKeyframeRequest
-                | FrameKind::MtuProbe
-                | FrameKind::PathChallenge
-                | FrameKind::RepairRequest
-                | FrameKind::Repair
-                | FrameKind::Parity
-                | FrameKind::Unknown(_) => {}
-            }
-        }
-    }
-
-    fn malformed(&mut self, from: RelayId) {
-        self.violation(self.scenario.host_name(Host::Relay(from)), "sent a malformed frame".to_owned());
-    }
-
-    fn record_media(&mut self, from: RelayId, to: RelayId, body: &[u8], fate: Fate) {
-        let parts = MediaHeader::decode(body).ok().and_then(|(header, header_bytes)| {
-            let packet = media::identify(&body[header_bytes..])?;
-            let destinations: Option<Vec<_>> =
-                header.destinations.iter().map(|node| self.relay_of_node.get(&node).copied()).collect();
-            Some((header, packet, destinations?))
-        });
-        let Some((header, packet, mut destinations)) = parts else {
-            let what = "sent a media frame that makes no sense".to_owned();
-            return self.violation(self.scenario.host_name(Host::Relay(from)), what);
-        };
-        destinations.sort_unstable();
-        self.record(Event::Frame(Frame {
-            from,
-            to,
-            packet,
-            incarnation: header.incarnation.0,
-            plane: header.plane.0,
-            epoch: header.epoch,
-            hop_limit: header.hop_limit,
-            marked: header.marked,
-            destinations,
-            fate: match fate {
-                Fate::Delivered { at, copy_at: _ } => Ok(at),
-                Fate::Dropped(reason) => Err(reason),
-            },
-        }));
     }
 
     pub(crate) fn datagram_arrives(
@@ -536,16 +452,6 @@ impl World<'_> {
                 Err(what) => self.violation(self.scenario.host_name(host), what),
             }
         }
-    }
-}
-
-/// What becomes of a frame in two datagrams.
-fn later(first: Fate, second: Fate) -> Fate {
-    match (first, second) {
-        (Fate::Delivered { at, copy_at: _ }, Fate::Delivered { at: other, copy_at: _ }) => {
-            Fate::Delivered { at: at.max(other), copy_at: None }
-        }
-        (dropped @ Fate::Dropped(_), _) | (Fate::Delivered { .. }, dropped @ Fate::Dropped(_)) => dropped,
     }
 }
 

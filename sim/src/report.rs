@@ -131,6 +131,7 @@ impl Counts {
                 | Event::Refused { .. }
                 | Event::KeyframeRequested(_)
                 | Event::Violation { .. }
+                | Event::Datagram(_)
                 | Event::Counter { .. } => {}
             }
         }

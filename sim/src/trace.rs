@@ -40,6 +40,38 @@ pub struct Frame {
     pub fate: Result<Duration, DropReason>,
 }
 
+/// What a datagram is there for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Purpose {
+    /// Media for the first time, whatever goes with it.
+    Media,
+    /// A datagram sent again.
+    Again,
+    /// A row of parity.
+    Parity,
+    /// Neither: heartbeats, requests, probes.
+    Feedback,
+}
+
+/// A sealed datagram as it enters the network between two relays.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Datagram {
+    /// The relay that sends it.
+    pub from: RelayId,
+    /// The relay it is sent to.
+    pub to: RelayId,
+    /// UDP payload.
+    pub bytes: u32,
+    /// What it is there for.
+    pub purpose: Purpose,
+    /// The frames of media in it, halves included.
+    pub media_frames: u32,
+    /// It asks for what is missing.
+    pub asks: bool,
+    /// When it comes out, or why it does not.
+    pub fate: Result<Duration, DropReason>,
+}
+
 /// A packet that came out at a subscriber.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Delivered {
@@ -219,6 +251,8 @@ pub enum Event {
     },
     /// A media frame left a relay for another.
     Frame(Frame),
+    /// A datagram left a relay for another.
+    Datagram(Datagram),
     /// A packet came out at a subscriber.
     Delivered(Delivered),
     /// A core broke a law of its contract, or something that it said did not survive its encoding.
@@ -245,9 +279,14 @@ impl Event {
         if let Event::Frame(frame) = self { Some(frame) } else { None }
     }
 
-    /// A packet on its way: of these there are many.
+    /// The datagram, if it is one.
+    pub fn datagram(&self) -> Option<&Datagram> {
+        if let Event::Datagram(datagram) = self { Some(datagram) } else { None }
+    }
+
+    /// A packet or datagram on its way: of these there are many.
     pub fn is_media(&self) -> bool {
-        matches!(self, Event::Sent { .. } | Event::Frame(_) | Event::Delivered(_))
+        matches!(self, Event::Sent { .. } | Event::Frame(_) | Event::Datagram(_) | Event::Delivered(_))
     }
 
     /// The delivery, if it is one.

@@ -138,6 +138,7 @@ impl Meter {
             | Event::Refused { .. }
             | Event::KeyframeRequested(_)
             | Event::Frame(_)
+            | Event::Datagram(_)
             | Event::Counter { .. } => {}
         }
     }

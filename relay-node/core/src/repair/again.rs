@@ -1,20 +1,19 @@
 //! Datagrams that are to be sent again by the same link: which, when, and no more than a share of what the link sends.
 //!
 //! The one whose time runs out first goes first, further copies of what has left already after all others. Repairs may
-//! take half as much as media does, and save some up for a burst of losses; a link that comes back after an outage
-//! repairs at that pace what is still of use, and the rest is dropped.
+//! take about a third of what media does, and save some up for a burst of losses; a link that comes back after an outage
+//! has nothing saved: it repairs at that pace what is still of use, and the rest is dropped.
 
 use std::time::Duration;
 use wire_format::{PacketNumber, Timestamp};
 
 /// Datagrams that wait to be sent again on one link.
 const PENDING_MAX: usize = 512;
-/// Repairs may use this part of the bytes that media does.
-const SHARE: i64 = 2;
+/// Repairs may use so many hundredths of the bytes that media does: with all that comes beside it, a link that comes back
+/// after an outage carries less than one and a half times its media.
+const SHARE_PCT: i64 = 36;
 /// What may be saved up for a burst of losses, bytes.
 const SAVED_MAX: i64 = 64 << 10;
-/// What is left of that after an outage.
-const AFTER_OUTAGE: i64 = 8 << 10;
 /// Copies of a datagram leave at least so far apart.
 const SPACING_MIN: Duration = Duration::from_millis(1);
 /// What may not leave now is looked at again after this.
@@ -66,13 +65,13 @@ impl Again {
     }
 
     /// So much is missing that the link was cut: from now on no more than the share of what media takes.
-    pub(crate) fn outage(&mut self) {
-        self.allowance = self.allowance.min(AFTER_OUTAGE);
+    pub(crate) fn outage(&mut self, now: Timestamp) {
+        (self.allowance, self.refilled) = (self.allowance.min(0), now);
     }
 
     /// Media of so many bytes left.
     pub(crate) fn media_left(&mut self, bytes: u64) {
-        self.allowance = (self.allowance + bytes as i64 / SHARE).min(SAVED_MAX);
+        self.allowance = (self.allowance + bytes as i64 * SHARE_PCT / 100).min(SAVED_MAX);
     }
 
     /// When the next repair is due; none if none waits.
@@ -173,18 +172,20 @@ mod tests {
     #[test]
     fn a_storm_is_paced_and_what_is_too_late_dropped() {
         let mut again = Again::new(at(0));
+        // However long ago something was last sent again.
+        let begin = 10_000;
         for number in 0..100 {
-            again.add(at(0), PacketNumber(number), 1, at(50));
+            again.add(at(begin), PacketNumber(number), 1, at(begin + 50));
         }
-        again.outage();
+        again.outage(at(begin));
         let mut sent = 0;
         for ms in 0..60 {
             again.media_left(250);
-            while next(&mut again, at(ms), 1250).is_some() {
+            while next(&mut again, at(begin + ms), 1250).is_some() {
                 sent += 1250;
             }
         }
-        let most = AFTER_OUTAGE + 51 * (125 + BYTES_PER_MS_MIN) + 1250;
+        let most = 51 * (90 + BYTES_PER_MS_MIN) + 1250;
         assert!(sent <= most && sent + 2500 >= most, "{sent} of {most}");
         assert_eq!(again.dropped as i64, 100 - sent / 1250);
         assert_eq!(again.due(), None);

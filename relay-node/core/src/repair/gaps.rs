@@ -221,7 +221,8 @@ impl Gaps {
     fn patience(&self) -> Option<Duration> {
         let usual = self.distance.most();
         let patience = if self.hurried { usual / 2 } else { usual + usual / 8 };
-        (!usual.is_zero() && usual < SILENCE_MAX).then(|| patience + SILENCE_MARGIN)
+        // On a path that reorders the next one may be late, like any that is passed over.
+        (!usual.is_zero() && usual < SILENCE_MAX).then(|| patience + SILENCE_MARGIN + self.wait())
     }
 
     /// When a request is to be sent.
@@ -259,8 +260,10 @@ impl Gaps {
             self.missing.pop_front();
         }
         let due_now = self.missing.iter().any(|missing| missing.due <= now);
-        // Covered is everything below the first that may merely be late.
+        // Covered is everything below the first that may merely be late. What is missing above it is not known yet, so silence
+        // is not told meanwhile: the sender would take for lost all that has come since.
         let early = self.missing.iter().find(|missing| missing.asks == 0 && missing.due > now);
+        let silent = silent && early.is_none();
         let through = early.map_or(self.next, |missing| missing.number.0).checked_sub(1);
         let written = through.filter(|_| due_now || silent).map(|through| {
             let listed = self.missing.iter().rev().map(|missing| missing.number);
@@ -366,6 +369,35 @@ mod tests {
             assert_eq!(asked(&mut gaps, now + ms(50)), None);
         }
         assert_eq!((gaps.reordered, gaps.missed), (100, 100));
+    }
+
+    #[test]
+    fn silence_on_a_path_that_reorders_may_be_lateness() {
+        let mut gaps = Gaps::new(at(0));
+        for number in 0..100 {
+            let now = at(number * 4);
+            match number {
+                50 => continue,
+                60 => assert_eq!(gaps.arrived(now, PacketNumber(50)), Arrival::Late),
+                _ => {}
+            }
+            let _ = gaps.arrived(now, PacketNumber(number));
+            gaps.media_came(now);
+            // The gap itself is asked for until it is known how late datagrams may be.
+            let _ = asked(&mut gaps, now);
+        }
+        assert_eq!(gaps.wait(), Duration::from_micros(45_000));
+        // Usual are 8 ms at most since then, and the margin.
+        let told = (396..1000).find(|ms| asked(&mut gaps, at(*ms)).is_some());
+        assert_eq!(told, Some(396 + 7 + 45));
+        assert_eq!(gaps.arrived(at(500), PacketNumber(101)), Arrival::New { gap: true });
+        gaps.media_came(at(500));
+        let told = (500..1000).find(|ms| asked(&mut gaps, at(*ms)).is_some());
+        assert_eq!(
+            told,
+            Some(545),
+            "what is missing below 101 may be late, and what came above it is not lost"
+        );
     }
 
     #[test]

@@ -48,6 +48,9 @@ const SILENCE_MARGIN: Duration = Duration::from_millis(2);
 /// Numbers that a peer may have looked up within a millisecond, as many as can be missing at once; requests beyond that
 /// are counted and cut short.
 const LOOKUPS_PER_MS: usize = MISSING_MAX;
+/// Loss is believed for so long after the other end last named a number that it is sure to miss: what reports count as
+/// not received may be reordered.
+const LOSS_TOLD: Duration = Duration::from_secs(10);
 /// How often the plan is made anew.
 const PLAN_EVERY: Duration = Duration::from_millis(100);
 /// Weight of a new plan's share of parity, and of new loss: an eighth, and one in 256 (half of it is 18 s old).
@@ -106,6 +109,8 @@ pub(crate) struct Repair {
     peer_repairs: bool,
     /// Requests covered the numbers through this one.
     told_through: Option<PacketNumber>,
+    /// When a request last named numbers for the first time.
+    told_at: Option<Timestamp>,
     /// Bursts of loss of what is sent.
     pub(crate) lost: Bursts,
     conditions: Conditions,
@@ -139,6 +144,7 @@ impl Repair {
             protect: Protect::new(),
             peer_repairs: false,
             told_through: None,
+            told_at: None,
             lost: Bursts::new(),
             conditions: Conditions {
                 loss_ppm: 0,
@@ -365,9 +371,10 @@ impl Repair {
             let end = range.first.0 + u64::from(range.count);
             if let Some(length) = end.checked_sub(range.first.0.max(fresh_from)).filter(|length| *length > 0)
             {
+                self.told_at = Some(now);
                 self.lost.record(now, length);
                 if self.conditions.spacing * u32::try_from(length).unwrap_or(u32::MAX) >= OUTAGE {
-                    self.again.outage();
+                    self.again.outage(now);
                 }
             }
         }
@@ -483,10 +490,11 @@ impl Repair {
             return;
         }
         self.planned_at = now;
+        let told = self.told_at.is_some_and(|at| now.since(at) < LOSS_TOLD);
         let loss = u64::from(path.loss_ppm) << 8;
         self.loss_slow_ppm256 =
             self.loss_slow_ppm256 - self.loss_slow_ppm256 / LOSS_WEIGHT + loss / LOSS_WEIGHT;
-        let loss_ppm = path.loss_ppm.max((self.loss_slow_ppm256 >> 8) as u32);
+        let loss_ppm = if told { path.loss_ppm.max((self.loss_slow_ppm256 >> 8) as u32) } else { 0 };
         let Some(rtt) = path.rtt else { return };
         self.conditions = Conditions {
             loss_ppm,

@@ -1,0 +1,198 @@
+//! Links that go wrong in ways that repair could make worse: what it may cost then, seen at the link model.
+
+use sim::{Datagram, Event, Packet, Purpose, RelayId, Scenario, Trace, judge};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Measured from here on: the link knows itself.
+const SETTLED: Duration = Duration::from_secs(4);
+/// The last moments of a run, in which packets are still under way.
+const TAIL: Duration = Duration::from_millis(1_500);
+/// Everything that hosts take to notice what came, both SFUs and their links included.
+const HOSTS: Duration = Duration::from_millis(3);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// An SFU at relay 1 whose audio and video (2 Mbit/s, evenly spread) an SFU at relay 2 gets, over a link that does this.
+struct Call {
+    scenario: Scenario,
+    trace: Trace,
+}
+
+impl Call {
+    fn run(links: &str, packets_per_s: u32, budget: &str, seed: u64) -> Call {
+        Call::run_for(24, links, packets_per_s, budget, seed)
+    }
+
+    fn run_for(run_s: u64, links: &str, packets_per_s: u32, budget: &str, seed: u64) -> Call {
+        let bytes = 250_000 / packets_per_s;
+        let text = format!(
+            "name = \"call\"\nrun_for = \"{run_s}s\"\nclients_link = \"delay=1ms\"\n\
+             [[relay]]\nname = \"r1\"\n[[relay]]\nname = \"r2\"\n{links}\
+             [[client]]\nname = \"a\"\nrelay = \"r1\"\n[[client]]\nname = \"b\"\nrelay = \"r2\"\n\
+             [[stream]]\nclient = \"a\"\nroom = \"call\"\nuser = \"ann\"\nstream = \"cam\"\nkind = \"video\"\n\
+             bursts_per_s = {packets_per_s}\nbytes = {bytes}\nbudget = \"{budget}\"\n\
+             [[stream]]\nclient = \"a\"\nroom = \"call\"\nuser = \"ann\"\nstream = \"mic\"\nkind = \"audio\"\n\
+             bursts_per_s = 50\nbytes = 120\nbudget = \"{budget}\"\n\
+             [[subscription]]\nclient = \"b\"\nroom = \"call\"\n\
+             [expect]\nrecover_within = \"2s\"\ndelivered_min = 1000\n"
+        );
+        let scenario = Scenario::parse(&text, &mut |_| unreachable!("names no files")).expect("legal");
+        let trace = sim::run(&scenario, seed);
+        assert_eq!(judge(&scenario, &trace), [], "{links}");
+        Call { scenario, trace }
+    }
+
+    /// What left relay 1 for relay 2.
+    fn there(&self) -> impl Iterator<Item = (Duration, &Datagram)> {
+        let all = self.trace.events().iter().filter_map(|(at, event)| Some((*at, event.datagram()?)));
+        all.filter(|(_, datagram)| datagram.from == RelayId(0))
+    }
+
+    /// How many datagrams to relay 2 were there for that, when the link knew itself.
+    fn count(&self, purpose: Purpose) -> usize {
+        let span = SETTLED..self.scenario.media_end();
+        self.there().filter(|(at, datagram)| span.contains(at) && datagram.purpose == purpose).count()
+    }
+
+    /// Datagrams of relay 2 that asked for something.
+    fn asked(&self) -> usize {
+        let all = self.trace.events().iter().filter_map(|(at, event)| Some((*at, event.datagram()?)));
+        let span = SETTLED..self.scenario.media_end();
+        all.filter(|(at, datagram)| span.contains(at) && datagram.asks).count()
+    }
+
+    /// Of each packet sent then: how long it took, unless it never came.
+    fn packets(&self, from: Duration, until: Duration) -> Vec<Option<Duration>> {
+        let (mut sent, mut came) = (BTreeMap::new(), BTreeMap::<Packet, Duration>::new());
+        for (at, event) in self.trace.events() {
+            if let Event::Sent { packet, .. } = event
+                && (from..until).contains(at)
+            {
+                sent.insert(*packet, *at);
+            }
+            if let Some(packet) = event.delivered().and_then(|delivered| delivered.packet) {
+                assert_eq!(came.insert(packet, *at), None, "{packet:?} was delivered twice");
+            }
+        }
+        sent.into_iter().map(|(packet, at)| Some(*came.get(&packet)? - at)).collect()
+    }
+
+    /// All packets sent when the link knew itself have arrived; how long the last one took.
+    fn all_arrived(&self) -> Duration {
+        let packets = self.packets(SETTLED, self.scenario.run_for - TAIL);
+        let lost = packets.iter().filter(|packet| packet.is_none()).count();
+        assert_eq!(lost, 0, "of {}", packets.len());
+        packets.into_iter().flatten().max().expect("some were sent")
+    }
+
+    /// Nothing was held back or dropped because a queue was seen.
+    fn was_not_slowed(&self) {
+        for (_, event) in self.trace.events() {
+            if let Event::Counter { host, name, value } = event {
+                assert!(!name.starts_with("drop_congested"), "{host:?} counts {name} = {value}");
+            }
+        }
+    }
+
+    /// The most bytes that left for relay 2 in any stretch of so long within a time, as a rate per second.
+    fn peak(&self, from: Duration, until: Duration, window: Duration) -> f64 {
+        let sent: Vec<_> = self.there().filter(|(at, _)| (from..until).contains(at)).collect();
+        let (mut first, mut bytes, mut most) = (0, 0, 0);
+        for (at, datagram) in &sent {
+            bytes += u64::from(datagram.bytes);
+            while *at - sent[first].0 >= window {
+                bytes -= u64::from(sent[first].1.bytes);
+                first += 1;
+            }
+            most = most.max(bytes);
+        }
+        most as f64 / window.as_secs_f64()
+    }
+}
+
+fn both(is: &str) -> String {
+    format!("[[link]]\nbetween = \"r1-r2\"\nis = \"{is}\"\n")
+}
+
+/// Feedback, and requests with it, gets lost; media does not. Whether a round of repair fits or not.
+#[test]
+fn loss_of_feedback_alone_loses_no_media_and_calls_forth_no_repairs() {
+    for (delay, budget) in [(20, "200ms"), (80, "60ms")] {
+        for loss in ["loss=5%", "loss=30%,burst=4"] {
+            let there = format!("[[link]]\nbetween = \"r1>r2\"\nis = \"delay={delay}ms\"\n");
+            let back = format!("[[link]]\nbetween = \"r2>r1\"\nis = \"delay={delay}ms,{loss}\"\n");
+            let call = Call::run(&format!("{there}{back}"), 250, budget, 3);
+            assert!(call.all_arrived() <= ms(delay + 2) + HOSTS, "{:?}", call.all_arrived());
+            call.was_not_slowed();
+            let (media, again) = (call.count(Purpose::Media), call.count(Purpose::Again));
+            assert!(again * 1000 <= media, "{again} repairs of {media} datagrams, {loss} at {delay} ms");
+            assert_eq!(call.count(Purpose::Parity), 0, "{loss} at {delay} ms");
+        }
+    }
+}
+
+/// *Paced rate*: what leaves in the mean before the outage. *Peak*: the most in any 100 ms after it. In 20 ms, in which a
+/// datagram is a fifth of the paced rate and chance as much, it is bounded as well.
+#[test]
+fn after_an_outage_nothing_storms() {
+    let (outage, over) = (ms(10_000), ms(10_500));
+    for (delay, way) in [(10, "-"), (40, "-"), (80, "-"), (20, ">")] {
+        for seed in 1..=2 {
+            let (from, until) = (outage.as_millis(), over.as_millis());
+            let mut links = both(&format!("delay={delay}ms"));
+            for (at, what) in [(from, "down"), (until, "down=false")] {
+                links += &format!("[[link]]\nbetween = \"r1{way}r2\"\nis = \"{what}\"\nfrom = \"{at}ms\"\n");
+            }
+            let call = Call::run(&links, 250, "200ms", seed);
+            let paced = call.peak(SETTLED, outage, outage - SETTLED);
+            let after = over..over + ms(3_000);
+            let most = call.peak(after.start, after.end, ms(100)) / paced;
+            let short = call.peak(after.start, after.end, ms(20)) / paced;
+            let usual = call.peak(SETTLED, outage, ms(20)) / paced;
+            let lost =
+                call.packets(over + ms(20), ms(20_000)).iter().filter(|packet| packet.is_none()).count();
+            assert_eq!(lost, 0, "everything passes again");
+            assert!(after.end < call.scenario.media_end());
+            assert!(most <= 1.5, "{most:.2} times the paced rate over 100 ms, {delay} ms {way}");
+            assert!(short <= usual + 0.8, "{short:.2} times the paced rate over 20 ms, {usual:.2} before");
+        }
+    }
+}
+
+/// Packets that come 20 behind where they were: those of a thousand a second are held back by up to 20 ms, and so on.
+/// *Adapted*: to how late packets are, within the first moments; to that being no loss, where no round of repair fits and
+/// losses would be answered by parity, 10 s after the last one that was asked for.
+#[test]
+fn reordering_by_twenty_packets_is_no_loss() {
+    let often = ["1%", "5%", "20%"];
+    for (delay, packets_per_s, budget, shares) in
+        [(20, 1_000, "200ms", &often[1..]), (80, 250, "200ms", &often[..]), (80, 250, "100ms", &often[1..])]
+    {
+        for share in shares {
+            let link = both(&format!("delay={delay}ms,reorder={share}"));
+            let call = Call::run_for(26, &link, packets_per_s, budget, 5);
+            assert!(call.all_arrived() <= ms(3 * delay + 2) + HOSTS);
+            call.was_not_slowed();
+            let (media, again) = (call.count(Purpose::Media), call.count(Purpose::Again));
+            assert!(again * 1000 <= media, "{again} repairs of {media} datagrams with {share} reordered");
+            let parity = call.there().filter(|(at, datagram)| {
+                *at > Duration::from_secs(20) && datagram.purpose == Purpose::Parity
+            });
+            assert_eq!(parity.count(), 0, "{share} within {budget}");
+        }
+    }
+}
+
+#[test]
+fn duplicated_datagrams_are_delivered_once_and_not_repaired() {
+    for (delay, budget) in [(20, "200ms"), (80, "60ms")] {
+        let call = Call::run(&both(&format!("delay={delay}ms,jitter=4ms,duplicate=30%")), 250, budget, 7);
+        assert!(call.all_arrived() <= ms(delay + 4 + 2) + HOSTS);
+        call.was_not_slowed();
+        let counts = [Purpose::Again, Purpose::Parity].map(|purpose| call.count(purpose));
+        assert_eq!((counts, call.asked()), ([0, 0], 0));
+    }
+}
