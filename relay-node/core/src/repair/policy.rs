@@ -19,9 +19,9 @@ use std::time::Duration;
 /// Rounds beyond this many make no difference.
 const ROUNDS_MAX: u32 = 8;
 /// Copies in one round.
-const COPIES_MAX: u32 = 4;
+const COPIES_MAX: u32 = 8;
 /// Rate that all copies of a round but the first may add, parts per million; and of the last round, the first included.
-const EXTRA_PPM: u64 = 10_000;
+const EXTRA_PPM: u64 = 20_000;
 const LAST_PPM: u64 = 90_000;
 /// Bounds of the share of parity in the rate of what it protects, parts per million.
 const PARITY_PPM_MIN: u64 = 20_000;

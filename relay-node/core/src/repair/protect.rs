@@ -1,9 +1,11 @@
 //! The sender of parity: when a row leaves, and what it covers.
 //!
-//! Rows earn their bytes: each datagram with media adds the plan's share of its length, and a row leaves when there is
+//! Rows earn their bytes: each datagram with media adds the plan's share of its length, and a row may leave when there is
 //! enough for one. It covers what was sent within the window before it, all classes together, so that rows come often
-//! and bursts meet many of them. What would stay without a row for long gets one on credit: the window of a class does
-//! not wait for more to come. Audio whose video pauses gets rows over audio alone, which are short.
+//! and bursts meet many of them. Rows wait for the end of a picture, when media pauses: a row in its midst says nothing of
+//! what follows, and shares the bursts of what went before. What would stay without a row for long gets one on credit:
+//! the window of a class does not wait for more to come. Audio whose video pauses gets rows over audio alone, which are
+//! short.
 
 use super::history::History;
 use std::time::Duration;
@@ -12,8 +14,12 @@ use wire_format::parity::{
 };
 use wire_format::{PacketNumber, Priority, Timestamp};
 
-/// What is not covered by a row after so long gets one.
-const CLOSE_AFTER: Duration = Duration::from_millis(20);
+/// The packets of a picture leave closer together than this.
+const PAUSE: Duration = Duration::from_millis(3);
+/// A row that has been earned waits for a pause during this part of the time that it is useful for.
+const WAIT_PART: u32 = 4;
+/// What is not covered by a row after this part of that time gets one, in percent.
+const CLOSE_PERCENT: u32 = 66;
 
 /// The parity of one direction of a link, at its sender.
 #[derive(Debug)]
@@ -27,6 +33,10 @@ pub(crate) struct Protect {
     /// What a row would cost: the length of the last one, or of the longest datagram since.
     cost: i64,
     next_row: u8,
+    /// When there was enough for a row first.
+    earned_at: Option<Timestamp>,
+    /// When media other than audio left last.
+    media_at: Option<Timestamp>,
     /// When the oldest datagram that no row covers left: audio, and others.
     uncovered: [Option<Timestamp>; 2],
 }
@@ -40,6 +50,8 @@ impl Protect {
             credit: 0,
             cost: 0,
             next_row: 0,
+            earned_at: None,
+            media_at: None,
             uncovered: [None; 2],
         }
     }
@@ -67,17 +79,32 @@ impl Protect {
         self.credit += (bytes as u64 * share_ppm / 1_000_000) as i64;
         self.cost = self.cost.max(bytes as i64);
         self.uncovered[class].get_or_insert(now);
+        if class != 0 {
+            self.media_at = Some(now);
+        }
+        self.earn(now);
     }
 
-    /// When a row is due at the latest.
+    /// Notes since when there is enough for a row.
+    fn earn(&mut self, now: Timestamp) {
+        let enough = self.cost > 0 && self.credit >= self.cost;
+        self.earned_at = enough.then(|| self.earned_at.unwrap_or(now));
+    }
+
+    /// When a row is to leave.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.uncovered.iter().flatten().min().map(|since| *since + CLOSE_AFTER)
+        let closed = self.uncovered.iter().flatten().min();
+        let closed = closed.map(|since| *since + self.useful_for * CLOSE_PERCENT / 100);
+        let earned = self.earned_at.map(|since| {
+            let pause = self.media_at.map_or(since, |at| at + PAUSE);
+            pause.min(since + self.useful_for / WAIT_PART)
+        });
+        closed.into_iter().chain(earned).min()
     }
 
     /// A row is to leave now.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        let enough = self.cost > 0 && self.credit >= self.cost;
-        enough || self.uncovered.iter().flatten().any(|since| now.since(*since) >= CLOSE_AFTER)
+        self.due().is_some_and(|due| due <= now)
     }
 
     /// Writes the body of the next row to the beginning of `out`; `None` if there is nothing to cover. Its length is at
@@ -89,11 +116,10 @@ impl Protect {
         out: &mut [u8],
         body_max: usize,
     ) -> Option<usize> {
-        let enough = self.credit >= self.cost;
-        let audio_only = self.share_ppm[1] == 0 || !enough && self.uncovered[1].is_none();
+        let audio_only = self.share_ppm[1] == 0 || self.earned_at.is_none() && self.uncovered[1].is_none();
         let Some(newest) = history.sent().back().map(|sent| sent.number) else {
             // What was sent goes another way now.
-            (self.uncovered, self.cost) = ([None; 2], 0);
+            (self.uncovered, self.cost, self.earned_at) = ([None; 2], 0, None);
             return None;
         };
         let (mut covered, mut base, mut longest, mut count) = (0_u128, newest.0, 0, 0);
@@ -119,7 +145,7 @@ impl Protect {
             self.uncovered[1] = None;
         }
         if covered == 0 {
-            self.cost = 0;
+            (self.cost, self.earned_at) = (0, None);
             return None;
         }
         let covered = covered >> covered.trailing_zeros();
@@ -136,6 +162,7 @@ impl Protect {
         }
         self.credit = (self.credit - used as i64).max(-4096);
         self.cost = used as i64;
+        self.earn(now);
         Some(used)
     }
 }
@@ -170,6 +197,7 @@ mod tests {
         }
 
         fn send(&mut self, ms: u64, number: u64, priority: Priority, bytes: usize) {
+            self.drain(ms, number);
             let urgency = Urgency { priority, slack: Slack(600) };
             let number = PacketNumber(number);
             self.history.record(at(ms), number, urgency, &vec![1; bytes], &mut self.memory);
@@ -198,7 +226,26 @@ mod tests {
         assert!((225_000..245_000).contains(&bytes), "{bytes} of 1,200,000 sent");
         let (ms, header, _) = sender.rows[100];
         let numbers: Vec<u64> = header.numbers().map(|number| number.0).collect();
-        assert_eq!(numbers, (ms / 4 - 14..=ms / 4).collect::<Vec<_>>(), "sent within 60 ms");
+        assert_eq!(numbers, (ms / 4 - 14..ms / 4).collect::<Vec<_>>(), "sent within 60 ms");
+    }
+
+    #[test]
+    fn rows_wait_for_the_end_of_a_picture_but_not_for_long() {
+        let mut sender = Sender::new(300_000);
+        for number in 0..8 {
+            sender.send(2 * number, number, Priority::VIDEO, 1200);
+        }
+        assert_eq!((sender.rows.len(), sender.protect.due()), (0, Some(at(17))));
+        sender.drain(17, 7);
+        assert_eq!(sender.rows.len(), 2);
+        assert!(sender.rows.iter().all(|(_, header, _)| header.numbers().count() == 8));
+        // Of one that takes 200 ms rows leave on its way.
+        for number in 8..108 {
+            sender.send(100 + 2 * (number - 8), number, Priority::VIDEO, 1200);
+        }
+        let times: Vec<u64> = sender.rows[2..].iter().map(|(ms, _, _)| *ms).collect();
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 22), "{times:?}");
+        assert!(times[0] <= 122, "{times:?}");
     }
 
     #[test]
@@ -206,7 +253,7 @@ mod tests {
         let mut sender = Sender::new(200_000);
         sender.send(0, 0, Priority::VIDEO, 1200);
         sender.history = History::default();
-        sender.drain(20, 0);
+        sender.drain(40, 0);
         assert_eq!((sender.rows.len(), sender.protect.due()), (0, None));
     }
 
@@ -215,12 +262,15 @@ mod tests {
         let mut sender = Sender::new(200_000);
         sender.send(0, 0, Priority::VIDEO, 1200);
         sender.send(0, 1, Priority::AUDIO, 100);
-        sender.drain(20, 1);
+        sender.drain(39, 1);
+        assert_eq!(sender.rows.len(), 0);
+        sender.drain(40, 1);
         assert_eq!(sender.rows.len(), 1, "on credit");
-        sender.send(30, 2, Priority::AUDIO, 100);
-        sender.drain(50, 2);
+        sender.send(50, 2, Priority::AUDIO, 100);
+        sender.send(80, 3, Priority::AUDIO, 100);
+        sender.drain(90, 3);
         let (_, header, bytes) = sender.rows[1];
-        assert_eq!(header.numbers().map(|number| number.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(header.numbers().map(|number| number.0).collect::<Vec<_>>(), [2, 3]);
         assert!(bytes < 120, "{bytes}: as long as audio");
         assert_eq!(sender.protect.due(), None);
     }
