@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use wire_format::control::limits;
+use wire_format::control::{Position, limits};
 use wire_format::session::WIRE_VERSIONS;
 
 /// The relay process of Cascade: carries media between SFUs, hop by hop, beside other relays.
@@ -57,6 +57,13 @@ pub struct Settings {
     /// Free labels.
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
+    /// Where this relay stands: degrees north of the equator, -90 to 90. Together with `longitude` it lets the controller
+    /// refuse round trips that light cannot make.
+    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    pub latitude: Option<f64>,
+    /// Degrees east of Greenwich, -180 to 180.
+    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    pub longitude: Option<f64>,
     /// Controllers, HOST:PORT, tried in turn. Taken from the join token if not set.
     #[arg(long = "controller", value_name = "HOST:PORT")]
     pub controllers: Vec<String>,
@@ -159,6 +166,8 @@ pub struct Config {
     pub isp: String,
     /// Free labels.
     pub tags: Vec<String>,
+    /// Where it stands.
+    pub position: Option<Position>,
     /// Controllers, `HOST:PORT`; empty takes the join token's.
     pub controllers: Vec<String>,
     /// The right to join, where there is no certificate yet.
@@ -220,6 +229,7 @@ impl Config {
             region: None,
             isp: String::new(),
             tags: Vec::new(),
+            position: None,
             controllers: Vec::new(),
             join_token,
             join_token_file: None,
@@ -317,6 +327,7 @@ impl Settings {
             region: self.region,
             isp: self.isp.unwrap_or_default(),
             tags: self.tags,
+            position: checked_position(self.latitude, self.longitude)?,
             controllers: self.controllers,
             join_token,
             join_token_file: self.join_token_file,
@@ -389,6 +400,21 @@ fn checked_api(
         return Err(ConfigError::value("api_listen", listen, problem));
     }
     Ok(ApiConfig { listen, token_file, tls })
+}
+
+/// Both coordinates or none.
+fn checked_position(latitude: Option<f64>, longitude: Option<f64>) -> Result<Option<Position>, ConfigError> {
+    let (latitude, longitude) = match (latitude, longitude) {
+        (None, None) => return Ok(None),
+        (Some(latitude), Some(longitude)) => (latitude, longitude),
+        (Some(_), None) => return Err(ConfigError::missing("longitude", "because latitude is set")),
+        (None, Some(_)) => return Err(ConfigError::missing("latitude", "because longitude is set")),
+    };
+    let place = format!("{latitude}, {longitude}");
+    let problem = "there is no such place: latitude is -90 to 90, longitude -180 to 180 degrees";
+    Position::from_degrees(latitude, longitude)
+        .map(Some)
+        .ok_or_else(|| ConfigError::value("latitude, longitude", place, problem))
 }
 
 fn checked_workers(workers: Option<u8>) -> Result<u8, ConfigError> {

@@ -253,6 +253,7 @@ fn hello(config: &Config, identity: &Identity) -> RelayHello {
         region: config.region.clone().or(identity.membership.region.clone()).unwrap_or_default(),
         isp: config.isp.clone(),
         tags: config.tags.clone(),
+        position: config.position,
         addresses: config.advertise.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         wire_versions: config.wire_versions,

@@ -53,6 +53,22 @@ fn the_defaults_are_the_documented_ports() {
 }
 
 #[test]
+fn a_position_has_two_coordinates_on_the_globe() {
+    let place = |text: &str| format!("{MINIMAL}{text}");
+    let config = check(&place("latitude = -33.9\nlongitude = 151.2\n")).expect("legal");
+    let position = config.position.expect("a place");
+    assert_eq!((position.lat_micro_degrees(), position.lon_micro_degrees()), (-33_900_000, 151_200_000));
+    assert_eq!(check(MINIMAL).expect("legal").position, None);
+    assert!(refusal(&place("latitude = 1.0\n")).contains("longitude"));
+    assert!(refusal(&place("longitude = 1.0\n")).contains("latitude"));
+    for wrong in ["latitude = 90.1\nlongitude = 0.0\n", "latitude = 0.0\nlongitude = nan\n"] {
+        assert!(refusal(&place(wrong)).contains("no such place"), "{wrong}");
+    }
+    let flags = ["relay-node", "--listen", "127.0.0.1:4700", "--latitude", "-1.5", "--longitude", "-2"];
+    assert!(Cli::parse_from(flags).config().expect("legal").position.is_some());
+}
+
+#[test]
 fn an_unknown_key_names_the_nearest_known_one() {
     assert_eq!(refusal("adverise = []"), "relay.toml: unknown key `adverise`; did you mean `advertise`?");
     assert!(refusal("join_token_fil = 'x'").contains("did you mean `join_token_file`?"));

@@ -3,6 +3,7 @@
 use crate::namespaces::NamespaceSettings;
 use anyhow::Context as _;
 use control_proto::cli::{ConfigError, LogFormat, parse_duration};
+use route_core::{CostConfig, EgressPrice};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,6 +21,8 @@ const LIFETIME_MIN: Duration = Duration::from_secs(600);
 const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const QUARANTINE_MIN: Duration = Duration::from_secs(600);
 const QUARANTINE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const MONEY_WORTH_MS_MAX: u64 = 60_000;
+const EGRESS_PRICES_MAX: usize = 1_000;
 const GRPC_PORT: u16 = 4710;
 const ADMIN_PORT: u16 = 4711;
 const STATE_DIR: &str = "/var/lib/cascade/route-controller";
@@ -62,6 +65,14 @@ pub struct Settings {
     /// one relay; a relay of N workers counts for each of them, so up to N times as much may pass there [default: no limits].
     #[arg(long, value_name = "LIMITS")]
     pub namespaces: Option<NamespaceSettings>,
+    /// What traffic from one region to another costs, `FROM>TO=DOLLARS` per gigabyte, `*` for any region; the first that
+    /// fits counts [default: nothing costs anything]. Costly ways are taken where they are shorter by more than
+    /// `money_worth_ms` says.
+    #[arg(long = "egress-price", value_name = "FROM>TO=DOLLARS")]
+    pub egress_prices: Vec<String>,
+    /// How much longer a way may take that saves a dollar per gigabyte, 0 to 60000 [default: 100].
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub money_worth_ms: Option<u64>,
     /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or by module [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -83,7 +94,7 @@ pub struct Config {
     pub(crate) certificate_lifetime: Duration,
     pub(crate) index_quarantine: Duration,
     pub(crate) limits: route_core::LimitsConfig,
-    pub(crate) cost: route_core::CostConfig,
+    pub(crate) cost: CostConfig,
 }
 
 impl std::fmt::Debug for Config {
@@ -131,13 +142,13 @@ impl Config {
             certificate_lifetime: LIFETIME_DEFAULT,
             index_quarantine: route_core::INDEX_QUARANTINE,
             limits: route_core::LimitsConfig::default(),
-            cost: route_core::CostConfig::default(),
+            cost: CostConfig::default(),
         }
     }
 
     /// The same with other prices of links.
     #[must_use]
-    pub fn with_cost(self, cost: route_core::CostConfig) -> Config {
+    pub fn with_cost(self, cost: CostConfig) -> Config {
         Config { cost, ..self }
     }
 
@@ -190,7 +201,11 @@ impl Config {
             bearer,
             certificate_lifetime: lifetime(settings.certificate_lifetime.as_deref())?,
             index_quarantine: quarantine(settings.index_quarantine.as_deref())?,
-            cost: route_core::CostConfig::default(),
+            cost: CostConfig {
+                egress: egress(&settings.egress_prices)?,
+                dollar_per_gb: money_worth(settings.money_worth_ms)?,
+                ..CostConfig::default()
+            },
         })
     }
 
@@ -249,6 +264,39 @@ fn quarantine(text: Option<&str>) -> Result<Duration, ConfigError> {
          the index"
             .to_owned(),
     ))
+}
+
+/// Prices of traffic between regions, checked.
+fn egress(texts: &[String]) -> Result<Vec<EgressPrice>, ConfigError> {
+    if texts.len() > EGRESS_PRICES_MAX {
+        let problem = format!("name at most {EGRESS_PRICES_MAX}");
+        return Err(ConfigError::value("egress_prices", texts.len(), problem));
+    }
+    let price = |text: &String| {
+        let (regions, dollars) = text.split_once('=')?;
+        let (from, to) = regions.split_once('>')?;
+        let micro_dollars = dollars.parse::<f64>().ok()? * 1e6;
+        let is_price = (0.0..=EgressPrice::MICRO_DOLLARS_MAX as f64).contains(&micro_dollars);
+        (is_price && !from.is_empty() && !to.is_empty()).then(|| EgressPrice {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            micro_dollars_per_gb: micro_dollars.round() as u64,
+        })
+    };
+    let problem = "write FROM>TO=DOLLARS per gigabyte, 0 to 1000, for instance sa-east>*=0.138";
+    texts
+        .iter()
+        .map(|text| price(text).ok_or_else(|| ConfigError::value("egress_prices", text, problem)))
+        .collect()
+}
+
+/// What a dollar per gigabyte is worth, checked.
+fn money_worth(ms: Option<u64>) -> Result<Duration, ConfigError> {
+    match ms {
+        None => Ok(CostConfig::default().dollar_per_gb),
+        Some(ms) if ms <= MONEY_WORTH_MS_MAX => Ok(Duration::from_millis(ms)),
+        Some(ms) => Err(ConfigError::value("money_worth_ms", ms, "60000 is the most")),
+    }
 }
 
 /// The host of HOST:PORT.
@@ -354,6 +402,21 @@ mod tests {
             let text = refused(settings(bad));
             assert!(text.contains("index_quarantine") && text.contains(bad), "{text}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn prices_of_traffic_name_two_regions_and_dollars() -> anyhow::Result<()> {
+        let settings = |text: &str| Settings { egress_prices: vec![text.to_owned()], ..Settings::default() };
+        let price = &Config::from_settings(settings("sa-east>*=0.138"))?.cost.egress[0];
+        assert_eq!((price.from.as_str(), price.to.as_str()), ("sa-east", "*"));
+        assert_eq!(price.micro_dollars_per_gb, 138_000);
+        for bad in ["sa-east=0.1", "a>b", ">b=1", "a>b=-1", "a>b=1001", "a>b=nan", "a>b=x"] {
+            let text = refused(settings(bad));
+            assert!(text.contains("egress_prices") && text.contains(bad), "{text}");
+        }
+        let worth = Settings { money_worth_ms: Some(60_001), ..Settings::default() };
+        assert!(refused(worth).contains("money_worth_ms"));
         Ok(())
     }
 

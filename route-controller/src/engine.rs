@@ -503,6 +503,7 @@ mod tests {
             region: String::new(),
             isp: String::new(),
             tags: Vec::new(),
+            position: None,
             addresses: Vec::new(),
             version: String::new(),
             wire_versions: (1, 1),

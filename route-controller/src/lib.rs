@@ -25,6 +25,7 @@ mod namespaces;
 mod operations;
 mod ration;
 mod refusal;
+mod route_rows;
 mod rows;
 mod store;
 mod telemetry;
@@ -39,6 +40,7 @@ pub use controller::Controller;
 pub use namespaces::{BitRate, LimitSettings, NamespaceRow, NamespaceSettings};
 pub use operations::Operations;
 pub use refusal::{Refusal, RefusalKind};
+pub use route_rows::TermsRow;
 pub use rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, ErrorAnswer, JoinTokenAnswer, JoinTokenRequest,
     JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest,

@@ -2,6 +2,7 @@
 
 use crate::api_tokens::{ApiRights, ApiTokenRecord};
 use crate::refusal::Refusal;
+use crate::route_rows::{TermsRow, doubt_name};
 use crate::tokens::KeyRole;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -38,6 +39,9 @@ pub struct NodeRow {
     /// Without it, relays that reach each other now would not: no plane goes around it.
     #[serde(default)]
     pub cut_vertex: bool,
+    /// It became a hub all of a sudden, by its own links' prices: routes avoid it until they have held for a while.
+    #[serde(default)]
+    pub hub_quarantined: bool,
     /// Neighbours with a usable link.
     pub links_usable: usize,
     /// Publications held there.
@@ -70,6 +74,12 @@ pub struct LinkRow {
     pub cost_us: Option<u64>,
     /// Cost of the latest measurement, before smoothing and hysteresis.
     pub cost_raw_us: Option<u64>,
+    /// What the cost is made of; absent while not usable.
+    #[serde(default)]
+    pub terms: Option<TermsRow>,
+    /// Why the measurement of `from` is not believed as it is: `few_samples`, `ends_differ` or `faster_than_light`.
+    #[serde(default)]
+    pub doubt: Option<String>,
     /// Round trip of the last second or so, without the moments in which a host was busy.
     pub rtt_us: Option<u64>,
     /// Least round trip of late.
@@ -436,6 +446,7 @@ impl From<NodeView> for NodeRow {
             version: view.version,
             epoch: view.epoch.map(|epoch| epoch.0),
             cut_vertex: view.cut_vertex,
+            hub_quarantined: view.hub_quarantined,
             links_usable: view.links_usable,
             publications: view.publications,
             subscriptions: view.subscriptions,
@@ -465,6 +476,8 @@ impl From<LinkView> for LinkRow {
             bridge: view.bridge,
             cost_us: view.cost_us,
             cost_raw_us: view.cost_raw_us,
+            terms: view.terms.map(TermsRow::from),
+            doubt: view.doubt.map(|doubt| doubt_name(doubt).to_owned()),
             rtt_us: view.rtt.map(micros),
             rtt_min_us: view.rtt_min.map(micros),
             jitter_us: view.jitter.map(micros),

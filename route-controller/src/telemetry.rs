@@ -81,7 +81,7 @@ fn record_status(status: &StatusView) {
     }
 }
 
-fn counters(counters: &Counters) -> [(&'static str, u64); 16] {
+fn counters(counters: &Counters) -> [(&'static str, u64); 18] {
     let Counters {
         sessions,
         kicked,
@@ -99,6 +99,8 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 16] {
         limits_reached,
         cost_changes,
         links_failed,
+        reports_doubted,
+        hubs_quarantined,
     } = *counters;
     [
         ("cascade_controller_sessions_total", sessions),
@@ -117,6 +119,8 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 16] {
         ("cascade_controller_limits_reached_total", limits_reached),
         ("cascade_controller_cost_changes_total", cost_changes),
         ("cascade_controller_links_failed_total", links_failed),
+        ("cascade_controller_reports_doubted_total", reports_doubted),
+        ("cascade_controller_hubs_quarantined_total", hubs_quarantined),
     ]
 }
 
@@ -198,4 +202,12 @@ fn describe() {
     );
     describe_counter!("cascade_controller_cost_changes_total", "Published link costs that changed");
     describe_counter!("cascade_controller_links_failed_total", "Links that failed");
+    describe_counter!(
+        "cascade_controller_reports_doubted_total",
+        "Reports not believed: faster than light, or far below what the other end measures"
+    );
+    describe_counter!(
+        "cascade_controller_hubs_quarantined_total",
+        "Times that a relay became a hub all of a sudden and was avoided for it"
+    );
 }

@@ -288,6 +288,7 @@ impl World<'_> {
             region: spec.region.clone(),
             isp: String::new(),
             tags: Vec::new(),
+            position: None,
             addresses: vec![std::net::SocketAddr::from(([10, 0, (relay.0 >> 8) as u8, relay.0 as u8], 4700))],
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wire_versions: WIRE_VERSIONS,

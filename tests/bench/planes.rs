@@ -63,6 +63,7 @@ impl Overlay {
             region: String::new(),
             isp: String::new(),
             tags: Vec::new(),
+            position: None,
             addresses: vec![([127, 0, 0, 1], 4_700).into()],
             version: String::new(),
             wire_versions: wire_format::session::WIRE_VERSIONS,

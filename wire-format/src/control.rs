@@ -86,6 +86,8 @@ pub struct RelayHello {
     pub isp: String,
     /// Free labels.
     pub tags: Vec<String>,
+    /// Where on earth it stands, if it was told.
+    pub position: Option<Position>,
     /// Where other relays and SFUs reach its relay port.
     pub addresses: Vec<SocketAddr>,
     /// Software version, for people.
@@ -96,6 +98,39 @@ pub struct RelayHello {
     pub epoch: Option<Epoch>,
     /// Stream entries in place at this moment: what is stamped today must not be lost because a controller restarted.
     pub streams: Vec<HeldStream>,
+}
+
+/// A place on earth, to a millionth of a degree.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Position {
+    lat_micro_degrees: i32,
+    lon_micro_degrees: i32,
+}
+
+impl Position {
+    /// Millionths of a degree, north and east; `None` if there is no such place.
+    pub fn new(lat_micro_degrees: i32, lon_micro_degrees: i32) -> Option<Position> {
+        let is_place = (-90_000_000..=90_000_000).contains(&lat_micro_degrees)
+            && (-180_000_000..=180_000_000).contains(&lon_micro_degrees);
+        is_place.then_some(Position { lat_micro_degrees, lon_micro_degrees })
+    }
+
+    /// Degrees, north and east; `None` if there is no such place.
+    pub fn from_degrees(lat: f64, lon: f64) -> Option<Position> {
+        let is_place = (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon);
+        let micro_degrees = |degrees: f64| (degrees * 1e6).round() as i32;
+        if is_place { Position::new(micro_degrees(lat), micro_degrees(lon)) } else { None }
+    }
+
+    /// North of the equator, in millionths of a degree.
+    pub fn lat_micro_degrees(self) -> i32 {
+        self.lat_micro_degrees
+    }
+
+    /// East of Greenwich, in millionths of a degree.
+    pub fn lon_micro_degrees(self) -> i32 {
+        self.lon_micro_degrees
+    }
 }
 
 /// A stream entry that a relay still holds, in a `Hello`.

@@ -229,6 +229,7 @@ fn hello() -> RelayHello {
         region: String::new(),
         isp: String::new(),
         tags: Vec::new(),
+        position: None,
         addresses: Vec::new(),
         version: String::new(),
         wire_versions: (1, 1),

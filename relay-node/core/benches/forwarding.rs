@@ -42,6 +42,7 @@ fn transit(fan_out: u16) -> Bench {
         region: String::new(),
         isp: String::new(),
         tags: Vec::new(),
+        position: None,
         addresses: Vec::new(),
         version: String::new(),
         wire_versions: (1, 1),

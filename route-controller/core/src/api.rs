@@ -105,6 +105,48 @@ pub struct CostConfig {
     pub dwell: Duration,
     /// The same for a link whose smoothed cost has more than doubled.
     pub dwell_doubled: Duration,
+    /// The same for the fall of a cost that rose within twice this time of its last fall: it swings.
+    pub dwell_swinging: Duration,
+    /// What a link costs on top that carries nearly all it can.
+    pub load_step: Duration,
+    /// Round trips of fewer samples are not believed.
+    pub samples_min: u64,
+    /// Prices of traffic from region to region; the first that fits counts, and what none fits is free.
+    pub egress: Vec<EgressPrice>,
+    /// What a US dollar per gigabyte costs on top.
+    pub dollar_per_gb: Duration,
+}
+
+/// What traffic from one region to another costs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EgressPrice {
+    /// Region of the relay that sends; `*` for all.
+    pub from: String,
+    /// Region of the relay that receives; `*` for all.
+    pub to: String,
+    /// Millionths of a US dollar per gigabyte (10^9 bytes).
+    pub micro_dollars_per_gb: u64,
+}
+
+impl EgressPrice {
+    /// Most that a price may be: a thousand dollars.
+    pub const MICRO_DOLLARS_MAX: u64 = 1_000_000_000;
+
+    fn fits(&self, from: &str, to: &str) -> bool {
+        let fits = |pattern: &str, region: &str| pattern == "*" || pattern == region;
+        fits(&self.from, from) && fits(&self.to, to)
+    }
+}
+
+impl CostConfig {
+    /// What traffic between these regions costs, as time.
+    pub(crate) fn money_us(&self, from: &str, to: &str) -> u64 {
+        let price = self.egress.iter().find(|price| price.fits(from, to));
+        let micro_dollars = price.map_or(0, |price| price.micro_dollars_per_gb);
+        let micro_dollars = u128::from(micro_dollars.min(EgressPrice::MICRO_DOLLARS_MAX));
+        let worth_us = self.dollar_per_gb.min(Duration::from_secs(60)).as_micros();
+        u64::try_from(micro_dollars * worth_us / 1_000_000).expect("a thousand minutes at most")
+    }
 }
 
 impl Default for CostConfig {
@@ -119,6 +161,11 @@ impl Default for CostConfig {
             hysteresis_min: Duration::from_millis(1),
             dwell: Duration::from_secs(3),
             dwell_doubled: Duration::from_secs(1),
+            dwell_swinging: Duration::from_secs(300),
+            load_step: Duration::from_millis(10),
+            samples_min: 4,
+            egress: Vec::new(),
+            dollar_per_gb: Duration::from_millis(100),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The controller as one state machine: sessions in, decisions of its parts out, one clockwork for all deadlines.
 
+mod prices;
 mod views;
 
 use crate::api::{
@@ -7,12 +8,12 @@ use crate::api::{
 };
 use crate::directory::Directory;
 use crate::effect::Effect;
+use crate::hubs::Hubs;
 use crate::links::{LinkChange, Links};
-use crate::planes::{Routes, WeakPoints};
+use crate::planes::WeakPoints;
 use crate::recovery::Recovery;
 use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Opening, Relays, SESSION_GRACE};
 use crate::rollout::Rollout;
-use crate::topology::Topology;
 use crate::view::Counters;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub struct Controller {
     rollout: Rollout,
     /// Of the topology that routes were last computed from.
     weak: WeakPoints,
+    hubs: Hubs,
     recovery: Option<Recovery>,
     /// `None` until the process around the core has told them: relays keep those they have.
     token_keys: Option<Vec<TokenKey>>,
@@ -85,6 +87,7 @@ impl Controller {
             directory: Directory::new(config.term, config.room_floor, config.limits),
             rollout: Rollout::new(config.epoch_floor),
             weak: WeakPoints::default(),
+            hubs: Hubs::default(),
             recovery,
             token_keys: None,
             refresh_at: None,
@@ -160,6 +163,7 @@ impl Controller {
             self.rollout.deadline(),
             self.directory.deadline(),
             self.links.deadline(),
+            self.hubs.deadline(),
             self.relay_deadline(),
         ]
         .into_iter()
@@ -170,6 +174,7 @@ impl Controller {
     fn relay_up(&mut self, now: Timestamp, session: SessionId, name: &str, mut hello: RelayHello) {
         let held = std::mem::take(&mut hello.streams);
         let epoch = hello.epoch;
+        let position = hello.position;
         let Opened { node, replaced, record } = match self.relays.open(now, session, name, hello) {
             Opening::Opened(opened) => opened,
             Opening::Waits => return,
@@ -186,6 +191,7 @@ impl Controller {
         if let Some(record) = record {
             self.effects.push(Effect::Persist(StoreUpdate::Node(record)));
         }
+        self.links.set_position(node, position);
         self.links.session_opened(node);
         self.directory.session_opened(now, node, name, held);
         self.tell(node, ToRelay::Welcome(Welcome { node, term: self.term }));
@@ -349,7 +355,7 @@ impl Controller {
     fn run_due(&mut self, now: Timestamp) {
         loop {
             self.run_relay_timers(now);
-            if self.links.tick(now) {
+            if self.hubs.tick(now) | self.links.tick(now) {
                 self.changed(now, Cause::Topology);
             }
             self.directory.tick(now, &mut self.effects);
@@ -400,25 +406,17 @@ impl Controller {
         self.push_neighbours();
         self.counters.recomputes += 1;
         let topology = self.topology(now);
-        let routes = Routes::compute(now, &topology, self.rollout.newest().map(|newest| &newest.routes));
+        let routes = self.compute(now, &topology);
+        let (topology, routes) = match self.quarantine_hubs(now, &topology, &routes) {
+            false => (topology, routes),
+            true => {
+                let topology = self.topology(now);
+                let routes = self.compute(now, &topology);
+                (topology, routes)
+            }
+        };
         self.weak = routes.weak_points();
         self.rollout.want(routes, &topology);
-    }
-
-    fn topology(&self, now: Timestamp) -> Topology {
-        let mut topology = Topology::default();
-        for (node, relay) in self.relays.iter() {
-            if relay.certificates.revoked {
-                continue;
-            }
-            if relay.is_complete() || self.links.is_reached(node) {
-                topology.add_relay(node, relay.transit(now, self.rollout.is_avoided(node)));
-            }
-        }
-        for (from, to, cost_us) in self.links.usable() {
-            topology.add_link(from, to, cost_us);
-        }
-        topology
     }
 
     /// Finds out who is offline, and whose index goes into quarantine.
@@ -514,6 +512,7 @@ impl Controller {
         }
         for node in freed {
             self.links.forget(node);
+            self.hubs.forget(node);
             self.directory.forget_relay(node);
             self.relays.free(node);
             self.effects.push(Effect::Persist(StoreUpdate::NodeFreed(node)));

@@ -1,18 +1,33 @@
 //! What a link costs in one direction: the time in which a packet can be expected at the other end, in whole
-//! microseconds.
+//! microseconds, and what else speaks against sending it there.
 //!
-//! Half a round trip, plus the expected time of repairs (each loss waits for a round trip and a reaction, and the
-//! repair may be lost again: `p / (1 - p)` times), plus a price per hop. The price makes every hop strictly dearer
-//! than none, which is what keeps shortest paths free of loops and next hops consistent.
+//! - **One way**: half of the least round trip of the last 10 s or so. Without synchronised clocks nothing tells the two
+//!   directions apart there.
+//! - **Queueing**: by how much the present round trip exceeds that. Here the directions are told apart: the ends see how
+//!   much later than usual datagrams arrive, and the excess is shared out in that proportion (evenly where they see
+//!   nothing). Both directions together cost the round trip, no more and no less.
+//! - **Repair**: a packet is lost with probability `p` and then waits until that is noticed and for a round trip, and so
+//!   does its repair, `p / (1 - p)` times in the mean (the delay of selective repeat: Lin, Costello and Miller,
+//!   "Automatic-repeat-request error-control schemes", 1984). What is lost in a burst also waits for the burst to end. A
+//!   lost packet is in a long burst more often than there are long bursts (the inspection paradox): in one of `L`
+//!   datagrams, `(L + 1) / 2` of them in the mean, weighted by `L`. Parity and duplicates shorten this; it is what a link
+//!   with requests alone takes.
+//! - **Hop**: what crossing a relay takes. It makes every hop strictly dearer than none, which is what keeps shortest paths
+//!   free of loops and next hops consistent.
+//! - **Load**, **money** and **distrust** come on top, see [`crate::load`], [`EgressPrice`] and [`crate::damping`].
 //!
-//! Three steps keep a cost that only trembles from moving a route: the raw cost is smoothed (quicker when it rises:
+//! Three steps keep a cost that only trembles from moving a route: the measured terms are smoothed (quicker when they rise:
 //! loss must hurt at once, relief can be believed later), the published cost follows only when the smoothed one has
-//! been away from it by more than the hysteresis, with every measurement, for the whole dwell time, and what is published is rounded, so that
-//! equal links look equal and the tie falls to the node index.
+//! been away from it by more than the hysteresis, with every measurement, for the whole dwell time, and what is published is
+//! rounded, so that equal links look equal and the tie falls to the node index. A price that rose soon after it had
+//! fallen swings: its next fall is believed only after minutes.
 
 use crate::api::CostConfig;
+#[cfg(doc)]
+use crate::api::EgressPrice;
 use std::time::Duration;
 use wire_format::Timestamp;
+use wire_format::control::LOSS_BURSTS;
 
 /// Longest round trip believed of a report. Together with [`LOSS_PPM_MAX`] it keeps every sum of costs far from
 /// overflow.
@@ -27,65 +42,172 @@ const YOUNG_SAMPLES: u64 = 100;
 /// ... and less time than this. Measurements of a young link replace each other: the first ones were taken while
 /// handshakes kept both ends busy.
 const YOUNG_TIME: Duration = Duration::from_secs(3);
+/// Lengths of bursts that stand for the buckets of reports, in half datagrams.
+const BURST_HALVES: [u64; LOSS_BURSTS] = [2, 4, 7, 13, 25, 49, 96];
+/// Between two datagrams of a video of 2 Mbit/s.
+const SLOT_US: u64 = 5_000;
+/// Longest wait for the end of a burst: beyond it is an outage, which the state of a link tells.
+const BURST_WAIT_MAX_US: u64 = 50_000;
+
+/// What a published cost of one direction of a link is made of. All of it adds up to the cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CostTerms {
+    /// Half of the least round trip of late.
+    pub one_way_us: u64,
+    /// Wait in queues on the way.
+    pub queueing_us: u64,
+    /// Expected wait for repairs.
+    pub repair_us: u64,
+    /// Crossing a relay.
+    pub hop_us: u64,
+    /// The step for a link that carries nearly all it can.
+    pub load_us: u64,
+    /// The price of traffic between the two regions, as time.
+    pub money_us: u64,
+    /// The surcharge for a link that failed again and again.
+    pub distrust_us: u64,
+    /// What rounding added or took away.
+    pub rounding_us: i64,
+}
+
+impl CostTerms {
+    /// The cost that routes are computed with.
+    pub fn total_us(&self) -> u64 {
+        let sum = self.one_way_us
+            + self.queueing_us
+            + self.repair_us
+            + self.hop_us
+            + self.load_us
+            + self.money_us
+            + self.distrust_us;
+        sum.saturating_add_signed(self.rounding_us)
+    }
+}
 
 /// What a cost is made from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Measurement {
-    /// Round trip, `None` before the first sample.
+    /// Round trip of the last second, `None` before the first sample.
     pub rtt: Option<Duration>,
+    /// Least round trip of the last 10 s.
+    pub rtt_min: Option<Duration>,
+    /// Queueing in this direction, and in the other.
+    pub queueing: [Duration; 2],
     /// Lost in this direction, parts per million.
     pub loss_ppm: u32,
+    /// How often so many in a row were lost in this direction, by bucket.
+    pub bursts: [u64; LOSS_BURSTS],
     /// Samples since the link came up.
     pub samples: u64,
 }
 
-impl Measurement {
-    /// The cost of this measurement alone.
-    pub(crate) fn raw_us(&self, config: &CostConfig) -> u64 {
-        let rtt_us = micros(self.rtt.unwrap_or(config.rtt_unmeasured).min(RTT_MAX));
-        let loss = u64::from(self.loss_ppm).min(LOSS_PPM_MAX);
-        let repair_us = (rtt_us + micros(config.repair_reaction.min(RTT_MAX))) * loss / (PPM - loss);
-        rtt_us / 2 + repair_us + micros(config.hop.min(RTT_MAX)).max(1)
+/// The terms that are measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Measured {
+    one_way_us: u64,
+    queueing_us: u64,
+    repair_us: u64,
+}
+
+impl Measured {
+    fn sum_us(self) -> u64 {
+        self.one_way_us + self.queueing_us + self.repair_us
+    }
+
+    /// Some way on towards other values.
+    fn towards(self, to: Measured, passed_us: u64, constant_us: u64) -> Measured {
+        let step = |from: u64, to: u64| {
+            let whole = u128::from(passed_us) + u128::from(constant_us);
+            if whole == 0 {
+                return to;
+            }
+            let way = u128::from(to.abs_diff(from)) * u128::from(passed_us) / whole;
+            let way = u64::try_from(way).expect("a share of a u64 is a u64");
+            if to > from { from + way } else { from - way }
+        };
+        Measured {
+            one_way_us: step(self.one_way_us, to.one_way_us),
+            queueing_us: step(self.queueing_us, to.queueing_us),
+            repair_us: step(self.repair_us, to.repair_us),
+        }
     }
 }
 
-/// The cost of one direction of a link that is up.
+impl Measurement {
+    fn measured(&self, config: &CostConfig) -> Measured {
+        let rtt_us = micros(self.rtt.unwrap_or(config.rtt_unmeasured).min(RTT_MAX));
+        let path_us = self.rtt_min.map_or(rtt_us, |least| micros(least).min(rtt_us));
+        let [queueing_us, back_us] = self.queueing.map(|queueing| micros(queueing.min(RTT_MAX)));
+        let excess_us = rtt_us - path_us;
+        let seen_us = queueing_us + back_us;
+        let queueing_us = (excess_us * queueing_us).checked_div(seen_us).unwrap_or(excess_us / 2);
+        let loss = u64::from(self.loss_ppm).min(LOSS_PPM_MAX);
+        let wait_us = rtt_us + micros(config.repair_reaction.min(RTT_MAX)) + self.burst_wait_us();
+        Measured { one_way_us: path_us / 2, queueing_us, repair_us: wait_us * loss / (PPM - loss) }
+    }
+
+    /// How long a lost packet waits for the end of its burst beyond the next slot, in the mean over lost packets.
+    fn burst_wait_us(&self) -> u64 {
+        let (mut lost, mut waits) = (0_u128, 0_u128);
+        for (halves, count) in BURST_HALVES.into_iter().zip(self.bursts) {
+            // In a burst of L datagrams they wait for L, L - 1, ... 1 slots; the last one is the slot that all wait for.
+            let (halves, count) = (u128::from(halves), u128::from(count));
+            lost += halves * count;
+            waits += halves * count * (halves - 2) / 4;
+        }
+        let slots_us = (waits * u128::from(SLOT_US)).checked_div(lost).unwrap_or(0);
+        u64::try_from(slots_us).unwrap_or(u64::MAX).min(BURST_WAIT_MAX_US)
+    }
+}
+
+/// The measured cost of one direction of a link that is up.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkCost {
-    raw_us: u64,
-    smoothed_us: u64,
-    published_us: u64,
+    raw: Measured,
+    smoothed: Measured,
+    published: Measured,
+    hop_us: u64,
     up_at: Timestamp,
     sampled_at: Timestamp,
     measured: bool,
     away_since: Option<Timestamp>,
+    /// When the published cost last fell.
+    fell_at: Option<Timestamp>,
+    /// It rose soon after that.
+    swings: bool,
 }
 
 impl LinkCost {
     /// The cost of a link that has just come up.
     pub(crate) fn new(now: Timestamp, measurement: &Measurement, config: &CostConfig) -> LinkCost {
-        let raw_us = measurement.raw_us(config);
+        let raw = measurement.measured(config);
         LinkCost {
-            raw_us,
-            smoothed_us: raw_us,
-            published_us: quantised(raw_us),
+            raw,
+            smoothed: raw,
+            published: raw,
+            hop_us: micros(config.hop.min(RTT_MAX)).max(1),
             up_at: now,
             sampled_at: now,
             measured: measurement.rtt.is_some(),
             away_since: None,
+            fell_at: None,
+            swings: false,
         }
     }
 
     /// Takes a measurement. True if the published cost changed.
     pub(crate) fn sample(&mut self, now: Timestamp, measurement: &Measurement, config: &CostConfig) -> bool {
-        self.raw_us = measurement.raw_us(config);
+        self.raw = measurement.measured(config);
         let first = measurement.rtt.is_some() && !self.measured;
         let young = measurement.samples < YOUNG_SAMPLES && now.since(self.up_at) < YOUNG_TIME;
         self.measured |= measurement.rtt.is_some();
         if first || young {
-            self.smoothed_us = self.raw_us;
+            self.smoothed = self.raw;
         } else {
-            self.smooth(now.since(self.sampled_at), config);
+            let rising = self.raw.sum_us() > self.smoothed.sum_us();
+            let constant = if rising { config.smoothing_rise } else { config.smoothing_fall };
+            let passed = now.since(self.sampled_at);
+            self.smoothed = self.smoothed.towards(self.raw, micros(passed), micros(constant));
         }
         self.sampled_at = now;
         if first {
@@ -96,51 +218,72 @@ impl LinkCost {
             return false;
         }
         let since = *self.away_since.get_or_insert(now);
-        let doubled = self.smoothed_us > self.published_us.saturating_mul(2);
-        let dwell = if doubled { config.dwell_doubled.min(config.dwell) } else { config.dwell };
-        if young || now.since(since) >= dwell { self.publish() } else { false }
+        let (before_us, after_us) = (self.published_us(), self.hop_us + self.smoothed.sum_us());
+        let dwell = if after_us > before_us.saturating_mul(2) {
+            config.dwell_doubled.min(config.dwell)
+        } else if after_us < before_us && self.swings {
+            config.dwell_swinging.max(config.dwell)
+        } else {
+            config.dwell
+        };
+        if young {
+            return self.publish();
+        }
+        if now.since(since) < dwell {
+            return false;
+        }
+        if after_us < before_us {
+            self.fell_at = Some(now);
+            self.swings = false;
+        } else {
+            self.swings |= self.fell_at.is_some_and(|at| now < at + config.dwell_swinging * 2);
+        }
+        self.publish()
     }
 
-    /// The cost that routes are computed with.
+    /// The cost that follows from measurements, as it is published.
     pub(crate) fn published_us(&self) -> u64 {
-        self.published_us
+        quantised(self.hop_us + self.published.sum_us())
     }
 
     /// The cost of the latest measurement.
     pub(crate) fn raw_us(&self) -> u64 {
-        self.raw_us
+        self.hop_us + self.raw.sum_us()
     }
 
-    /// First-order low pass in integers: after `passed`, the share `passed / (passed + constant)` of the way is done.
-    fn smooth(&mut self, passed: Duration, config: &CostConfig) {
-        let rising = self.raw_us > self.smoothed_us;
-        let constant = if rising { config.smoothing_rise } else { config.smoothing_fall };
-        let (passed_us, constant_us) = (micros(passed), micros(constant));
-        let whole = u128::from(passed_us) + u128::from(constant_us);
-        if whole == 0 {
-            self.smoothed_us = self.raw_us;
-            return;
+    /// What the published cost is made of.
+    pub(crate) fn terms(&self) -> CostTerms {
+        let Measured { one_way_us, queueing_us, repair_us } = self.published;
+        let exact_us = self.hop_us + self.published.sum_us();
+        let rounding_us = i64::try_from(self.published_us()).unwrap_or(i64::MAX)
+            - i64::try_from(exact_us).unwrap_or(i64::MAX);
+        CostTerms {
+            one_way_us,
+            queueing_us,
+            repair_us,
+            hop_us: self.hop_us,
+            rounding_us,
+            ..CostTerms::default()
         }
-        let way = u128::from(self.raw_us.abs_diff(self.smoothed_us)) * u128::from(passed_us) / whole;
-        let way = u64::try_from(way).expect("a share of a u64 is a u64");
-        self.smoothed_us = if rising { self.smoothed_us + way } else { self.smoothed_us - way };
     }
 
     /// The smoothed cost and the latest measurement are both too far from the published cost, on the same side: after
     /// a spike the one is still away, but the other is back.
     fn is_away(&self, config: &CostConfig) -> bool {
-        let threshold_us = (self.published_us.saturating_mul(u64::from(config.hysteresis_pct)) / 100)
+        let published_us = self.published_us();
+        let threshold_us = (published_us.saturating_mul(u64::from(config.hysteresis_pct)) / 100)
             .max(micros(config.hysteresis_min));
-        let above = self.published_us.saturating_add(threshold_us);
-        let below = self.published_us.saturating_sub(threshold_us);
-        self.smoothed_us.min(self.raw_us) > above || self.smoothed_us.max(self.raw_us) < below
+        let above = published_us.saturating_add(threshold_us);
+        let below = published_us.saturating_sub(threshold_us);
+        let (smoothed_us, raw_us) = (self.hop_us + self.smoothed.sum_us(), self.raw_us());
+        smoothed_us.min(raw_us) > above || smoothed_us.max(raw_us) < below
     }
 
     fn publish(&mut self) -> bool {
         self.away_since = None;
-        let before = self.published_us;
-        self.published_us = quantised(self.smoothed_us);
-        self.published_us != before
+        let before_us = self.published_us();
+        self.published = self.smoothed;
+        self.published_us() != before_us
     }
 }
 
@@ -159,7 +302,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn measured(rtt_ms: u64, loss_ppm: u32) -> Measurement {
-        Measurement { rtt: Some(Duration::from_millis(rtt_ms)), loss_ppm, samples: 1_000 }
+        Measurement {
+            rtt: Some(Duration::from_millis(rtt_ms)),
+            loss_ppm,
+            samples: 1_000,
+            ..Measurement::default()
+        }
     }
 
     fn at(ms: u64) -> Timestamp {
@@ -179,12 +327,51 @@ mod tests {
 
     #[test]
     fn loss_costs_repairs() {
-        let config = CostConfig::default();
-        assert_eq!(measured(40, 0).raw_us(&config), 21_000);
+        let raw_us = |measurement| LinkCost::new(at(0), &measurement, &CostConfig::default()).raw_us();
+        assert_eq!(raw_us(measured(40, 0)), 21_000);
         // One in two lost: one repair expected, 40 ms of round trip and 10 ms of reaction.
-        assert_eq!(measured(40, 500_000).raw_us(&config), 71_000);
-        // Half a round trip is still counted when the link is free of charge otherwise.
-        assert_eq!(measured(0, 0).raw_us(&config), 1_000);
+        assert_eq!(raw_us(measured(40, 500_000)), 71_000);
+        // A hop is still counted when the link is free of charge otherwise.
+        assert_eq!(raw_us(measured(0, 0)), 1_000);
+        // Nine single losses and three bursts of three to four: of 19.5 lost, those in bursts (10.5) wait for 1.25 slots
+        // more in the mean.
+        let bursts = [9, 0, 3, 0, 0, 0, 0];
+        let waits_us = 5_000 * 10_500 / 19_500 * 5 / 4;
+        let bursty_us = raw_us(Measurement { bursts, ..measured(40, 500_000) });
+        assert!(bursty_us.abs_diff(71_000 + waits_us) < 50, "{bursty_us} us, {waits_us} us of waiting");
+        // An outage is no burst.
+        let outage = Measurement { bursts: [0, 0, 0, 0, 0, 0, u64::MAX], ..measured(40, 500_000) };
+        assert_eq!(raw_us(outage), 71_000 + BURST_WAIT_MAX_US);
+    }
+
+    #[test]
+    fn a_queue_costs_in_the_direction_where_it_stands_and_both_together_cost_the_round_trip() {
+        let ms = Duration::from_millis;
+        let terms = |queueing: [u64; 2]| {
+            let measurement =
+                Measurement { rtt_min: Some(ms(40)), queueing: queueing.map(ms), ..measured(70, 0) };
+            LinkCost::new(at(0), &measurement, &CostConfig::default()).terms()
+        };
+        let (out, back) = (terms([90, 10]), terms([10, 90]));
+        assert_eq!((out.one_way_us, out.queueing_us, out.repair_us, out.hop_us), (20_000, 27_000, 0, 1_000));
+        assert_eq!((back.one_way_us, back.queueing_us), (20_000, 3_000));
+        assert_eq!(out.total_us() + back.total_us(), 70_000 + 2 * 1_000);
+        // Where nobody sees which, it is shared.
+        assert_eq!(terms([0, 0]).queueing_us, 15_000);
+    }
+
+    #[test]
+    fn a_price_that_swings_is_believed_to_be_high() {
+        for period_s in [20_u64, 40, 100, 300] {
+            let config = CostConfig::default();
+            let mut cost = LinkCost::new(at(0), &measured(40, 0), &config);
+            let bad = |s: u64| s % period_s >= period_s / 2;
+            let changes = feed(&mut cost, 1, 600, |s| measured(if bad(s) { 60 } else { 40 }, 0));
+            assert!((1..=4).contains(&changes.len()), "period {period_s} s: {changes:?}");
+            // Once it has kept quiet for long enough, it is believed.
+            let calm = feed(&mut cost, 600, 1_300, |_| measured(40, 0));
+            assert!(cost.published_us() < 23_500 && calm.last() < Some(&1_000), "{calm:?} {cost:?}");
+        }
     }
 
     #[test]
@@ -218,7 +405,7 @@ mod tests {
     #[test]
     fn the_first_measurement_replaces_the_assumption() {
         let config = CostConfig::default();
-        let unmeasured = Measurement { rtt: None, loss_ppm: 0, samples: 0 };
+        let unmeasured = Measurement::default();
         let mut cost = LinkCost::new(at(0), &unmeasured, &config);
         assert_eq!(cost.published_us(), 251_000);
         assert!(cost.sample(at(200), &Measurement { samples: 1, ..measured(10, 0) }, &config));
@@ -227,18 +414,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn costs_are_positive_and_bounded(
-            rtt_us in proptest::option::of(any::<u64>()), loss_ppm: u32, samples: u64, steps_us: Vec<u64>,
+        fn costs_are_positive_and_bounded_and_their_terms_add_up(
+            times_us in any::<[Option<u64>; 4]>(), loss_ppm: u32, bursts: [u64; LOSS_BURSTS], samples: u64,
+            steps_us: Vec<u64>,
         ) {
             let config = CostConfig { hop: Duration::ZERO, ..CostConfig::default() };
-            let measurement = Measurement { rtt: rtt_us.map(Duration::from_micros), loss_ppm, samples };
-            prop_assert!((1..200_000_000).contains(&measurement.raw_us(&config)));
+            let [rtt, rtt_min, out, back] = times_us.map(|time| time.map(Duration::from_micros));
+            let queueing = [out.unwrap_or_default(), back.unwrap_or_default()];
+            let measurement = Measurement { rtt, rtt_min, queueing, loss_ppm, bursts, samples };
             let mut cost = LinkCost::new(Timestamp::ZERO, &measured(40, 0), &config);
             let mut now = Timestamp::ZERO;
             for step_us in steps_us {
                 now = now + Duration::from_micros(step_us);
                 cost.sample(now, &measurement, &config);
+                prop_assert!((1..200_000_000).contains(&cost.raw_us()));
                 prop_assert!((1..200_000_000).contains(&cost.published_us()));
+                prop_assert_eq!(cost.terms().total_us(), cost.published_us());
             }
         }
     }

@@ -40,7 +40,9 @@
 //! # From a report to a route
 //!
 //! A link may be used while no end says it is down and at least one says it is up. Each direction has a cost
-//! in microseconds, smoothed, with hysteresis, never zero. Shortest paths to every destination give tables whose
+//! in microseconds, smoothed, with hysteresis, never zero; what it is made of stays apart, so that it can be explained.
+//! What reports claim against physics or against the other end's word is not believed, and a relay that becomes a hub
+//! all of a sudden by its own word waits before it is one. Shortest paths to every destination give tables whose
 //! suffixes agree; ties fall to the lower index, and tables that say what the last ones said are not pushed. Whatever
 //! changes within five milliseconds is one change; changes of costs alone are looked at once a second.
 //!
@@ -58,8 +60,11 @@ mod cost;
 mod damping;
 mod directory;
 mod effect;
+mod guard;
+mod hubs;
 mod ids;
 mod links;
+mod load;
 mod planes;
 mod recovery;
 mod relays;
@@ -68,9 +73,11 @@ mod topology;
 mod view;
 
 pub use api::{
-    CertificateRule, ControllerConfig, CostConfig, INDEX_QUARANTINE, Input, KickCause, NodeRecord, Output,
-    SessionId, StoreUpdate,
+    CertificateRule, ControllerConfig, CostConfig, EgressPrice, INDEX_QUARANTINE, Input, KickCause,
+    NodeRecord, Output, SessionId, StoreUpdate,
 };
 pub use controller::Controller;
+pub use cost::CostTerms;
 pub use directory::{LimitsConfig, NamespaceLimits, NamespaceView};
+pub use guard::Doubt;
 pub use view::{Counters, LinkView, NodeState, NodeView, RouteFilter, RouteView, StatusView, StreamView};

@@ -3,12 +3,17 @@
 //! A relay's word counts while it *speaks*: from the end of its reports in a session until its session has been gone
 //! for the grace that [`crate::relays`] gives it. A link is usable while no end that speaks says it is down, at least
 //! one says it is up, and none keeps silent about it; of an end that does not speak, nothing is asked.
+//!
+//! What is believed of measurements is in [`crate::guard`].
 
 use crate::api::CostConfig;
-use crate::cost::{LinkCost, Measurement};
+use crate::cost::{CostTerms, LinkCost, Measurement};
 use crate::damping::Damping;
+use crate::guard::{self, Doubt, RoundTrip};
+use crate::load::Load;
 use std::collections::{BTreeMap, BTreeSet};
-use wire_format::control::{LinkReport, LinkState};
+use std::time::Duration;
+use wire_format::control::{LinkReport, LinkState, Position};
 use wire_format::{NodeIndex, Timestamp};
 
 /// What became of a link.
@@ -35,13 +40,30 @@ pub(crate) struct Word {
     stale: bool,
 }
 
-/// Both directions of a link. `costs[0]` is from the end with the lower index to the other.
+/// Both directions of a link. The first of two is from the end with the lower index to the other.
 #[derive(Clone, Debug, Default)]
 struct Link {
     usable: bool,
     costs: [Option<LinkCost>; 2],
+    loads: [Load; 2],
+    doubts: [Option<Doubt>; 2],
     damping: Damping,
+    /// The least round trip that physics allows between its ends, as far as they told where they stand.
+    floor: Option<Duration>,
 }
+
+impl Link {
+    fn terms(&self, direction: usize, config: &CostConfig) -> Option<CostTerms> {
+        let step_us = u64::try_from(config.load_step.as_micros()).unwrap_or(u64::MAX).min(LOAD_US_MAX);
+        let load_us = if self.loads[direction].is_loaded() { step_us } else { 0 };
+        let distrust_us = self.damping.surcharge_us();
+        let cost = self.costs[direction].as_ref().filter(|_| self.usable)?;
+        Some(CostTerms { load_us, distrust_us, ..cost.terms() })
+    }
+}
+
+/// Most that load may cost, whatever is configured.
+const LOAD_US_MAX: u64 = 10_000_000;
 
 /// All links of the overlay.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +73,9 @@ pub(crate) struct Links {
     links: BTreeMap<(NodeIndex, NodeIndex), Link>,
     /// For each relay, everyone with whom it has a link by anybody's word.
     others: BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
+    positions: BTreeMap<NodeIndex, Position>,
+    /// Reports that were not believed as they were.
+    doubted: u64,
 }
 
 impl Links {
@@ -63,6 +88,7 @@ impl Links {
         config: &CostConfig,
     ) -> LinkChange {
         let to = report.neighbour;
+        let (rate, deliverable) = (report.rate_out, report.quality.deliverable_out);
         self.others.entry(from).or_default().insert(to);
         self.others.entry(to).or_default().insert(from);
         self.words.insert((from, to), Word { report, at: now, stale: false });
@@ -71,8 +97,33 @@ impl Links {
             return change;
         }
         let own = self.sample(now, from, to, config);
-        let mirrored = !self.measures(to, from) && self.sample(now, to, from, config);
-        if own || mirrored { LinkChange::Repriced } else { LinkChange::None }
+        // What the other end's measurement lacks this one may be.
+        let lacks = !self.measures(to, from) || self.doubt(to, from) == Some(Doubt::FewSamples);
+        let mirrored = lacks && self.sample(now, to, from, config);
+        let link = self.links.entry(pair(from, to)).or_default();
+        let stepped = link.loads[usize::from(from > to)].sample(now, rate, deliverable);
+        if own || mirrored || stepped { LinkChange::Repriced } else { LinkChange::None }
+    }
+
+    /// Where a relay says it stands.
+    pub(crate) fn set_position(&mut self, node: NodeIndex, position: Option<Position>) {
+        let before = match position {
+            Some(position) => self.positions.insert(node, position),
+            None => self.positions.remove(&node),
+        };
+        if before == position {
+            return;
+        }
+        for other in self.others_of(node).collect::<Vec<_>>() {
+            let floor = self.floor(node, other);
+            if let Some(link) = self.links.get_mut(&pair(node, other)) {
+                link.floor = floor;
+            }
+        }
+    }
+
+    fn floor(&self, a: NodeIndex, b: NodeIndex) -> Option<Duration> {
+        Some(guard::floor(*self.positions.get(&a)?, *self.positions.get(&b)?))
     }
 
     /// A relay opened a session: it will say everything again.
@@ -108,6 +159,7 @@ impl Links {
     /// Forgets everything that anybody said of links of a relay that is gone.
     pub(crate) fn forget(&mut self, node: NodeIndex) {
         self.speaking.remove(&node);
+        self.positions.remove(&node);
         for other in self.others.remove(&node).unwrap_or_default() {
             self.words.remove(&(node, other));
             self.words.remove(&(other, node));
@@ -152,15 +204,15 @@ impl Links {
             .any(|other| self.speaking.contains(&other) && says_down(other, node) && !says_down(node, other))
     }
 
-    /// Usable links, both directions, with their costs.
-    pub(crate) fn usable(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex, u64)> + '_ {
+    /// Usable links, both directions, with what their costs are made of. Money is not known here.
+    pub(crate) fn usable<'a>(
+        &'a self,
+        config: &'a CostConfig,
+    ) -> impl Iterator<Item = (NodeIndex, NodeIndex, CostTerms)> + 'a {
         self.links.iter().filter(|(_, link)| link.usable).flat_map(|(&(low, high), link)| {
-            let cost = |direction: usize| {
-                link.costs[direction].as_ref().map(|cost| cost.published_us() + link.damping.surcharge_us())
-            };
-            [(low, high, cost(0)), (high, low, cost(1))]
+            [(low, high, link.terms(0, config)), (high, low, link.terms(1, config))]
                 .into_iter()
-                .filter_map(|(from, to, cost)| cost.map(|cost| (from, to, cost)))
+                .filter_map(|(from, to, terms)| terms.map(|terms| (from, to, terms)))
         })
     }
 
@@ -174,11 +226,25 @@ impl Links {
         self.words.keys().flat_map(|&(from, to)| [(from, to), (to, from)]).collect()
     }
 
-    /// Cost that routes use, and cost of the latest measurement.
-    pub(crate) fn cost_us(&self, from: NodeIndex, to: NodeIndex) -> Option<(u64, u64)> {
+    /// What a direction's cost is made of, money excepted, while routes may use the link.
+    pub(crate) fn terms(&self, from: NodeIndex, to: NodeIndex, config: &CostConfig) -> Option<CostTerms> {
+        self.links.get(&pair(from, to))?.terms(usize::from(from > to), config)
+    }
+
+    /// Measured cost of the latest report.
+    pub(crate) fn raw_us(&self, from: NodeIndex, to: NodeIndex) -> Option<u64> {
         let link = self.links.get(&pair(from, to)).filter(|link| link.usable)?;
-        let cost = link.costs[usize::from(from > to)].as_ref()?;
-        Some((cost.published_us() + link.damping.surcharge_us(), cost.raw_us()))
+        Some(link.costs[usize::from(from > to)].as_ref()?.raw_us())
+    }
+
+    /// Why what `from` measured last is not believed as it is.
+    pub(crate) fn doubt(&self, from: NodeIndex, to: NodeIndex) -> Option<Doubt> {
+        self.links.get(&pair(from, to))?.doubts[usize::from(from > to)]
+    }
+
+    /// Reports that were not believed as they were, so far.
+    pub(crate) fn doubted(&self) -> u64 {
+        self.doubted
     }
 
     fn others_of(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
@@ -195,12 +261,15 @@ impl Links {
         let voices = [self.voice(low, high), self.voice(high, low)];
         let refused = voices.contains(&Voice::Down) || voices.contains(&Voice::Unsaid);
         let usable = !refused && voices.contains(&Voice::Up);
-        let link = self.links.entry((low, high)).or_default();
+        let floor = self.floor(low, high);
+        let link = self.links.entry((low, high)).or_insert_with(|| Link { floor, ..Link::default() });
         if link.usable == usable {
             return LinkChange::None;
         }
         link.usable = usable;
         link.costs = [None, None];
+        link.loads = [Load::default(), Load::default()];
+        link.doubts = [None, None];
         if !usable {
             link.damping.fail(now);
             return LinkChange::Failed;
@@ -228,23 +297,46 @@ impl Links {
             && self.words.get(&(from, to)).is_some_and(|word| word.report.rtt.is_some())
     }
 
-    /// Prices the direction from `from` to `to` by what its sender measured, or else by what its receiver did.
+    /// Prices the direction from `from` to `to` by what its ends measured, as far as that is believed.
     fn sample(&mut self, now: Timestamp, from: NodeIndex, to: NodeIndex, config: &CostConfig) -> bool {
-        let own = self.words.get(&(from, to)).filter(|_| self.measures(from, to));
-        let measurement = match (own, self.words.get(&(to, from)).filter(|_| self.speaking.contains(&to))) {
-            (Some(Word { report, .. }), _) => {
-                Measurement { rtt: report.rtt, loss_ppm: report.loss_out_ppm, samples: report.samples }
-            }
-            (None, Some(Word { report, .. })) => {
-                Measurement { rtt: report.rtt, loss_ppm: report.loss_in_ppm, samples: report.samples }
-            }
-            (None, None) => Measurement { rtt: None, loss_ppm: 0, samples: 0 },
-        };
+        let own = self.words.get(&(from, to)).filter(|_| self.speaking.contains(&from));
+        let other = self.words.get(&(to, from)).filter(|_| self.speaking.contains(&to));
+        let (own, other) = (own.map(|word| &word.report), other.map(|word| &word.report));
         let Some(link) = self.links.get_mut(&pair(from, to)) else {
             return false;
         };
-        match &mut link.costs[usize::from(from > to)] {
-            // A link that was dialled anew is priced as before until it has been measured.
+        let direction = usize::from(from > to);
+        let round_trip = |report: Option<&LinkReport>| {
+            let report = report?;
+            Some(RoundTrip { rtt: report.rtt?, rtt_min: report.rtt_min, samples: report.samples })
+        };
+        let rounds = [round_trip(own), round_trip(other)];
+        let (first, second) = if rounds[0].is_some() { (rounds[0], rounds[1]) } else { (rounds[1], None) };
+        let (believed, doubt) = guard::judge(first, second, link.floor, config);
+        self.doubted += u64::from(doubt.is_some_and(|doubt| doubt != Doubt::FewSamples));
+        link.doubts[direction] = doubt;
+        // The sender counts what it is told was lost, the receiver what it missed.
+        let loss_ppm = match (rounds[0], own, other) {
+            (Some(_), Some(own), _) => own.loss_out_ppm,
+            (_, _, Some(other)) => other.loss_in_ppm,
+            (_, _, None) => 0,
+        };
+        let queueing = match (own, other) {
+            (_, Some(other)) => [other.quality.queueing_in, other.quality.queueing_out],
+            (Some(own), None) => [own.quality.queueing_out, own.quality.queueing_in],
+            (None, None) => Default::default(),
+        };
+        let measurement = Measurement {
+            rtt: believed.map(|round| round.rtt),
+            rtt_min: believed.and_then(|round| round.rtt_min),
+            queueing,
+            loss_ppm,
+            // Only the receiver sees them; the other direction's are the best guess without it.
+            bursts: other.or(own).map(|report| report.quality.bursts_in).unwrap_or_default(),
+            samples: believed.map_or(0, |round| round.samples),
+        };
+        match &mut link.costs[direction] {
+            // A link that was dialled anew, or whose measurement is not believed, is priced as before.
             Some(_) if measurement.rtt.is_none() => false,
             Some(cost) => cost.sample(now, &measurement, config),
             empty @ None => {

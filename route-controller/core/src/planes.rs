@@ -207,6 +207,27 @@ impl Routes {
         changes
     }
 
+    /// For each relay, how many pairs of others have a primary way through it.
+    pub(crate) fn transit_pairs(&self) -> Vec<(NodeIndex, u64)> {
+        let mut pairs = vec![0_u64; self.mesh.len()];
+        for destination in 0..self.mesh.len() {
+            let line = outwards(self.mesh.len(), |relay| self.next(Plane::PRIMARY, relay, destination));
+            let mut beyond = vec![0_u64; self.mesh.len()];
+            for &relay in line.iter().rev() {
+                if let Some(next) = self.next(Plane::PRIMARY, relay, destination) {
+                    pairs[relay] += beyond[relay];
+                    beyond[next] += beyond[relay] + 1;
+                }
+            }
+        }
+        pairs.into_iter().enumerate().map(|(place, pairs)| (self.mesh.relay(place), pairs)).collect()
+    }
+
+    /// What a link cost when the routes were computed.
+    pub(crate) fn link_cost_us(&self, from: NodeIndex, to: NodeIndex) -> Option<u64> {
+        self.mesh.cost_us(self.mesh.place(from)?, self.mesh.place(to)?)
+    }
+
     /// Whether anybody's way to somebody else passes a relay, on any plane.
     pub(crate) fn pass(&self, relay: NodeIndex) -> bool {
         let Some(place) = self.mesh.place(relay) else { return false };

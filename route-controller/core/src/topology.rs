@@ -51,6 +51,27 @@ impl Topology {
         }
     }
 
+    /// The same at other prices of one relay's links: what they cost by `former`, if that is more, and none where it
+    /// knows none.
+    pub(crate) fn with_former_prices(
+        &self,
+        relay: NodeIndex,
+        former: impl Fn(NodeIndex, NodeIndex) -> Option<u64>,
+    ) -> Topology {
+        let mut other = Topology::default();
+        for (node, transit) in self.transits() {
+            other.add_relay(node, transit);
+        }
+        for (from, to, cost_us) in self.links() {
+            if from != relay && to != relay {
+                other.add_link(from, to, cost_us);
+            } else if let Some(former_us) = former(from, to) {
+                other.add_link(from, to, cost_us.max(former_us));
+            }
+        }
+        other
+    }
+
     /// All relays, ascending, and whether they may be passed.
     pub(crate) fn transits(&self) -> impl Iterator<Item = (NodeIndex, Transit)> + '_ {
         self.places.values().map(|place| self.reversed[*place])

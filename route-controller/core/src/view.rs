@@ -1,5 +1,7 @@
 //! What people ask the core: plain rows with names, for the admin API and tools. Reading changes nothing.
 
+use crate::cost::CostTerms;
+use crate::guard::Doubt;
 use std::net::SocketAddr;
 use std::time::Duration;
 use wire_format::control::{LinkQuality, LinkState, StreamName};
@@ -51,6 +53,8 @@ pub struct NodeView {
     pub publications: usize,
     /// Subscriptions held there.
     pub subscriptions: usize,
+    /// It became a hub all of a sudden, by its own links' prices: routes avoid it until they have held for a while.
+    pub hub_quarantined: bool,
     /// It left or was revoked, and its index is in quarantine: the time until another relay may be given it.
     pub index_free_in: Option<Duration>,
 }
@@ -76,6 +80,10 @@ pub struct LinkView {
     pub cost_us: Option<u64>,
     /// Cost of the latest measurement, before smoothing and hysteresis, in microseconds.
     pub cost_raw_us: Option<u64>,
+    /// What the cost is made of; `None` while not usable.
+    pub terms: Option<CostTerms>,
+    /// Why the measurement of `from` is not believed as it is.
+    pub doubt: Option<Doubt>,
     /// Round trip of the last second or so, without the moments in which a host was busy.
     pub rtt: Option<Duration>,
     /// Least round trip of late.
@@ -202,4 +210,8 @@ pub struct Counters {
     pub cost_changes: u64,
     /// Links that failed.
     pub links_failed: u64,
+    /// Reports whose round trip was not believed: faster than light, or far below what the other end measures.
+    pub reports_doubted: u64,
+    /// Times that a relay became a hub all of a sudden and was avoided for it.
+    pub hubs_quarantined: u64,
 }

@@ -107,6 +107,76 @@ fn a_better_way_is_taken_once_and_kept() {
 }
 
 #[test]
+fn a_link_that_swings_around_another_way_for_ten_minutes_moves_a_route_four_times_at_most() {
+    for period_s in [10, 30, 60, 120, 300] {
+        let mut lab = Lab::relays(4);
+        lab.chain(&[("r1", "r2", 40), ("r2", "r4", 40), ("r1", "r3", 50), ("r3", "r4", 50)]);
+        lab.run(ms(5_000));
+        let (mut changes, mut path) = (0, lab.path("r1", "r4"));
+        for second in 0..600 {
+            if second % (period_s / 2) == 0 {
+                lab.link("r1", "r2", if second % period_s == 0 { 80 } else { 40 });
+            }
+            lab.run(ms(1_000));
+            let now = lab.path("r1", "r4");
+            changes += u32::from(now != path);
+            path = now;
+        }
+        assert!((1..=4).contains(&changes), "period {period_s} s: {changes} changes");
+    }
+}
+
+#[test]
+fn a_link_that_carries_all_it_can_gives_way_to_one_that_is_nearly_as_short() {
+    let mut lab = Lab::relays(4);
+    lab.chain(&[("r1", "r2", 40), ("r2", "r4", 40), ("r1", "r3", 46), ("r3", "r4", 46)]);
+    lab.run(ms(5_000));
+    lab.load("r1", "r2", 900, 1_000);
+    lab.run(ms(10_000));
+    assert_eq!(lab.path("r1", "r4").expect("a way")[1], "r3");
+    let terms = |lab: &Lab, from: &str| {
+        let links = lab.controller.links(lab.now);
+        links.iter().find(|link| link.from == from && link.to == "r2").and_then(|link| link.terms)
+    };
+    assert_eq!(terms(&lab, "r1").map(|terms| terms.load_us), Some(10_000));
+    assert_eq!(terms(&lab, "r4").map(|terms| terms.load_us), Some(0));
+    lab.load("r1", "r2", 0, 1_000);
+    lab.run(ms(30_000));
+    assert_eq!(lab.path("r1", "r4").expect("a way")[1], "r3", "not at once");
+    lab.run(ms(60_000));
+    assert_eq!(lab.path("r1", "r4").expect("a way")[1], "r2");
+}
+
+#[test]
+fn money_makes_a_short_way_dear() {
+    let price = |from: &str, micro_dollars_per_gb| route_core::EgressPrice {
+        from: from.into(),
+        to: "*".into(),
+        micro_dollars_per_gb,
+    };
+    let mut config = route_core::ControllerConfig::new(1, 1);
+    config.cost.egress = vec![price("r1", 20_000), price("r2", 200_000)];
+    let mut lab = Lab::with_config(config, lab::Store::default());
+    for relay in ["r1", "r2", "r3", "r4"] {
+        let station = lab::Station { region: relay.to_owned(), ..lab::Station::default() };
+        lab.stations.insert(relay.to_owned(), station);
+        lab.connect(relay);
+    }
+    lab.run(ms(3_000));
+    lab.chain(&[("r1", "r2", 40), ("r2", "r4", 40), ("r1", "r3", 50), ("r3", "r4", 50)]);
+    lab.run(ms(5_000));
+    // A dollar is worth 100 ms: two cents are 2 ms whichever way r1 sends, twenty are 20 ms for r2.
+    assert_eq!(lab.path("r1", "r4").expect("a way"), ["r1", "r3", "r4"]);
+    assert_eq!(lab.path("r4", "r1").expect("a way"), ["r4", "r3", "r1"]);
+    let links = lab.controller.links(lab.now);
+    let money = |from: &str| links.iter().find(|link| link.from == from).and_then(|link| link.terms);
+    assert_eq!(
+        ["r1", "r2", "r3"].map(|from| money(from).map(|terms| terms.money_us)),
+        [2_000, 20_000, 0].map(Some)
+    );
+}
+
+#[test]
 fn a_link_that_flaps_is_avoided_until_it_keeps_quiet() {
     let mut lab = Lab::relays(3);
     lab.chain(&[("r1", "r2", 10), ("r1", "r3", 20), ("r3", "r2", 20)]);

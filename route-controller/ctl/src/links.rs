@@ -131,6 +131,8 @@ mod tests {
             bridge: true,
             cost_us: Some(81_250),
             cost_raw_us: Some(80_900),
+            terms: None,
+            doubt: None,
             rtt_us: Some(158_412),
             rtt_min_us: Some(157_800),
             jitter_us: Some(240),

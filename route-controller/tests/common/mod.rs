@@ -135,6 +135,7 @@ impl Relay {
             region: "eu".to_owned(),
             isp: String::new(),
             tags: Vec::new(),
+            position: None,
             addresses: vec!["127.0.0.1:4700".parse().expect("an address")],
             version: "test".to_owned(),
             wire_versions: (1, 1),

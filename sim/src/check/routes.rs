@@ -20,10 +20,17 @@ use std::time::Duration;
 const SETTLES_WITHIN: Duration = Duration::from_secs(6);
 /// A link that has become better is believed slowly.
 const FORGETS_WITHIN: Duration = Duration::from_secs(40);
+/// One that has changed before, and may have become worse soon after it had become better, much more slowly.
+const FORGETS_SWINGS_WITHIN: Duration = Duration::from_secs(340);
 /// The plane of the shortest paths.
 const PRIMARY: u8 = 0;
 const HOP_US: f64 = 1_000.0;
+/// A link that carries nearly all it can.
+const LOAD_US: f64 = 10_000.0;
 const REACTION_US: f64 = 10_000.0;
+/// What is lost in a burst waits for its end, a slot for each that is lost, and no longer than this.
+const SLOT_US: f64 = 5_000.0;
+const BURST_WAIT_MAX_US: f64 = 50_000.0;
 /// What processes and their timers add to a round trip at most.
 const LATENESS_US: f64 = 1_500.0;
 /// A published cost may be away from the measured one by a tenth or this, and is rounded.
@@ -126,9 +133,10 @@ fn is_distrusted(scenario: &Scenario, from: Host, to: Host) -> bool {
 /// The price of a direction as the controller may see it: what the link did a while ago is not forgotten at once.
 fn price_of_late(scenario: &Scenario, (from, to): (Host, Host), at: Duration) -> (f64, f64) {
     let changes = |direction| scenario.paths.get(&direction).into_iter().flat_map(|path| path.later());
-    let recent = at.saturating_sub(FORGETS_WITHIN)..=at;
-    let changed = changes((from, to)).chain(changes((to, from))).map(|(time, _)| *time);
-    let times = changed.filter(|time| recent.contains(time)).chain([*recent.start(), at]);
+    let changed = || changes((from, to)).chain(changes((to, from))).map(|(time, _)| *time);
+    let swings = changed().filter(|time| *time <= at).count() > 1;
+    let recent = at.saturating_sub(if swings { FORGETS_SWINGS_WITHIN } else { FORGETS_WITHIN })..=at;
+    let times = changed().filter(|time| recent.contains(time)).chain([*recent.start(), at]);
     let prices = times.filter_map(|time| {
         let outlook = Outlook::new(scenario, time);
         Some(price(outlook.spec(from, to)?, outlook.spec(to, from)?))
@@ -139,10 +147,15 @@ fn price_of_late(scenario: &Scenario, (from, to): (Host, Host), at: Duration) ->
 fn price(out: &LinkSpec, back: &LinkSpec) -> (f64, f64) {
     let micros = |time: Duration| time.as_micros() as f64;
     let rtt_least = micros(out.delay + back.delay);
-    let rtt_most = rtt_least + micros(out.jitter + back.jitter) + LATENESS_US;
+    // What a round trip takes beyond the least may all be counted against one of its directions.
+    let queue = |spec: &LinkSpec| spec.rate.map_or(0.0, |_| micros(spec.queue));
+    let beyond = micros(out.jitter + back.jitter) + LATENESS_US + queue(out) + queue(back);
+    let load = out.rate.map_or(0.0, |_| LOAD_US);
+    let rtt_most = rtt_least + beyond;
     let least = rtt_least / 2.0 + HOP_US;
     let loss = loss_most(&out.loss);
-    let most = rtt_most / 2.0 + (rtt_most + REACTION_US) * loss / (1.0 - loss) + HOP_US;
+    let wait = rtt_most + REACTION_US + burst_wait_most(&out.loss);
+    let most = rtt_least / 2.0 + beyond + wait * loss / (1.0 - loss) + HOP_US + load;
     let away = |cost: f64| (cost / 9.0).max(HYSTERESIS_US) + ROUNDING_US;
     ((least - away(least)).max(1.0), most + away(most))
 }
@@ -157,6 +170,18 @@ fn loss_most(loss: &Loss) -> f64 {
         Loss::Trace(_) => (0.1, 2.0),
     };
     if probability == 0.0 { 0.0 } else { (probability + 4.0 * (probability * burst / 10.0).sqrt()).min(0.9) }
+}
+
+/// A burst of independent loss ends with the next slot; for one of a mean length the wait is that long, and may have been
+/// several times as long of late.
+fn burst_wait_most(loss: &Loss) -> f64 {
+    match loss {
+        Loss::Alone(_) => BURST_WAIT_MAX_US.min(4.0 * SLOT_US),
+        Loss::Bursts(bursts) => {
+            (4.0 * SLOT_US * f64::from(bursts.mean().thousandths()) / 1e3).min(BURST_WAIT_MAX_US)
+        }
+        Loss::Trace(_) => BURST_WAIT_MAX_US,
+    }
 }
 
 /// The ways that packets took.

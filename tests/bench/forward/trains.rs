@@ -22,6 +22,7 @@ pub fn hello(name: &str) -> RelayHello {
         region: String::new(),
         isp: String::new(),
         tags: Vec::new(),
+        position: None,
         addresses: Vec::new(),
         version: String::new(),
         wire_versions: (1, 1),

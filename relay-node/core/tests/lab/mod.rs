@@ -522,6 +522,7 @@ fn hello(node: u16) -> RelayHello {
         region: "test".into(),
         isp: String::new(),
         tags: Vec::new(),
+        position: None,
         addresses: Vec::new(),
         version: "test".into(),
         wire_versions: (1, 1),

@@ -164,6 +164,7 @@ fn hello(name: &str) -> RelayHello {
         region: String::new(),
         isp: String::new(),
         tags: Vec::new(),
+        position: None,
         addresses: Vec::new(),
         version: String::new(),
         wire_versions: WIRE_VERSIONS,

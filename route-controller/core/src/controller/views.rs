@@ -93,7 +93,7 @@ impl Controller {
 
     /// What a path costs now; `None` if a link of it has failed, or there is no path.
     fn present_cost_us(&self, path: &[NodeIndex]) -> Option<u64> {
-        let hops = path.windows(2).map(|hop| Some(self.links.cost_us(hop[0], hop[1])?.0));
+        let hops = path.windows(2).map(|hop| Some(self.terms(hop[0], hop[1])?.total_us()));
         hops.sum::<Option<u64>>().filter(|cost_us| *cost_us > 0)
     }
 
@@ -106,6 +106,7 @@ impl Controller {
         counters.publications_refused = tally.publications_refused;
         counters.subscriptions_refused = tally.subscriptions_refused;
         counters.reports_refused += tally.reports_refused;
+        counters.reports_doubted = self.links.doubted();
         counters.limits_reached = self.directory.refused_by_limits();
         StatusView {
             term: self.term,
@@ -142,6 +143,7 @@ impl Controller {
             links_usable: self.links.neighbours_usable(node).count(),
             publications,
             subscriptions,
+            hub_quarantined: self.hubs.is_quarantined(node),
             index_free_in: relay.quarantined_until.map(|until| until.since(now)),
         }
     }
@@ -149,7 +151,7 @@ impl Controller {
     fn link_view(&self, now: Timestamp, from: NodeIndex, to: NodeIndex) -> LinkView {
         let word = self.links.word(from, to);
         let report = word.map(|word| &word.report);
-        let cost = self.links.cost_us(from, to);
+        let terms = self.terms(from, to);
         let usable = self.links.is_usable(from, to);
         LinkView {
             from: self.relays.name(from),
@@ -159,8 +161,10 @@ impl Controller {
             state: report.map(|report| report.state),
             usable,
             bridge: usable && self.weak.bridges.contains(&(from.min(to), from.max(to))),
-            cost_us: cost.map(|(published_us, _)| published_us),
-            cost_raw_us: cost.map(|(_, raw_us)| raw_us),
+            cost_us: terms.map(|terms| terms.total_us()),
+            cost_raw_us: self.links.raw_us(from, to),
+            terms,
+            doubt: self.links.doubt(from, to),
             rtt: report.and_then(|report| report.rtt),
             rtt_min: report.and_then(|report| report.rtt_min),
             jitter: report.map(|report| report.jitter_out),

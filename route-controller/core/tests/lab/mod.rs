@@ -35,6 +35,10 @@ pub struct Station {
     pub mute: bool,
     /// By neighbour: state, round trip, loss towards it.
     pub links: BTreeMap<String, (LinkState, Duration, u32)>,
+    /// By neighbour: bytes per second sent, and what the link was found to carry.
+    pub loads: BTreeMap<String, (u64, u64)>,
+    /// `test` if empty.
+    pub region: String,
     pub tables: Vec<RouteTable>,
     pub stamp: Option<Epoch>,
     pub rows: BTreeMap<StreamKey, StreamEntry>,
@@ -154,9 +158,10 @@ impl Lab {
         let hello = RelayHello {
             name: name.to_owned(),
             node: station.node,
-            region: "test".into(),
+            region: if station.region.is_empty() { "test".into() } else { station.region.clone() },
             isp: String::new(),
             tags: Vec::new(),
+            position: None,
             addresses: vec![([127, 0, 0, 1], 4_700).into()],
             version: "test".into(),
             wire_versions: wire_format::session::WIRE_VERSIONS,
@@ -241,6 +246,11 @@ impl Lab {
         self.say(from, ToController::Links(reports));
     }
 
+    /// What a relay sends to another, and what the link was found to carry, bytes per second.
+    pub fn load(&mut self, from: &str, to: &str, rate: u64, most: u64) {
+        self.station(from).loads.insert(to.to_owned(), (rate, most));
+    }
+
     fn link_reports(&self, from: &str) -> Vec<LinkReport> {
         let links = self.stations[from].links.iter();
         links
@@ -254,10 +264,13 @@ impl Lab {
                     jitter_out: Duration::ZERO,
                     loss_out_ppm: *loss_ppm,
                     loss_in_ppm: 0,
-                    rate_out: 0,
+                    rate_out: self.stations[from].loads.get(to).map_or(0, |(rate, _)| *rate),
                     rate_in: 0,
                     samples: 100,
-                    quality: LinkQuality::default(),
+                    quality: LinkQuality {
+                        deliverable_out: self.stations[from].loads.get(to).map(|(_, most)| *most),
+                        ..LinkQuality::default()
+                    },
                 })
             })
             .collect()

@@ -8,8 +8,8 @@ use std::time::Duration;
 use wire_format::control::limits::{ADDRESSES, DESTINATIONS, NAME_BYTES, NAMESPACES, NEIGHBOURS, TOKEN_KEYS};
 use wire_format::control::{
     HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceRates, NamespaceUsage, Neighbour,
-    PublicationReport, RelayHello, RepairTotals, StreamEntry, StreamName, SubscriptionReport, ToController,
-    ToRelay, TokenKey, Welcome,
+    Position, PublicationReport, RelayHello, RepairTotals, StreamEntry, StreamName, SubscriptionReport,
+    ToController, ToRelay, TokenKey, Welcome,
 };
 use wire_format::{
     Epoch, Incarnation, MediaKind, NodeIndex, Plane, PublicationId, RoomId, RouteTable, StreamId, StreamKey,
@@ -68,18 +68,23 @@ fn hello() -> impl Strategy<Value = RelayHello> {
         proptest::option::of(any::<u32>().prop_map(Epoch)),
         proptest::collection::vec(held, 0..4),
     );
-    (texts, rest).prop_map(
-        |((name, region, isp, tags, version), (node, addresses, wire_versions, epoch, streams))| RelayHello {
-            name,
-            node,
-            region,
-            isp,
-            tags,
-            addresses,
-            version,
-            wire_versions,
-            epoch,
-            streams,
+    let position = (-90_000_000..=90_000_000_i32, -180_000_000..=180_000_000_i32)
+        .prop_map(|(lat, lon)| Position::new(lat, lon));
+    (texts, rest, position).prop_map(
+        |((name, region, isp, tags, version), (node, addresses, wire_versions, epoch, streams), position)| {
+            RelayHello {
+                name,
+                node,
+                region,
+                isp,
+                tags,
+                position,
+                addresses,
+                version,
+                wire_versions,
+                epoch,
+                streams,
+            }
         },
     )
 }
@@ -295,6 +300,16 @@ fn absent_or_unknown_kinds_are_refused() {
     let link = proto::LinkReport { state: 77, ..Default::default() };
     let links = proto::Links { links: vec![link] };
     assert_eq!(refusal(proto::to_controller::Kind::Links(links)), ConvertError::Missing("state"));
+}
+
+#[test]
+fn a_relay_stands_on_this_globe() {
+    for (lat_micro_degrees, lon_micro_degrees) in [(90_000_001, 0), (0, -180_000_001), (i32::MIN, i32::MAX)] {
+        let position = Some(proto::Position { lat_micro_degrees, lon_micro_degrees });
+        let hello = proto::Hello { name: "r1".into(), position, ..Default::default() };
+        let refused = refusal(proto::to_controller::Kind::Hello(hello));
+        assert_eq!(refused, ConvertError::OutOfRange("position"));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{ConvertError, limits, proto};
 use std::time::Duration;
 use wire_format::control::limits::{DESTINATIONS, NAMESPACES};
 use wire_format::control::{
-    HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceUsage, PublicationReport,
+    HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceUsage, Position, PublicationReport,
     RelayHello, RepairTotals, SubscriptionReport, ToController,
 };
 use wire_format::{Epoch, PublicationId, SubscriptionId};
@@ -121,6 +121,10 @@ impl From<RelayHello> for proto::Hello {
             wire_version_max: u32::from(wire_version_max),
             epoch: hello.epoch.map(|epoch| epoch.0),
             streams: hello.streams.into_iter().map(held).collect(),
+            position: hello.position.map(|position| proto::Position {
+                lat_micro_degrees: position.lat_micro_degrees(),
+                lon_micro_degrees: position.lon_micro_degrees(),
+            }),
         }
     }
 }
@@ -143,6 +147,7 @@ impl TryFrom<proto::Hello> for RelayHello {
             region: name(hello.region, "region")?,
             isp: name(hello.isp, "isp")?,
             tags: hello.tags.into_iter().map(|tag| name(tag, "tags")).collect::<Result<_, _>>()?,
+            position: hello.position.map(position).transpose()?,
             addresses: addresses(hello.addresses)?,
             version: text(hello.version, limits::VERSION_BYTES, "version")?,
             wire_versions: (
@@ -268,6 +273,11 @@ impl TryFrom<proto::LinkQuality> for LinkQuality {
             },
         })
     }
+}
+
+fn position(place: proto::Position) -> Result<Position, ConvertError> {
+    Position::new(place.lat_micro_degrees, place.lon_micro_degrees)
+        .ok_or(ConvertError::OutOfRange("position"))
 }
 
 fn parts_per_million(value: u32, field: &'static str) -> Result<u32, ConvertError> {

@@ -1,0 +1,65 @@
+//! From what links cost to routes, and who is not to be passed by them.
+
+use super::Controller;
+use crate::cost::CostTerms;
+use crate::hubs::Hubs;
+use crate::planes::Routes;
+use crate::topology::Topology;
+use wire_format::{NodeIndex, Timestamp};
+
+impl Controller {
+    pub(super) fn compute(&self, now: Timestamp, topology: &Topology) -> Routes {
+        Routes::compute(now, topology, self.rollout.newest().map(|newest| &newest.routes))
+    }
+
+    /// Relays that have become hubs all of a sudden, and by their own links' prices, are avoided for a while. True if
+    /// there are such.
+    pub(super) fn quarantine_hubs(&mut self, now: Timestamp, topology: &Topology, routes: &Routes) -> bool {
+        let passing = routes.transit_pairs();
+        let relays = passing.len();
+        let mut found = false;
+        for suspect in self.hubs.suspects(now, &passing) {
+            let Some(newest) = self.rollout.newest() else { continue };
+            let former =
+                topology.with_former_prices(suspect, |from, to| newest.routes.link_cost_us(from, to));
+            let passing = Routes::compute(now, &former, None).transit_pairs();
+            let pairs = passing.iter().find(|(node, _)| *node == suspect).map_or(0, |(_, pairs)| *pairs);
+            if !Hubs::is_hub(pairs, relays) {
+                self.hubs.quarantine(now, suspect);
+                self.counters.hubs_quarantined += 1;
+                found = true;
+            }
+        }
+        found
+    }
+
+    pub(super) fn topology(&self, now: Timestamp) -> Topology {
+        let mut topology = Topology::default();
+        for (node, relay) in self.relays.iter() {
+            if relay.certificates.revoked {
+                continue;
+            }
+            if relay.is_complete() || self.links.is_reached(node) {
+                let avoided = self.rollout.is_avoided(node) || self.hubs.is_quarantined(node);
+                topology.add_relay(node, relay.transit(now, avoided));
+            }
+        }
+        for (from, to, terms) in self.links.usable(&self.cost) {
+            topology.add_link(from, to, self.with_money(from, to, terms).total_us());
+        }
+        topology
+    }
+
+    /// What a direction costs, while routes may use the link.
+    pub(super) fn terms(&self, from: NodeIndex, to: NodeIndex) -> Option<CostTerms> {
+        Some(self.with_money(from, to, self.links.terms(from, to, &self.cost)?))
+    }
+
+    fn with_money(&self, from: NodeIndex, to: NodeIndex, terms: CostTerms) -> CostTerms {
+        if self.cost.egress.is_empty() {
+            return terms;
+        }
+        let region = |node| self.relays.relay(node).map_or("", |relay| relay.record.region.as_str());
+        CostTerms { money_us: self.cost.money_us(region(from), region(to)), ..terms }
+    }
+}
