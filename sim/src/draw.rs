@@ -53,6 +53,8 @@ enum Theme {
     Bursts,
     /// The controller or the way to it fails, and so does a link or a relay.
     Leaderless,
+    /// Links that carry little, or less for a while, lose in one direction alone, or lose everything for half a second.
+    Squeezed,
 }
 
 struct Draw {
@@ -76,12 +78,13 @@ impl Draw {
     }
 
     fn scenario(mut self, seed: u64) -> String {
-        let theme = match self.within(0, 9) {
+        let theme = match self.within(0, 12) {
             0..=3 => Theme::Single,
             4 | 5 => Theme::Turmoil,
             6 => Theme::Lossy,
             7 => Theme::Bursts,
-            _ => Theme::Leaderless,
+            8 | 9 => Theme::Leaderless,
+            _ => Theme::Squeezed,
         };
         let relays = if self.one_in(8) { self.within(8, 16) } else { self.within(3, 7) };
         let run_ms = DISTURBED_MS + RECOVERS_MS + WATCHED_MS + 1_000;
@@ -116,6 +119,9 @@ impl Draw {
                 let _ = write!(spec, ",burst={}", self.within(1, 5));
             }
         }
+        if self.one_in(8) {
+            let _ = write!(spec, ",mtu={}", self.within(1_200, 1_472));
+        }
         for key in ["reorder", "duplicate"] {
             if self.one_in(6) {
                 let _ = write!(spec, ",{key}={}%", self.within(1, 5));
@@ -144,6 +150,14 @@ impl Draw {
             if theme == Theme::Bursts && self.one_in(3) {
                 self.burst(*a, *b);
             }
+            if theme == Theme::Squeezed {
+                match self.within(0, 3) {
+                    0 => self.squeeze(*a, *b),
+                    1 => self.lose_one_way(*a, *b),
+                    2 => self.outage(*a, *b),
+                    _ => {}
+                }
+            }
         }
         links
     }
@@ -160,6 +174,44 @@ impl Draw {
             self.line(format_args!(
                 "[[link]]\nbetween = \"r{a}{way}r{b}\"\nis = \"loss={loss},burst={mean}\"\nfrom = \"{from}ms\""
             ));
+        }
+    }
+
+    fn change(&mut self, a: u64, way: &str, b: u64, is: &str, from: u64) {
+        self.line(format_args!("[[link]]\nbetween = \"r{a}{way}r{b}\"\nis = \"{is}\"\nfrom = \"{from}ms\""));
+    }
+
+    /// A link has a rate, and mostly less of it for a while.
+    fn squeeze(&mut self, a: u64, b: u64) {
+        let (rate, queue) = (self.within(2, 20), self.within(50, 400));
+        self.line(format_args!(
+            "[[link]]\nbetween = \"r{a}-r{b}\"\nis = \"rate={rate}mbit,queue={queue}ms\""
+        ));
+        if self.one_in(4) {
+            return;
+        }
+        let at = self.within(2_000, DISTURBED_MS - 2_000);
+        let (until, narrow) = (self.within(at + 200, DISTURBED_MS), self.within(1_000, rate * 1_000));
+        let way = ["-", ">"][self.within(0, 1) as usize];
+        self.change(a, way, b, &format!("rate={narrow}kbit"), at);
+        self.change(a, way, b, &format!("rate={rate}mbit"), until);
+    }
+
+    /// A link loses in one direction: to some calls media, to others nothing but feedback.
+    fn lose_one_way(&mut self, a: u64, b: u64) {
+        let (loss, burst) = (self.within(1, 30), self.within(1, 6));
+        let (a, b) = if self.one_in(2) { (a, b) } else { (b, a) };
+        self.line(format_args!("[[link]]\nbetween = \"r{a}>r{b}\"\nis = \"loss={loss}%,burst={burst}\""));
+    }
+
+    /// A link loses everything for half a second, and once more.
+    fn outage(&mut self, a: u64, b: u64) {
+        let mut at = self.within(2_000, DISTURBED_MS - 3_000);
+        for _ in 0..self.within(1, 2) {
+            let way = ["-", "-", ">"][self.within(0, 2) as usize];
+            self.change(a, way, b, "down", at);
+            self.change(a, way, b, "down=false", at + 500);
+            at += 500 + self.within(100, 2_000);
         }
     }
 
@@ -238,6 +290,10 @@ impl Draw {
                 "kind = \"video\"\nbursts_per_s = {rate}\nburst = {burst}\nbytes = {bytes}"
             ));
         }
+        if self.one_in(5) {
+            let budget = self.within(60, 190);
+            self.line(format_args!("budget = \"{budget}ms\""));
+        }
         self.span();
     }
 
@@ -260,7 +316,7 @@ impl Draw {
                     self.any_fault(relays, links);
                 }
             }
-            Theme::Bursts => {
+            Theme::Bursts | Theme::Squeezed => {
                 if self.one_in(2) {
                     self.any_fault(relays, links);
                 }

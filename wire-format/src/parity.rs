@@ -53,7 +53,8 @@ impl ParityHeader {
     ///
     /// # Errors
     /// [`FrameError::Truncated`] if the body ends before the row has a length and a byte; [`FrameError::Field`] if the row
-    /// is none of the code, the map is not its shortest form or covers too much, or the base is above `highest`.
+    /// is none of the code, the map is not its shortest form or covers too much, or the base is above `highest`
+    /// or so high that numbers end.
     pub fn decode(body: &[u8], highest: u64) -> Result<(ParityHeader, usize), FrameError> {
         let (fixed, rest) = body.split_first_chunk::<PARITY_FIXED_BYTES>().ok_or(FrameError::Truncated)?;
         let [row, map_bytes, base @ ..] = *fixed;
@@ -72,6 +73,10 @@ impl ParityHeader {
             return Err(FrameError::Field);
         }
         let base = widen(u32::from_be_bytes(base), highest.saturating_add(1)).ok_or(FrameError::Field)?;
+        // So near the last number of all, what it covers has no numbers.
+        if base.0.checked_add(PARITY_SPAN as u64).is_none() {
+            return Err(FrameError::Field);
+        }
         Ok((ParityHeader { row, base, covered }, PARITY_FIXED_BYTES + map_bytes))
     }
 

@@ -2,8 +2,8 @@
 //! the controller meanwhile; and, where the scenario says so, soon after joining and never silent for long.
 //!
 //! A disturbance is what touches the way of media. Once the controller has had the stated time since to find new routes,
-//! its own absence must not cost a packet. Where links lose packets by themselves a stream must not fall silent;
-//! where they do not, every packet sent in such a time must arrive.
+//! its own absence must not cost a packet. Where links lose packets by themselves, or a stream has so short a delay budget
+//! that a packet may come too late, it must not fall silent; elsewhere every packet sent in such a time must arrive.
 
 use super::outlook::{Outlook, controlled_spans, disturbances, is_lossless};
 use super::pairs::{Spans, pairs};
@@ -24,6 +24,8 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let linked = linked_by(scenario, trace) + scenario.expect.join_within;
     for ((client, stream), spans) in pairs(scenario) {
         let pair = Pair { scenario, record: &record, client, stream };
+        // What comes later than its budget goes no further.
+        let lossless = lossless && scenario.stream(stream).budget.is_none();
         for (from, until) in calm_windows(scenario, client, stream, &spans) {
             let from = if lossless { from } else { from.max(linked) };
             if from >= until {
