@@ -16,6 +16,9 @@ use wire_format::NodeIndex;
 use wire_format::control::{RelayHello, ToController, ToRelay};
 use wire_format::session::{Role, WIRE_VERSIONS};
 
+/// As relays have it.
+const GENERATION_PACKETS_LOG2: u32 = 22;
+
 /// Relays `r1`, `r2` ... all linked to each other, and their controller.
 pub struct Overlay {
     pub relays: Vec<Port<Relay>>,
@@ -24,6 +27,16 @@ pub struct Overlay {
 
 impl Overlay {
     pub async fn start(count: u16) -> Overlay {
+        Overlay::start_over(count, GENERATION_PACKETS_LOG2, |address| address).await
+    }
+
+    /// The same with key generations of so many packet numbers, as a power of two, and with something between relays:
+    /// `way` says where those that dial reach the relay at an address.
+    pub async fn start_over(
+        count: u16,
+        generation_log2: u32,
+        way: impl FnMut(SocketAddr) -> SocketAddr,
+    ) -> Overlay {
         let ca = {
             let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -38,6 +51,7 @@ impl Overlay {
             let mut config = PortConfig::new(Trust::Ca(ca.der().clone()));
             config.bind = SocketAddr::from(([127, 0, 0, 1], 0));
             config.identity = Some(identity(&ca, &name));
+            config.generation_packets_log2 = generation_log2;
             let hello = hello(&name);
             let (sink, mut events) = event_queue(1 << 16);
             let core = Relay::new(RelayConfig { hello, seed: u64::from(index) });
@@ -53,7 +67,7 @@ impl Overlay {
             });
             relays.push(port);
         }
-        let neighbours: Vec<_> = relays.iter().map(Port::local_addr).collect();
+        let neighbours: Vec<_> = relays.iter().map(Port::local_addr).map(way).collect();
         let controller = ControllerTask { relays: relays.clone(), inbox, known: vec![None; relays.len()] };
         tokio::spawn(controller.run());
         for port in &relays {

@@ -5,3 +5,4 @@ mod lab;
 mod media;
 mod reconnect;
 mod refusals;
+mod rekey;
