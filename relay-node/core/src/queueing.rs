@@ -4,12 +4,18 @@
 //! whose changes do (RFC 6817 section 2, LEDBAT). Its least of the last 10 to 20 s is the path with empty queues; what a
 //! datagram took above that is queueing. Of each stretch between two heartbeats the least counts: a queue that stands
 //! holds up every datagram, whereas jitter, a host that was busy, or the tail of a long train leave some in time.
+//!
+//! What media pays for with its slack is measured against the least of the last second or so instead. A path that has become
+//! longer, because something beneath changed its way, is no queue and does not go away: media that paid for it would be
+//! dropped as late for as long as the shorter path is remembered. A queue of ours is shorter by then.
 
 use std::time::Duration;
 use wire_format::{Timestamp, WireTime};
 
 /// The empty path is the least of one to two spans so long. Clocks drift apart by 2 ms in that time at most.
 const SPAN: Duration = Duration::from_secs(10);
+/// Media pays for what is above the least of one to two spans so long.
+const NEAR_SPAN: Duration = Duration::from_millis(750);
 /// Bits of a [`WireTime`].
 const WIRE_BITS: u32 = 24;
 
@@ -23,13 +29,16 @@ pub(crate) struct Queueing {
     /// Of the present span and the one before.
     spans: [Option<i32>; 2],
     since: Timestamp,
+    /// The same, of shorter spans.
+    near: [Option<i32>; 2],
+    near_since: Timestamp,
     /// Of the last datagram: when it came and left, and its excess. Those of a train share it.
     last: Option<(Timestamp, WireTime, Duration)>,
     newest: Duration,
 }
 
 impl Queueing {
-    /// A datagram came: how much longer it took than the path with empty queues.
+    /// A datagram came: how much longer it took than others of late.
     pub(crate) fn datagram(&mut self, now: Timestamp, sent: WireTime) -> Duration {
         if let Some((came, left, excess)) = self.last
             && (came, left) == (now, sent)
@@ -39,9 +48,12 @@ impl Queueing {
         if now.since(self.since) > SPAN {
             self.begin_span(now);
         }
+        if now.since(self.near_since) > NEAR_SPAN {
+            (self.near_since, self.near) = (now, [None, self.near[0]]);
+        }
         self.origin.get_or_insert(took(now, sent));
         let above = self.above(now, sent);
-        for least in [&mut self.spans[0], &mut self.least] {
+        for least in [&mut self.spans[0], &mut self.near[0], &mut self.least] {
             *least = Some(least.map_or(above, |least| least.min(above)));
         }
         let excess = self.excess(now, sent);
@@ -51,13 +63,13 @@ impl Queueing {
 
     /// The same for what was restored or sent again: it says nothing about the path.
     pub(crate) fn excess(&self, now: Timestamp, sent: WireTime) -> Duration {
-        self.beyond_empty(self.above(now, sent))
+        beyond(self.above(now, sent), self.near)
     }
 
     /// Ends a stretch: its queueing delay, or the one before if nothing came.
     pub(crate) fn report(&mut self) -> Duration {
         if let Some(least) = self.least.take() {
-            self.newest = self.beyond_empty(least);
+            self.newest = beyond(least, self.spans);
         }
         self.newest
     }
@@ -67,22 +79,25 @@ impl Queueing {
         let shift = self.spans[0].unwrap_or(0);
         self.origin = self.origin.map(|origin| origin.wrapping_add(shift as u32));
         self.spans = [None, self.spans[0].map(|_| 0)];
-        self.least = self.least.map(|least| signed(least.wrapping_sub(shift) as u32));
+        let moved = |least: i32| signed(least.wrapping_sub(shift) as u32);
+        self.least = self.least.map(moved);
+        self.near = self.near.map(|least| least.map(moved));
     }
 
     fn above(&self, now: Timestamp, sent: WireTime) -> i32 {
         self.origin.map_or(0, |origin| signed(took(now, sent).wrapping_sub(origin)))
     }
 
-    fn beyond_empty(&self, above: i32) -> Duration {
-        let empty = self.spans.into_iter().flatten().min().unwrap_or(above);
-        Duration::from_micros(above.saturating_sub(empty).max(0) as u64 * WireTime::UNIT_US)
-    }
-
     /// What [`Queueing::report`] said last.
     pub(crate) fn newest(&self) -> Duration {
         self.newest
     }
+}
+
+/// What is above the least of the spans.
+fn beyond(above: i32, spans: [Option<i32>; 2]) -> Duration {
+    let least = spans.into_iter().flatten().min().unwrap_or(above);
+    Duration::from_micros(above.saturating_sub(least).max(0) as u64 * WireTime::UNIT_US)
 }
 
 fn took(now: Timestamp, sent: WireTime) -> u32 {
@@ -143,6 +158,22 @@ mod tests {
                 10_000..32_000 => {}
             }
         }
+    }
+
+    #[test]
+    fn media_pays_for_a_queue_and_soon_no_more_for_a_longer_path() {
+        let mut queueing = Queueing::default();
+        for ms in 0..60_000 {
+            let took_ms = if (15_000..50_000).contains(&ms) { 160 } else { 20 };
+            let excess = queueing.datagram(at(FAR + ms + took_ms), at(ms).wire());
+            match ms {
+                15_000..15_500 => assert_eq!(excess, Duration::from_millis(140), "at {ms}"),
+                15_500..17_000 => {}
+                _ => assert_eq!(excess, Duration::ZERO, "at {ms}"),
+            }
+        }
+        let late = queueing.excess(at(FAR + 60_100), at(60_000).wire());
+        assert_eq!(late, Duration::from_millis(80), "what comes again is as late as it is");
     }
 
     #[test]

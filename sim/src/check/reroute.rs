@@ -307,7 +307,8 @@ impl Failure<'_> {
             let inside = matches!(self.failed, Failed::Relay(_))
                 && frame.fate.is_ok_and(|came| came <= self.at + RESIDENCE && came + RESIDENCE >= self.at);
             // When it could be sent again, it had no delay left to lose.
-            let too_late = at + SLACK < ways.noticed_by + SLACK_MARGIN + spent;
+            let slack = self.scenario.stream(self.stream).budget.unwrap_or(SLACK);
+            let too_late = at + slack < ways.noticed_by + SLACK_MARGIN + spent;
             if inside || too_late {
                 missing.remove(&frame.packet);
             }
