@@ -40,6 +40,8 @@ const YOUNG_FOR: Duration = Duration::from_millis(300);
 const UNLEARNED_OVER: Duration = Duration::from_millis(500);
 /// A queue of ours is shorter after sending less for so long and two round trips.
 const OURS_WITHIN: Duration = Duration::from_secs(1);
+/// A queue is over after so many reports in a row without it; between them it may only seem to be, where the path jitters.
+const OVER_AFTER: u32 = 6;
 /// The limit may be lifted after so long without a queue.
 const CALM_FOR: Duration = Duration::from_secs(5);
 /// ... if it is so many times what arrives.
@@ -96,10 +98,12 @@ pub(crate) struct RateControl {
     limited: u64,
 }
 
-/// Reports in a row that tell of a queue.
+/// A queue that reports tell of.
 #[derive(Clone, Copy, Debug, Default)]
 struct Over {
+    /// Reports of it in a row, and of none.
     reports: u32,
+    calm: u32,
     /// When the limit began to answer it.
     since: Timestamp,
     /// The longest that it was.
@@ -134,12 +138,17 @@ impl RateControl {
         self.queueing = report.queueing;
         if report.queueing > self.threshold() {
             self.over.reports += 1;
+            self.over.calm = 0;
             if self.over.reports >= 2 && self.is_ours(rate, age) {
                 self.queue_stands(now, rate, report);
             }
             return;
         }
-        self.over = Over::default();
+        self.over.reports = 0;
+        self.over.calm += 1;
+        if self.over.calm >= OVER_AFTER {
+            self.over = Over::default();
+        }
         if let Some(limit) = self.limit {
             self.grow(now, limit, rate, passed);
         }
