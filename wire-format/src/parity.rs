@@ -109,6 +109,12 @@ impl ParityHeader {
         })
     }
 
+    /// Whether it covers a number.
+    pub fn covers(&self, number: PacketNumber) -> bool {
+        let at = number.0.checked_sub(self.base.0).and_then(|at| u32::try_from(at).ok());
+        at.and_then(|at| self.covered.checked_shr(at)).is_some_and(|covered| covered & 1 == 1)
+    }
+
     fn map_bytes(&self) -> usize {
         (u128::BITS - self.covered.leading_zeros()).div_ceil(8).max(1) as usize
     }
@@ -344,6 +350,9 @@ mod tests {
             prop_assert_eq!(ParityHeader::decode(&out[..used + 3], base + 5), Ok((header, used)));
             prop_assert_eq!(ParityHeader::decode(&out[..used + 2], base + 5), Err(FrameError::Truncated));
             prop_assert_eq!(header.numbers().count(), covered.count_ones() as usize);
+            let around = (base.saturating_sub(3)..base + 140).chain([base + (1 << 33)]).map(PacketNumber);
+            let listed: Vec<_> = header.numbers().collect();
+            prop_assert_eq!(around.filter(|number| header.covers(*number)).collect::<Vec<_>>(), listed);
         }
 
         #[test]

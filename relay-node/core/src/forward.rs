@@ -6,7 +6,7 @@ use crate::duplicates::Verdict;
 use crate::plain::Arrived;
 use crate::queue::{OrderLane, Pushed, Refused};
 use crate::relay::{Relay, Side, Timer, slot};
-use crate::repair::Urgency;
+use crate::repair::{RepairMode, Urgency};
 use crate::table::Way;
 use crate::{LinkId, RateLimit, Received};
 use std::ops::Range;
@@ -43,6 +43,12 @@ impl Relay {
     /// no such bound: what they carry was bounded where it entered.
     pub fn limit_clients(&mut self, limit: RateLimit) {
         self.client_rate = limit;
+    }
+
+    /// Sets what links that come up from now on do against loss, for measurements of what repair costs and brings. A new
+    /// relay adapts to each link.
+    pub fn repair_as(&mut self, mode: RepairMode) {
+        self.repair_mode = mode;
     }
 
     /// An opened datagram: its frames, one by one.

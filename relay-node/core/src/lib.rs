@@ -82,7 +82,7 @@ pub use plain::{
 pub use rate::{RateLimit, RateMeter};
 pub use relay::Relay;
 pub use repair::policy::{Conditions, Parity, Plan, Reason};
-pub use repair::{BURST_BUCKETS, Bursts, LateHistogram, RepairStats};
+pub use repair::{BURST_BUCKETS, Bursts, LateHistogram, RepairMode, RepairStats};
 pub use train::{Train, TrainSlot};
 pub use views::{LinkView, PeerView, StreamView, TablesView};
 pub use workers::{HandOver, Worker, WorkerSet};

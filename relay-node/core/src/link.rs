@@ -9,7 +9,7 @@ use crate::quality::ResidualLoss;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
 use crate::rate_control::ArrivalReport;
 use crate::rejoin::Rejoin;
-use crate::repair::{Arrival, History, PathState, Repair, RepairMemory, Urgency};
+use crate::repair::{Arrival, History, PathState, Repair, RepairMemory, RepairMode, Urgency};
 use crate::sending::Sending;
 mod pack;
 mod stats;
@@ -163,6 +163,11 @@ impl Link {
         }
     }
 
+    /// Sets what is done against loss; before anything comes or leaves.
+    pub(crate) fn set_repair(&mut self, mode: RepairMode) {
+        self.repair.set_mode(mode);
+    }
+
     /// Takes the place of another link to the same neighbour.
     pub(crate) fn succeed(&mut self, now: Timestamp, before: &Link) {
         self.liveness.succeed(now, &before.liveness);
@@ -269,6 +274,9 @@ impl Link {
         self.repair.peer_repairs(heartbeat.repairs);
         let probes = self.mtu.probes_until(heartbeat.highest);
         let measured = self.feedback.heartbeat(now, heartbeat, probes);
+        if !self.repair.is_on() {
+            self.forget_acknowledged();
+        }
         self.hear_arrival(now, heartbeat);
         let trusted = self.liveness.trust();
         self.judge_hearing(now);
@@ -424,11 +432,14 @@ impl Link {
 
     /// Takes the media that the other end has not said to have got past.
     pub(crate) fn take_unacknowledged(&mut self) -> History {
-        let mut history = std::mem::take(&mut self.repair.history);
+        self.forget_acknowledged();
+        std::mem::take(&mut self.repair.history)
+    }
+
+    fn forget_acknowledged(&mut self) {
         if let Some(number) = self.feedback.acknowledged(self.next_number) {
-            history.forget_through(number);
+            self.repair.history.forget_through(number);
         }
-        history
     }
 
     /// Gives back the memory that repair took, but what it sent of late.
@@ -526,7 +537,7 @@ impl Link {
         }
         let arrival = tells.then(|| self.reception.arrival(self.bytes_in));
         let heartbeat = self.reception.heartbeat(now, own_use, self.mtu.probes_sent());
-        let used = Heartbeat { arrival, ..heartbeat }.encode(&mut body);
+        let used = Heartbeat { arrival, repairs: self.repair.is_on(), ..heartbeat }.encode(&mut body);
         // A full queue already proves that this end is alive.
         let _ = self.push_small(FrameKind::Heartbeat, &body[..used]);
         self.remember(now, self.next_number);

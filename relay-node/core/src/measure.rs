@@ -349,6 +349,20 @@ impl MostOf {
     }
 }
 
+/// Mean of a stream of durations: the newest weighs a 64th.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mean(Option<u64>);
+
+impl Mean {
+    pub(crate) fn sample(&mut self, value_us: u64) {
+        self.0 = Some(self.0.map_or(value_us << 6, |mean| mean - (mean >> 6) + value_us));
+    }
+
+    pub(crate) fn get(&self) -> Option<Duration> {
+        self.0.map(|mean| Duration::from_micros(mean >> 6))
+    }
+}
+
 /// Running totals of expected and received datagrams, kept for [`LOSS_WINDOW`]. Totals instead of events: a datagram
 /// that comes late is no loss, and a lost report loses nothing. The first reading is where counting begins: what left
 /// before the other end could open anything says nothing about the path.

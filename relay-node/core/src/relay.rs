@@ -9,7 +9,7 @@ use crate::link::{Link, LinkChange};
 use crate::liveness::Trust;
 use crate::notice::Notice;
 use crate::plain::Plain;
-use crate::repair::RepairMemory;
+use crate::repair::{RepairMemory, RepairMode};
 use crate::resend::Resend;
 use crate::streams::StreamTable;
 use crate::switches::Switches;
@@ -73,6 +73,8 @@ pub struct Relay {
     pub(crate) worker: Worker,
     /// What one SFU may send.
     pub(crate) client_rate: RateLimit,
+    /// What links do against loss.
+    pub(crate) repair_mode: RepairMode,
     pub(crate) node: Option<NodeIndex>,
     pub(crate) term: u64,
     /// A session with the controller stands.
@@ -137,6 +139,7 @@ impl Relay {
             config,
             worker,
             client_rate: RateLimit::NONE,
+            repair_mode: RepairMode::Adaptive,
             term: 0,
             controller_up: false,
             controller_leads: true,
@@ -261,6 +264,7 @@ impl Relay {
             return;
         }
         let mut link = Link::new(now, id, max_datagram);
+        link.set_repair(self.repair_mode);
         let side = match peer {
             Peer::Relay { node } => {
                 let known = self.neighbours.as_ref().is_some_and(|known| known.contains_key(&node));

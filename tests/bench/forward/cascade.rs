@@ -2,11 +2,13 @@
 
 use crate::Course;
 use crate::clock::clock_ns;
-use crate::trains::{Trains, hello, media_frame, pushes};
+use crate::trains::{Trains, hello, media_frame, pushes_beyond};
 use aws_lc_rs::digest::{SHA256, digest};
 use link_io::{Admission, Expect, Identity, Port, PortConfig, Trust, Upcall, admit_nobody};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use relay_core::{Delivery, Endpoint, Input, LinkId, Output, Peer as PeerKind, Relay, RelayConfig, Train};
+use relay_core::{
+    Delivery, Endpoint, Input, LinkId, Output, Peer as PeerKind, Relay, RelayConfig, RepairMode, Train,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,7 +17,7 @@ use tokio::runtime::Runtime;
 use wire_format::session::{Message, Role};
 use wire_format::{
     EDGE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameKind, Heartbeat, MediaHeader, NodeIndex, PacketNumber,
-    SEND_TIME_BYTES, Timestamp, frame_header, frames,
+    SEND_TIME_BYTES, Timestamp, frame_header, frames, send_time_bytes,
 };
 
 /// Where user and sequence of the first media frame of a plain datagram are.
@@ -96,7 +98,7 @@ impl Peer {
 
     fn append(&mut self, train: &mut Train, now: Timestamp, frame: &[u8]) {
         let plain = train.append(PacketNumber(self.number), 3 + frame.len());
-        plain[..3].copy_from_slice(&wire_format::send_time_bytes(now.wire()));
+        plain[..3].copy_from_slice(&send_time_bytes(now.wire()));
         plain[3..].copy_from_slice(frame);
         self.number += 1;
     }
@@ -217,6 +219,8 @@ impl Endpoint for Peer {
         for plain in next {
             let slot = train.append(PacketNumber(self.number), plain.len());
             slot.copy_from_slice(plain);
+            // Made before, and sent now: what seems to come ever later has no slack left.
+            slot[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(now.wire()));
             if let Some(Streams { first, count, step }) = self.streams {
                 let number = self.number as u32;
                 let (user, sequence) = (first + number % count * step, number / count);
@@ -292,12 +296,12 @@ pub fn admit_relays() -> Admission {
     })
 }
 
-/// Two peers, with a relay between them or linked directly.
+/// Two peers, with relays between them or linked directly.
 pub struct Overlay {
     runtime: Runtime,
     pub sender: Port<Peer>,
     pub receiver: Port<Peer>,
-    _relay: Option<Port<Relay>>,
+    _relays: Vec<Port<Relay>>,
     pub told: Receiver<Tell>,
     trains: Arc<Trains>,
     thread: String,
@@ -306,15 +310,20 @@ pub struct Overlay {
 impl Overlay {
     /// With a relay between the peers.
     pub fn start(trains: &Trains) -> Overlay {
-        Overlay::open(trains, true)
+        Overlay::open(trains, 1, RepairMode::Adaptive)
+    }
+
+    /// With two relays between the peers, which repair as told; the second one's thread counts.
+    pub fn start_repairing(trains: &Trains, mode: RepairMode) -> Overlay {
+        Overlay::open(trains, 2, mode)
     }
 
     /// With nothing between the peers.
     pub fn direct() -> Overlay {
-        Overlay::open(&Vec::new(), false)
+        Overlay::open(&Vec::new(), 0, RepairMode::Adaptive)
     }
 
-    fn open(trains: &Trains, with_relay: bool) -> Overlay {
+    fn open(trains: &Trains, relays: usize, mode: RepairMode) -> Overlay {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -326,32 +335,41 @@ impl Overlay {
             let sink = Box::new(|_: Upcall<'_, ()>| Ok(()));
             Port::open(certificates.config(name), Peer::new(tell.clone()), admission, sink).expect("a port")
         };
-        let (sender, receiver, relay) = runtime.block_on(async {
+        // The sender, the relays, the receiver.
+        let nodes: Vec<u16> = [&[1][..], &[3, 0][2 - relays..], &[2]].concat();
+        let name = |node: u16| format!("r{node}");
+        let (sender, receiver, relays) = runtime.block_on(async {
             let sender = peer("r1", admit_nobody());
             let receiver = peer("r2", admit_relays());
-            let expect = |node: u16| Expect::Relay {
-                name: format!("r{node}"),
-                node: NodeIndex(node),
-                begins_unix_s: 0,
-            };
+            let expect =
+                |node: u16| Expect::Relay { name: name(node), node: NodeIndex(node), begins_unix_s: 0 };
             let role = |node: u16| Role::Relay { node: NodeIndex(node) };
-            if !with_relay {
-                sender.dial(receiver.local_addr(), expect(2), role(1)).await.expect("a link");
-                return (sender, receiver, None);
+            let mut opened = Vec::new();
+            for beside in nodes.windows(3) {
+                let [before, node, next] = *beside else { unreachable!("windows of three") };
+                let sink = Box::new(|_: Upcall<'_, relay_core::RelayEvent>| Ok(()));
+                let mut core = Relay::new(RelayConfig { hello: hello(&name(node)), seed: 1 });
+                core.repair_as(mode);
+                let config = certificates.config(&name(node));
+                let relay = Port::open(config, core, admit_relays(), sink).expect("a port");
+                let neighbours = [(before, &*name(before)), (next, &*name(next))];
+                for command in pushes_beyond(node, &neighbours, &[(2, next)]) {
+                    relay.command(command).await.expect("running");
+                }
+                opened.push(relay);
             }
-            let sink = Box::new(|_: Upcall<'_, relay_core::RelayEvent>| Ok(()));
-            let core = Relay::new(RelayConfig { hello: hello("r0"), seed: 1 });
-            let relay = Port::open(certificates.config("r0"), core, admit_relays(), sink).expect("a port");
-            for command in pushes(0, &[(1, "r1"), (2, "r2")]) {
-                relay.command(command).await.expect("running");
+            // From the receiver on: nobody sends before there is a way.
+            let mut to = (receiver.local_addr(), 2);
+            for (relay, node) in opened.iter().zip(&nodes[1..]).rev() {
+                relay.dial(to.0, expect(to.1), role(*node)).await.expect("a link");
+                to = (relay.local_addr(), *node);
             }
-            sender.dial(relay.local_addr(), expect(0), role(1)).await.expect("a link");
-            relay.dial(receiver.local_addr(), expect(2), role(0)).await.expect("a link");
-            (sender, receiver, Some(relay))
+            sender.dial(to.0, expect(to.1), role(1)).await.expect("a link");
+            (sender, receiver, opened)
         });
-        let thread =
-            format!("port-{}", relay.as_ref().map_or(sender.local_addr(), |relay| relay.local_addr()).port());
-        Overlay { runtime, sender, receiver, _relay: relay, told, trains: Arc::new(trains.clone()), thread }
+        let counted = relays.last().map_or(sender.local_addr(), Port::local_addr);
+        let thread = format!("port-{}", counted.port());
+        Overlay { runtime, sender, receiver, _relays: relays, told, trains: Arc::new(trains.clone()), thread }
     }
 
     pub fn ask(&self, port: &Port<Peer>, ask: Ask) {

@@ -4,6 +4,7 @@
 //! cargo bench -p e2e --bench forward                     # everything, about a minute
 //! cargo bench -p e2e --bench forward -- --seconds 5      # longer measurements
 //! cargo bench -p e2e --bench forward -- --no-latency     # only processor time
+//! cargo bench -p e2e --bench forward -- --only-repair    # only what repair costs
 //! ```
 //!
 //! Processor time is that of the one thread that forwards (the kernel's share included), so the threads that send and
@@ -14,7 +15,7 @@
 //! - `limit`: receives trains, opens and seals every datagram in place, sends the trains on. No frames, no tables.
 //! - `quinn`: QUIC datagrams from one connection to another.
 //!
-//! Then what a relay's cost does with the number of links and streams that it holds, with the copies of a packet, and with
+//! Then what repair adds to a relay's cost, and what that does with the number of links and streams that it holds, with the copies of a packet, and with
 //! its workers. Those have limits, and the program fails when one is passed: both sides of a comparison are measured in
 //! turns, and the median of the turns' ratios counts, so that a noisy machine meets both.
 
@@ -27,6 +28,7 @@ mod crowd;
 mod latency;
 mod plain;
 mod quic;
+mod repair;
 mod trains;
 mod workers;
 
@@ -116,6 +118,14 @@ impl Limits {
             self.passed.push(format!("{name}: {ratio:.2} times, {limit:.2} is the limit"));
         }
     }
+
+    /// Fails the program if a limit was passed.
+    fn end(self) {
+        if !self.passed.is_empty() {
+            println!("{}", self.passed.join("\n"));
+            std::process::exit(1);
+        }
+    }
 }
 
 fn main() {
@@ -126,6 +136,12 @@ fn main() {
     let time = Duration::from_secs(seconds);
     let equal = trains::trains(&vec![RTP_BYTES; BURST]);
     let mixed = trains::trains(&trains::recorded_sizes(STREAMS, BURST));
+    if std::env::args().any(|argument| argument == "--only-repair") {
+        let mut limits = Limits::default();
+        repair::report(&[("one long train", &equal), ("mixed", &mixed)], time, &mut limits);
+        limits.end();
+        return;
+    }
     println!("processor time per RTP packet forwarded, one in, one out, both sides sealed");
     println!("{:<34} {:>9} {:>10} {:>7} {:>12}", "input", "forwarder", "ns/packet", "x limit", "packets");
     for (name, trains) in [
@@ -151,6 +167,7 @@ fn main() {
         "processor time per packet, ns, in turns", "one", "other", "ratio", "limit"
     );
     let mut limits = Limits::default();
+    repair::report(&[("one long train", &equal), ("mixed", &mixed)], time, &mut limits);
     crowd::report(time, &mut limits);
     workers::report(time, &mut limits);
     println!();
@@ -159,8 +176,5 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--no-latency") {
         latency::report(time);
     }
-    if !limits.passed.is_empty() {
-        println!("{}", limits.passed.join("\n"));
-        std::process::exit(1);
-    }
+    limits.end();
 }

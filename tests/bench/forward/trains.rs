@@ -33,9 +33,15 @@ pub fn hello(name: &str) -> RelayHello {
 
 /// What makes a relay with index `node` forward to its neighbours directly.
 pub fn pushes(node: u16, neighbours: &[(u16, &str)]) -> Vec<RelayCommand> {
+    pushes_beyond(node, neighbours, &[])
+}
+
+/// The same, and to those beyond them: (destination, neighbour).
+pub fn pushes_beyond(node: u16, neighbours: &[(u16, &str)], beyond: &[(u16, u16)]) -> Vec<RelayCommand> {
     let mut table = RouteTable::new(Epoch(1));
-    for (neighbour, _) in neighbours {
-        table.next_hops.insert((Plane::PRIMARY, NodeIndex(*neighbour)), NodeIndex(*neighbour));
+    let direct = neighbours.iter().map(|(neighbour, _)| (*neighbour, *neighbour));
+    for (destination, hop) in direct.chain(beyond.iter().copied()) {
+        table.next_hops.insert((Plane::PRIMARY, NodeIndex(destination)), NodeIndex(hop));
     }
     let neighbours = neighbours
         .iter()

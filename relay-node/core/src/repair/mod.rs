@@ -11,18 +11,20 @@ mod bursts;
 mod gaps;
 mod history;
 mod memory;
+mod mode;
 pub(crate) mod policy;
 mod protect;
 mod restore;
 mod stats;
 
-use crate::measure::MostOf;
+use crate::measure::{Mean, MostOf};
 use again::Again;
 pub use bursts::{BURST_BUCKETS, Bursts};
 pub(crate) use gaps::Arrival;
 use gaps::{Gaps, MISSING_MAX};
 pub(crate) use history::{History, Sent};
 pub(crate) use memory::RepairMemory;
+pub use mode::RepairMode;
 use policy::{Conditions, Plan};
 use protect::Protect;
 use restore::{Restore, Useless};
@@ -79,23 +81,10 @@ pub(crate) struct PathState {
     pub(crate) loss_ppm: u32,
 }
 
-/// Mean of a stream of values, in 64ths.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean(Option<u64>);
-
-impl Mean {
-    fn sample(&mut self, value_us: u64) {
-        self.0 = Some(self.0.map_or(value_us << 6, |mean| mean - (mean >> 6) + value_us));
-    }
-
-    fn get(&self) -> Option<Duration> {
-        self.0.map(|mean| Duration::from_micros(mean >> 6))
-    }
-}
-
 /// Repair of one link, both directions.
 #[derive(Debug)]
 pub(crate) struct Repair {
+    mode: RepairMode,
     gaps: Gaps,
     restore: Option<Box<Restore>>,
     /// The largest slack of what comes.
@@ -135,6 +124,7 @@ pub(crate) struct Repair {
 impl Repair {
     pub(crate) fn new(now: Timestamp) -> Repair {
         Repair {
+            mode: RepairMode::Adaptive,
             gaps: Gaps::new(now),
             restore: None,
             useful: MostOf::new(now, USEFUL_WINDOW),
@@ -170,10 +160,27 @@ impl Repair {
         }
     }
 
+    /// Sets what is done against loss; before anything comes or leaves.
+    pub(crate) fn set_mode(&mut self, mode: RepairMode) {
+        self.mode = mode;
+        if let RepairMode::Parity(parity) = mode {
+            let share_ppm = u64::from(parity.m) * 1_000_000 / u64::from(parity.k.max(1));
+            self.protect.set([share_ppm; 2], (parity.k * parity.depth) as usize, BUDGET_DEFAULT);
+        }
+    }
+
+    /// It asks for what is missing, and understands what is sent again and parity.
+    pub(crate) fn is_on(&self) -> bool {
+        self.mode != RepairMode::Off
+    }
+
     // The receiver's part, in the order of a datagram's life.
 
     /// A datagram came.
     pub(crate) fn arrived(&mut self, now: Timestamp, number: PacketNumber, plain: &[u8]) -> Arrival {
+        if !self.is_on() {
+            return Arrival::New { gap: false };
+        }
         let arrival = self.gaps.arrived(now, number);
         if let Some(restore) = &mut self.restore {
             restore.arrived(number, plain);
@@ -183,14 +190,16 @@ impl Repair {
 
     /// Media came that may still lose so much time.
     pub(crate) fn media_came(&mut self, now: Timestamp, slack: Slack) {
-        if self.came.replace((now, slack)) != Some((now, slack)) {
+        if self.is_on() && self.came.replace((now, slack)) != Some((now, slack)) {
             self.useful.sample(now, slack.as_duration());
         }
     }
 
     /// The same, and it was not restored.
     pub(crate) fn fresh_media_came(&mut self, now: Timestamp) {
-        self.gaps.media_came(now);
+        if self.is_on() {
+            self.gaps.media_came(now);
+        }
     }
 
     /// A datagram came again: its number and plain bytes, `None` if it is there already.
@@ -289,6 +298,10 @@ impl Repair {
         memory: &mut RepairMemory,
     ) {
         self.history.record(now, number, urgency, plain, memory);
+        if !self.is_on() {
+            self.media_at = Some(now);
+            return;
+        }
         self.again.media_left(plain.len() as u64);
         self.protect.media_left(now, urgency.priority, plain.len());
         let class = usize::from(urgency.priority != Priority::AUDIO);
@@ -518,6 +531,9 @@ impl Repair {
                 window = window.max(plan.window as usize);
                 useful = useful.max(budget);
             }
+        }
+        if self.mode != RepairMode::Adaptive {
+            return;
         }
         let share_ppm = if self.peer_repairs { self.share_ppm } else { [0; 2] };
         self.protect.set(share_ppm, window.max(usize::from(share_ppm != [0; 2])), useful);

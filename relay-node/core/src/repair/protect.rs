@@ -155,9 +155,9 @@ impl Protect {
         let used = head + SHARD_LENGTH_BYTES + longest;
         let sum = &mut out[head..used];
         sum.fill(0);
-        for number in header.numbers() {
-            if let Some(sent) = history.get(number) {
-                parity::add_datagram(parity::coefficient(header.row, number), history.plain(sent), sum);
+        for sent in history.sent().iter().rev().take_while(|sent| sent.number.0 >= base) {
+            if header.covers(sent.number) {
+                parity::add_datagram(parity::coefficient(header.row, sent.number), history.plain(sent), sum);
             }
         }
         self.credit = (self.credit - used as i64).max(-4096);

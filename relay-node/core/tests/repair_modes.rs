@@ -1,0 +1,75 @@
+//! Links that repair, that do not, and that send as much parity as they are told.
+
+mod lab;
+
+use lab::{Lab, entry, table};
+use relay_core::{Parity, RepairMode, RepairStats};
+use std::time::Duration;
+use wire_format::Epoch;
+use wire_format::control::ToRelay;
+
+const PACKETS: usize = 1000;
+const PACKET: [u8; 1000] = [0x80; 1000];
+
+/// Sends a packet each millisecond from a publisher at relay 0 to a subscriber at relay 1; if `lossy`, the link between
+/// them loses what leaves in one millisecond of fifty. How many arrive, and what repair did at each relay's end.
+fn call(mode: RepairMode, lossy: bool) -> (usize, [RepairStats; 2]) {
+    let mut lab = Lab::new(2);
+    for node in 0..2 {
+        lab.change(node, |relay, _| relay.repair_as(mode));
+    }
+    lab.link(0, 1);
+    for node in 0..2 {
+        lab.push(node, table(1, &[(1 - node, 1 - node)]));
+        lab.push(node, ToRelay::Stamp { epoch: Epoch(1) });
+    }
+    let publisher = lab.publisher(0);
+    let (subscriber, subscription) = lab.subscriber(1);
+    lab.push(1, ToRelay::Stream(entry(0, vec![subscription], &[])));
+    lab.push(0, ToRelay::Stream(entry(0, Vec::new(), &[1])));
+    // What the link is like is known before anything counts.
+    lab.run(Duration::from_secs(3));
+    for packet in 0..PACKETS {
+        let lost = lossy && packet % 50 == 49;
+        if lost {
+            lab.cut.insert((0, 1));
+        }
+        lab.send(publisher, 1, &[&PACKET]);
+        lab.run(Duration::from_millis(1));
+        if lost {
+            lab.cut.remove(&(0, 1));
+        }
+    }
+    lab.run(Duration::from_millis(300));
+    let arrived = lab.delivered.iter().filter(|(client, _, _)| *client == subscriber).count();
+    let stats = [0, 1].map(|node| {
+        let views = lab.relay_mut(node).1.link_views();
+        let between = views.iter().find(|view| matches!(view.peer, relay_core::PeerView::Relay { node: _ }));
+        between.expect("the link between the relays").stats.repair.clone()
+    });
+    (arrived, stats)
+}
+
+#[test]
+fn what_is_lost_arrives_where_links_repair_and_is_lost_where_they_do_not() {
+    let (arrived, [sender, receiver]) = call(RepairMode::Adaptive, true);
+    assert_eq!(arrived, PACKETS);
+    assert!(sender.retransmitted >= 20 && receiver.recovered_again >= 20 && receiver.requests > 0);
+    let (arrived, [sender, receiver]) = call(RepairMode::Off, true);
+    assert_eq!(arrived, PACKETS - PACKETS / 50);
+    let did = |stats: &RepairStats| stats.retransmitted + stats.parity + stats.requests;
+    assert_eq!((did(&sender), did(&receiver)), (0, 0));
+}
+
+#[test]
+fn parity_is_as_much_as_was_asked_for_with_and_without_loss() {
+    let block = RepairMode::Parity(Parity { k: 10, m: 2, depth: 1 });
+    for lossy in [false, true] {
+        let (arrived, [sender, receiver]) = call(block, lossy);
+        assert_eq!(arrived, PACKETS);
+        assert!((180..=220).contains(&sender.parity), "{} rows", sender.parity);
+        assert_eq!(receiver.parity, 0, "nothing to cover");
+    }
+    let (_, [sender, _]) = call(RepairMode::Adaptive, false);
+    assert_eq!((sender.parity, sender.retransmitted), (0, 0));
+}
