@@ -8,6 +8,9 @@ use crate::namespaces::NamespaceRow;
 use crate::operations::Operations;
 use crate::ration::Ration;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::route_rows::{
+    DiffQuery, DiffRow, DrainRow, EpochRow, ExplainQuery, ExplainRow, WhyNotQuery, WhyNotRow,
+};
 use crate::rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
     NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
@@ -44,10 +47,17 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
     let guarded = axum::Router::new()
         .route("/v1/nodes", get(nodes))
         .route("/v1/nodes/{name}/revoke", post(revoke_node))
+        .route("/v1/nodes/{name}/cordon", post(cordon_node))
+        .route("/v1/nodes/{name}/uncordon", post(uncordon_node))
+        .route("/v1/nodes/{name}/drain", get(drain_of_node))
         .route("/v1/links", get(links))
         .route("/v1/streams", get(streams))
         .route("/v1/namespaces", get(namespaces))
         .route("/v1/routes", get(routes))
+        .route("/v1/routes/epochs", get(epochs))
+        .route("/v1/routes/diff", get(routes_diff))
+        .route("/v1/routes/explain", get(explain))
+        .route("/v1/routes/why-not", get(why_not))
         .route("/v1/tokens", post(create_token))
         .route("/v1/join-tokens", get(join_tokens).post(create_join_token))
         .route("/v1/join-tokens/{id}", delete(revoke_join_token))
@@ -115,13 +125,54 @@ async fn routes(
     State(admin): State<Admin>,
     query: Result<Query<RoutesQuery>, QueryRejection>,
 ) -> Result<Listing<RouteRow>, Refusal> {
-    let Query(query) = query.map_err(|rejection| {
-        Refusal::invalid(
-            rejection.body_text(),
-            "the query may have node=NAME, destination=NAME, plane=NUMBER and epoch=NUMBER",
-        )
-    })?;
-    admin.operations.routes(query).await.map(|rows| listing("routes", rows))
+    let hint = "the query may have node=NAME, destination=NAME, plane=NUMBER and epoch=NUMBER";
+    admin.operations.routes(asked(query, hint)?).await.map(|rows| listing("routes", rows))
+}
+
+async fn cordon_node(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<DrainRow>, Refusal> {
+    admin.operations.cordon(name, true).await.map(Json)
+}
+
+async fn uncordon_node(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<DrainRow>, Refusal> {
+    admin.operations.cordon(name, false).await.map(Json)
+}
+
+async fn drain_of_node(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<DrainRow>, Refusal> {
+    admin.operations.drain(name).await.map(Json)
+}
+
+async fn epochs(State(admin): State<Admin>) -> Result<Listing<EpochRow>, Refusal> {
+    admin.operations.epochs().await.map(|rows| listing("epochs", rows))
+}
+
+async fn routes_diff(
+    State(admin): State<Admin>,
+    query: Result<Query<DiffQuery>, QueryRejection>,
+) -> Result<Json<DiffRow>, Refusal> {
+    admin.operations.routes_diff(asked(query, "the query has before=EPOCH and after=EPOCH")?).await.map(Json)
+}
+
+async fn explain(
+    State(admin): State<Admin>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Result<Json<ExplainRow>, Refusal> {
+    admin.operations.explain(asked(query, "the query has from=NAME and to=NAME")?).await.map(Json)
+}
+
+async fn why_not(
+    State(admin): State<Admin>,
+    query: Result<Query<WhyNotQuery>, QueryRejection>,
+) -> Result<Json<WhyNotRow>, Refusal> {
+    admin.operations.why_not(asked(query, "the query has from=NAME, to=NAME and via=NAME")?).await.map(Json)
 }
 
 async fn create_token(
@@ -241,7 +292,8 @@ async fn unknown(uri: Uri) -> Refusal {
     Refusal::new(
         RefusalKind::NotFound,
         format!("there is no {}", uri.path()),
-        "there are /v1/nodes, /v1/nodes/NAME/revoke, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/tokens, /v1/join-tokens, \
+        "there are /v1/nodes, /v1/nodes/NAME/revoke, /cordon, /uncordon and /drain, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/routes/epochs, /diff, \
+         /explain and /why-not, /v1/tokens, /v1/join-tokens, \
          /v1/token-keys, /v1/signing-key/rotate, /v1/api-tokens, /metrics, /healthz, /readyz and /openapi.json, which describes them",
     )
 }
@@ -252,6 +304,10 @@ async fn wrong_method() -> Response {
         "lists are read with GET, tokens made with POST and taken back with DELETE",
     );
     (StatusCode::METHOD_NOT_ALLOWED, Json(answer.answer)).into_response()
+}
+
+fn asked<T>(query: Result<Query<T>, QueryRejection>, hint: &str) -> Result<T, Refusal> {
+    query.map(|Query(query)| query).map_err(|rejection| Refusal::invalid(rejection.body_text(), hint))
 }
 
 fn understood<T>(body: Result<Json<T>, JsonRejection>, hint: &str) -> Result<T, Refusal> {

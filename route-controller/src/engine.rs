@@ -52,6 +52,8 @@ pub(crate) enum Request {
     Renew { request: Box<RenewalRequest>, answer: oneshot::Sender<Result<Vec<u8>, Refusal>> },
     /// An operator cuts a relay off.
     Revoke { name: String, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator wants routes to avoid a relay, or no longer.
+    Cordon { name: String, cordoned: bool, answer: oneshot::Sender<Result<(), Refusal>> },
     /// An operator asks when certificates end, by relay.
     Expiries { answer: oneshot::Sender<Result<BTreeMap<String, u64>, Refusal>> },
     /// An operator makes a join token.
@@ -342,6 +344,10 @@ impl Engine {
             }
             Request::Revoke { name, answer } => {
                 let outcome = self.revoke(&name)?;
+                let _ = answer.send(outcome);
+            }
+            Request::Cordon { name, cordoned, answer } => {
+                let outcome = self.cordon(name, cordoned)?;
                 let _ = answer.send(outcome);
             }
             Request::Expiries { answer } => {

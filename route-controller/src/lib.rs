@@ -25,6 +25,7 @@ mod namespaces;
 mod operations;
 mod ration;
 mod refusal;
+mod route_operations;
 mod route_rows;
 mod rows;
 mod store;
@@ -40,7 +41,10 @@ pub use controller::Controller;
 pub use namespaces::{BitRate, LimitSettings, NamespaceRow, NamespaceSettings};
 pub use operations::Operations;
 pub use refusal::{Refusal, RefusalKind};
-pub use route_rows::TermsRow;
+pub use route_rows::{
+    DiffQuery, DiffRow, DrainRow, EpochRow, ExplainQuery, ExplainRow, HopRow, PriceChangeRow, RouteChangeRow,
+    TermsRow, TurnRow, WayRow, WhyNotQuery, WhyNotRow,
+};
 pub use rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, ErrorAnswer, JoinTokenAnswer, JoinTokenRequest,
     JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest,

@@ -306,7 +306,11 @@ impl Operations {
     }
 }
 
-fn unknown_relay(core: &route_core::Controller, now: wire_format::Timestamp, name: &str) -> Refusal {
+pub(crate) fn unknown_relay(
+    core: &route_core::Controller,
+    now: wire_format::Timestamp,
+    name: &str,
+) -> Refusal {
     let mut known: Vec<String> = core.nodes(now).into_iter().map(|node| node.name).collect();
     let more = if known.len() > NAMES_IN_HINT { ", ..." } else { "" };
     known.truncate(NAMES_IN_HINT);

@@ -39,6 +39,9 @@ pub struct NodeRow {
     /// Without it, relays that reach each other now would not: no plane goes around it.
     #[serde(default)]
     pub cut_vertex: bool,
+    /// An operator wants routes to avoid it.
+    #[serde(default)]
+    pub cordoned: bool,
     /// It became a hub all of a sudden, by its own links' prices: routes avoid it until they have held for a while.
     #[serde(default)]
     pub hub_quarantined: bool,
@@ -276,7 +279,7 @@ pub struct RoutesQuery {
     pub destination: Option<String>,
     /// Only this plane.
     pub plane: Option<u8>,
-    /// Only this epoch.
+    /// Only this epoch, one of the last hundred.
     pub epoch: Option<u32>,
 }
 
@@ -416,12 +419,12 @@ fn whole_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opt
     })
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Seconds to the millisecond: more digits than anyone reads would only blur a table.
-fn seconds(duration: Duration) -> f64 {
+pub(crate) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
@@ -446,6 +449,7 @@ impl From<NodeView> for NodeRow {
             version: view.version,
             epoch: view.epoch.map(|epoch| epoch.0),
             cut_vertex: view.cut_vertex,
+            cordoned: view.cordoned,
             hub_quarantined: view.hub_quarantined,
             links_usable: view.links_usable,
             publications: view.publications,

@@ -121,6 +121,9 @@ struct StoredNode {
     name: String,
     region: String,
     addresses: Vec<SocketAddr>,
+    /// Routes avoid passing it.
+    #[serde(default)]
+    cordoned: bool,
     /// Since when its index is in quarantine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quarantined_unix_s: Option<u64>,
@@ -184,13 +187,14 @@ impl Store {
         let mut quarantined = BTreeMap::new();
         for row in table.iter()? {
             let (index, record) = row?;
-            let StoredNode { name, region, addresses, quarantined_unix_s } = parsed(record.value())?;
+            let StoredNode { name, region, addresses, cordoned, quarantined_unix_s } =
+                parsed(record.value())?;
             let node = NodeIndex(index.value());
             if let Some(since_unix_s) = quarantined_unix_s {
                 // A clock that was set back makes it longer, never shorter.
                 quarantined.insert(node, Duration::from_secs(now_unix_s.saturating_sub(since_unix_s)));
             }
-            nodes.push(NodeRecord { node, name, region, addresses });
+            nodes.push(NodeRecord { node, name, region, addresses, cordoned });
         }
         Ok(Memory {
             term,
@@ -208,11 +212,12 @@ impl Store {
             let mut nodes = transaction.open_table(NODES)?;
             for update in updates {
                 match update {
-                    StoreUpdate::Node(NodeRecord { node, name, region, addresses }) => {
+                    StoreUpdate::Node(NodeRecord { node, name, region, addresses, cordoned }) => {
                         let record = StoredNode {
                             name: name.clone(),
                             region: region.clone(),
                             addresses: addresses.clone(),
+                            cordoned: *cordoned,
                             quarantined_unix_s: None,
                         };
                         nodes.insert(node.0, json(&record).as_slice())?;
@@ -412,7 +417,13 @@ mod tests {
 
     fn record(node: u16, name: &str) -> NodeRecord {
         let addresses = vec!["192.0.2.1:4700".parse().expect("an address")];
-        NodeRecord { node: NodeIndex(node), name: name.to_owned(), region: "eu".to_owned(), addresses }
+        NodeRecord {
+            node: NodeIndex(node),
+            name: name.to_owned(),
+            region: "eu".to_owned(),
+            addresses,
+            cordoned: node % 2 == 1,
+        }
     }
 
     #[test]

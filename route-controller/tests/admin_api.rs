@@ -5,7 +5,8 @@ mod common;
 use common::Overlay;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use wire_format::control::{ToController, ToRelay};
+use wire_format::NodeIndex;
+use wire_format::control::{LinkQuality, LinkReport, LinkState, ToController, ToRelay};
 
 /// Sends one request, byte for byte, and returns status and body.
 fn exchange(address: SocketAddr, request: String) -> (u16, String) {
@@ -290,4 +291,140 @@ async fn other_token_services_register_their_keys() {
     let delete = "DELETE /v1/token-keys/ops HTTP/1.1\r\nHost: 127.0.0.1";
     assert_eq!(ask(&overlay, delete, "").await.0, 204);
     assert_eq!(ask(&overlay, delete, "").await.0, 404);
+}
+
+/// A relay that reports its links once and acknowledges what it is told.
+fn linked(mut session: common::Session, links: Vec<(u32, u64)>) -> tokio::task::JoinHandle<()> {
+    let report = |(neighbour, rtt_ms): (u32, u64)| {
+        let rtt = Some(std::time::Duration::from_millis(rtt_ms));
+        LinkReport {
+            neighbour: NodeIndex(u16::try_from(neighbour).expect("an index")),
+            state: LinkState::Up,
+            rtt,
+            rtt_min: rtt,
+            jitter_in: std::time::Duration::ZERO,
+            jitter_out: std::time::Duration::ZERO,
+            loss_out_ppm: 0,
+            loss_in_ppm: 0,
+            rate_out: 0,
+            rate_in: 0,
+            samples: 100,
+            quality: LinkQuality::default(),
+        }
+    };
+    tokio::spawn(async move {
+        session.say(ToController::Links(links.into_iter().map(report).collect())).await;
+        session.say(ToController::ReportsComplete).await;
+        loop {
+            let message = session.hear().await.expect("a message");
+            if let ToRelay::Table(table) = message {
+                session.say(ToController::TableAck { epoch: table.epoch }).await;
+            } else if let ToRelay::Stamp { epoch } = message {
+                session.say(ToController::StampAck { epoch }).await;
+            }
+        }
+    })
+}
+
+/// Asks again until the answer is as it should be.
+async fn until(
+    overlay: &Overlay,
+    path: &str,
+    right: impl Fn(&serde_json::Value) -> bool,
+) -> serde_json::Value {
+    let asked = async {
+        loop {
+            let (status, body) = get(overlay, path).await;
+            let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+            if status == 200 && right(&answer) {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(15), asked).await.expect("in time")
+}
+
+#[tokio::test]
+async fn routes_are_explained_and_relays_emptied() {
+    let overlay = Overlay::start().await;
+    let mut relays = Vec::new();
+    for name in ["fra-1", "iad-1", "lhr-1", "gru-1"] {
+        relays.push(overlay.relay(name).await);
+    }
+    let mut sessions = Vec::new();
+    for (at, relay) in relays.iter().enumerate() {
+        let node = |other: usize| relays[other].node;
+        // By iad-1 it is shorter than by lhr-1.
+        let links = match at {
+            0 | 3 => vec![(node(1), 80), (node(2), 100)],
+            1 => vec![(node(0), 80), (node(3), 80)],
+            _ => vec![(node(0), 100), (node(3), 100)],
+        };
+        let mut session = relay.session(&overlay).await;
+        session.welcome().await.expect("welcome");
+        sessions.push(linked(session, links));
+    }
+    let explain = "/v1/routes/explain?from=fra-1&to=gru-1";
+    let answer = until(&overlay, explain, |answer| answer["chosen"]["path"][1] == "iad-1").await;
+    assert_eq!(answer["chosen"]["cost_us"], 82_000);
+    assert_eq!(answer["runner_up"]["path"], serde_json::json!(["fra-1", "lhr-1", "gru-1"]));
+    assert_eq!((&answer["margin_us"], &answer["rises"][0]["turns_at_us"]), (&20_000.into(), &61_000.into()));
+    let hop = &answer["chosen"]["hops"][0];
+    assert_eq!((&hop["terms"]["one_way_us"], &hop["terms"]["hop_us"]), (&40_000.into(), &1_000.into()));
+    assert_eq!((&hop["measured_by"], &hop["samples"]), (&"fra-1".into(), &100.into()));
+    let why = "/v1/routes/why-not?from=fra-1&to=gru-1&via=lhr-1";
+    let answer = until(&overlay, why, |_| true).await;
+    assert_eq!((&answer["verdict"], &answer["margin_us"]), (&"dearer".into(), &20_000.into()));
+    let epochs = until(&overlay, "/v1/routes/epochs", |_| true).await;
+    let first =
+        epochs["epochs"].as_array().and_then(|all| all.last()).expect("one is stamped")["epoch"].clone();
+
+    let (status, body) = post(&overlay, "/v1/nodes/iad-1/cordon", "").await;
+    let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(
+        (status, &answer["cordoned"], &answer["drained"]),
+        (200, &true.into(), &false.into()),
+        "{body}"
+    );
+    let drained = until(&overlay, "/v1/nodes/iad-1/drain", |answer| answer["drained"] == true).await;
+    assert_eq!(drained["transit_pairs"], 0);
+    let answer = until(&overlay, explain, |answer| answer["chosen"]["path"][1] == "lhr-1").await;
+    assert_eq!(answer["runner_up"]["hops"][0]["avoided"], "cordoned");
+    let answer = until(&overlay, "/v1/routes/why-not?from=fra-1&to=gru-1&via=iad-1", |_| true).await;
+    assert_eq!((&answer["verdict"], &answer["avoided"]), (&"avoided".into(), &"cordoned".into()));
+    let epochs = until(&overlay, "/v1/routes/epochs", |_| true).await;
+    let last = epochs["epochs"].as_array().and_then(|all| all.last()).expect("stamped")["epoch"].clone();
+    let diff = until(&overlay, &format!("/v1/routes/diff?before={first}&after={last}"), |_| true).await;
+    let turned = serde_json::json!(
+        {"node": "fra-1", "plane": 0, "destination": "gru-1", "before": "iad-1", "after": "lhr-1"}
+    );
+    assert!(diff["routes"].as_array().is_some_and(|rows| rows.contains(&turned)), "{diff}");
+    let dump = format!("/v1/routes?node=fra-1&destination=gru-1&plane=0&epoch={first}");
+    let past = until(&overlay, &dump, |_| true).await;
+    assert_eq!(past["routes"][0]["path"][1], "iad-1");
+
+    for (method, path, expected) in [
+        ("GET", "/v1/routes/explain?from=fra-1", 400),
+        ("GET", "/v1/routes/explain?from=fra-1&to=nowhere", 404),
+        ("GET", "/v1/routes/why-not?from=fra-1&to=gru-1&via=nowhere", 404),
+        ("GET", "/v1/routes/diff?before=x&after=1", 400),
+        ("GET", "/v1/routes/diff?before=0&after=1", 404),
+        ("GET", "/v1/nodes/nowhere/drain", 404),
+        ("POST", "/v1/nodes/nowhere/cordon", 404),
+    ] {
+        let (status, body) = ask(&overlay, &format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1"), "").await;
+        assert_eq!(status, expected, "{path}: {body}");
+        error(&body);
+    }
+    for session in sessions {
+        session.abort();
+    }
+    // It is remembered.
+    let overlay = overlay.restart().await;
+    let answer = until(&overlay, "/v1/nodes/iad-1/drain", |_| true).await;
+    assert_eq!((&answer["cordoned"], &answer["drained"]), (&true.into(), &true.into()));
+    assert_eq!(post(&overlay, "/v1/nodes/iad-1/uncordon", "").await.0, 200);
+    let answer = until(&overlay, "/v1/nodes/iad-1/drain", |_| true).await;
+    assert_eq!(answer["cordoned"], false);
 }

@@ -72,6 +72,8 @@ pub struct NodeRecord {
     pub region: String,
     /// Addresses of its relay port, as it said last.
     pub addresses: Vec<SocketAddr>,
+    /// An operator wants routes to avoid it.
+    pub cordoned: bool,
 }
 
 /// Which certificates of a name are worth something. The process around the core checks those of sessions; relays check
@@ -188,6 +190,13 @@ pub enum Input {
         name: String,
         /// The rule from now on.
         rule: CertificateRule,
+    },
+    /// An operator wants routes to avoid passing a relay, or no longer. It stays so over sessions and restarts.
+    Cordon {
+        /// The relay; unknown ones are ignored.
+        name: String,
+        /// Whether they should.
+        cordoned: bool,
     },
     /// A relay opened a session and said hello. While an older session of the same relay speaks, the new one only
     /// waits, whatever it says, and in the end it is kicked in any case: [`KickCause::NameInUse`] if the older one

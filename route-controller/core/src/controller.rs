@@ -1,5 +1,6 @@
 //! The controller as one state machine: sessions in, decisions of its parts out, one clockwork for all deadlines.
 
+mod explain;
 mod prices;
 mod views;
 
@@ -130,6 +131,7 @@ impl Controller {
                     self.session_over(now, session);
                 }
             }
+            Input::Cordon { name, cordoned } => self.cordon(now, &name, cordoned),
             Input::Certificates { name, rule } => self.certificates(now, &name, rule),
             Input::TokenKeys(mut keys) => {
                 keys.truncate(limits::TOKEN_KEYS);

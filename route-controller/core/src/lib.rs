@@ -60,7 +60,9 @@ mod cost;
 mod damping;
 mod directory;
 mod effect;
+mod explain;
 mod guard;
+mod history;
 mod hubs;
 mod ids;
 mod links;
@@ -79,5 +81,9 @@ pub use api::{
 pub use controller::Controller;
 pub use cost::CostTerms;
 pub use directory::{LimitsConfig, NamespaceLimits, NamespaceView};
+pub use explain::{
+    Avoidance, DrainView, EpochView, ExplainView, HopView, PriceChangeView, RouteChangeView, RoutesDiffView,
+    TurnView, Verdict, WayView, WhyNotView,
+};
 pub use guard::Doubt;
 pub use view::{Counters, LinkView, NodeState, NodeView, RouteFilter, RouteView, StatusView, StreamView};

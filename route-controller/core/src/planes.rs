@@ -20,6 +20,7 @@ mod tests;
 
 pub(crate) use blocks::WeakPoints;
 
+use crate::history::PriceChange;
 use crate::topology::Topology;
 use forest::{Forester, Trees};
 use mesh::Mesh;
@@ -43,6 +44,16 @@ pub(crate) struct Route {
     pub next_hop: NodeIndex,
     /// When this path, all of it, was first computed.
     pub since: Timestamp,
+}
+
+/// A row that is another in newer tables; `None` where there was none, or is none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct RowChange {
+    pub relay: NodeIndex,
+    pub plane: Plane,
+    pub destination: NodeIndex,
+    pub before: Option<NodeIndex>,
+    pub after: Option<NodeIndex>,
 }
 
 /// Tables of all relays.
@@ -188,6 +199,27 @@ impl Routes {
             self.route(relay, plane, destination).is_none().then_some((relay, plane, destination, None))
         });
         changed_or_gone.chain(new).collect()
+    }
+
+    /// The same with the next hop afterwards.
+    pub(crate) fn row_changes(&self, newer: &Routes) -> Vec<RowChange> {
+        let changes = self.changes(newer).into_iter();
+        changes
+            .map(|(relay, plane, destination, before)| {
+                let after = newer.route(relay, plane, destination).map(|route| route.next_hop);
+                RowChange { relay, plane, destination, before, after }
+            })
+            .collect()
+    }
+
+    /// What links cost when the routes were computed: from, to, cost.
+    pub(crate) fn prices(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex, u64)> + '_ {
+        self.mesh.links()
+    }
+
+    /// Links whose price is another in `newer`.
+    pub(crate) fn price_changes(&self, newer: &Routes) -> Vec<PriceChange> {
+        self.mesh.price_changes(&newer.mesh)
     }
 
     fn changes_among_the_same(

@@ -232,8 +232,13 @@ impl Relays {
             return None;
         }
         let node = self.free_index(None)?;
-        let record =
-            NodeRecord { node, name: name.to_owned(), region: region.to_owned(), addresses: Vec::new() };
+        let record = NodeRecord {
+            node,
+            name: name.to_owned(),
+            region: region.to_owned(),
+            addresses: Vec::new(),
+            cordoned: false,
+        };
         self.names.insert(name.to_owned(), node);
         let certificates = self.rule(name);
         self.relays.insert(node, Relay { certificates, ..Relay::new(record.clone()) });
@@ -275,7 +280,9 @@ impl Relays {
         if let Some(replaced) = replaced {
             self.sessions.remove(&replaced);
         }
-        let record = NodeRecord { node, name: hello.name, region: hello.region, addresses: hello.addresses };
+        let cordoned = self.relays.get(&node).is_some_and(|relay| relay.record.cordoned);
+        let (region, addresses) = (hello.region, hello.addresses);
+        let record = NodeRecord { node, name: hello.name, region, addresses, cordoned };
         self.names.insert(record.name.clone(), node);
         self.sessions.insert(session, node);
         let relay = self.relays.entry(node);

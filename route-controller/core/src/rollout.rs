@@ -26,6 +26,7 @@
 
 use crate::api::StoreUpdate;
 use crate::effect::Effect;
+use crate::history::History;
 use crate::planes::Routes;
 use crate::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,6 +125,7 @@ pub(crate) struct Progress {
 pub(crate) struct Rollout {
     next: u32,
     durable_below: u32,
+    history: History,
     previous: Option<Generation>,
     current: Option<Generation>,
     prepared: Option<Generation>,
@@ -142,6 +144,7 @@ impl Rollout {
         Rollout {
             next: floor.0.max(1),
             durable_below: floor.0,
+            history: History::default(),
             previous: None,
             current: None,
             prepared: None,
@@ -374,6 +377,23 @@ impl Rollout {
         self.previous.as_ref()
     }
 
+    /// Tables by which frames may be forwarded now or soon: those that are over a second after the stamp of the next are
+    /// not among them.
+    pub(crate) fn in_use(&self, now: Timestamp) -> impl Iterator<Item = &Generation> {
+        let over = match self.phase {
+            Phase::Settled { stamped_at, settled_at } => now >= settled_at.max(stamped_at + DRAIN),
+            Phase::Preparing { .. } | Phase::Reconsidering { until: _ } => true,
+            Phase::Stamping { .. } => false,
+        };
+        let previous = self.previous.as_ref().filter(|_| !over);
+        [self.prepared.as_ref(), self.current.as_ref(), previous].into_iter().flatten()
+    }
+
+    /// What the tables were before.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
     /// What was done since the last call.
     pub(crate) fn take_progress(&mut self) -> Progress {
         std::mem::take(&mut self.progress)
@@ -427,6 +447,7 @@ impl Rollout {
         for node in &self.live {
             out.push(Effect::Tell(*node, ToRelay::Stamp { epoch: prepared.epoch }));
         }
+        self.history.stamped(now, self.current.as_ref(), &prepared);
         self.previous = self.current.replace(prepared);
         self.phase = Phase::Stamping { stamped_at: now, waiting: self.everyone(now, doubted) };
     }

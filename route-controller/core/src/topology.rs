@@ -99,13 +99,48 @@ impl Topology {
     /// For every relay that reaches `destination`: its next hop and the cost of its path. The next hop's own path is
     /// the rest of that path; of several equally short ones the next hop with the lowest index is taken, by everyone.
     pub(crate) fn paths_to(&self, destination: NodeIndex) -> BTreeMap<NodeIndex, (NodeIndex, u64)> {
+        self.paths_without(destination, None)
+    }
+
+    /// The shortest path, both ends included, that does not take a certain link.
+    pub(crate) fn path(
+        &self,
+        from: NodeIndex,
+        to: NodeIndex,
+        without: Option<(NodeIndex, NodeIndex)>,
+    ) -> Option<Vec<NodeIndex>> {
+        self.priced_path(from, to, without).map(|(_, path)| path)
+    }
+
+    /// The same with its cost, reluctance included.
+    pub(crate) fn priced_path(
+        &self,
+        from: NodeIndex,
+        to: NodeIndex,
+        without: Option<(NodeIndex, NodeIndex)>,
+    ) -> Option<(u64, Vec<NodeIndex>)> {
+        let paths = self.paths_without(to, without);
+        let (_, cost_us) = *paths.get(&from)?;
+        let next = |at: &NodeIndex| if *at == to { None } else { paths.get(at).map(|(next, _)| *next) };
+        Some((cost_us, std::iter::successors(Some(from), next).collect()))
+    }
+
+    fn paths_without(
+        &self,
+        destination: NodeIndex,
+        without: Option<(NodeIndex, NodeIndex)>,
+    ) -> BTreeMap<NodeIndex, (NodeIndex, u64)> {
         let Some(&goal) = self.places.get(&destination) else {
             return BTreeMap::new();
         };
         // What leaves a relay in the reversed graph is what arrives there on its way to the destination.
-        let passable = EdgeFiltered::from_fn(&self.reversed, |edge| {
-            edge.source() == goal || self.reversed[edge.source()].1 != Transit::Never
-        });
+        let left_out =
+            without.and_then(|(from, to)| Some((*self.places.get(&to)?, *self.places.get(&from)?)));
+        let is_open = |edge: &EdgeReference<'_, u64>| {
+            let passes = edge.source() == goal || self.reversed[edge.source()].1 != Transit::Never;
+            passes && left_out != Some((edge.source(), edge.target()))
+        };
+        let passable = EdgeFiltered::from_fn(&self.reversed, |edge| is_open(&edge));
         let price = |place: GraphIndex, cost_us: u64| {
             cost_us + if place == goal { 0 } else { self.reversed[place].1.price_us() }
         };
@@ -121,8 +156,7 @@ impl Topology {
             let (Some(rest), Some(whole)) = (distance(next), distance(relay)) else {
                 continue;
             };
-            let open = next == goal || self.reversed[next].1 != Transit::Never;
-            if !open || relay == goal || rest + price(next, *edge.weight()) != whole {
+            if !is_open(&edge) || relay == goal || rest + price(next, *edge.weight()) != whole {
                 continue;
             }
             let (next, relay) = (self.reversed[next].0, self.reversed[relay].0);

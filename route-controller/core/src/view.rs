@@ -53,6 +53,8 @@ pub struct NodeView {
     pub publications: usize,
     /// Subscriptions held there.
     pub subscriptions: usize,
+    /// An operator wants routes to avoid it.
+    pub cordoned: bool,
     /// It became a hub all of a sudden, by its own links' prices: routes avoid it until they have held for a while.
     pub hub_quarantined: bool,
     /// It left or was revoked, and its index is in quarantine: the time until another relay may be given it.
@@ -132,8 +134,16 @@ pub struct RouteFilter {
     pub destination: Option<NodeIndex>,
     /// Only this plane.
     pub plane: Option<Plane>,
-    /// Only this epoch; `None` shows the newest that is stamped.
+    /// Only this epoch, one of the last hundred; `None` shows the newest that is stamped.
     pub epoch: Option<Epoch>,
+}
+
+impl RouteFilter {
+    pub(crate) fn wants(&self, node: NodeIndex, plane: Plane, destination: NodeIndex) -> bool {
+        self.node.is_none_or(|wanted| wanted == node)
+            && self.destination.is_none_or(|wanted| wanted == destination)
+            && self.plane.is_none_or(|wanted| wanted == plane)
+    }
 }
 
 /// A row of a route table, with the path that follows from everyone's tables.
@@ -149,14 +159,14 @@ pub struct RouteView {
     pub next_hop: String,
     /// All relays of the path, `node` first, `destination` last.
     pub path: Vec<String>,
-    /// Cost of the path at the present costs of its links, in microseconds; if one of them has failed since, what it
-    /// was when the epoch was computed.
+    /// Cost of the path at the present costs of its links, in microseconds; if one of them has failed since, or relays do
+    /// not hold the epoch any more, what it was when the epoch was computed.
     pub cost_us: u64,
     /// In a row of the primary plane: the plane that frames are moved to when the next hop fails, if there is one.
     pub backup: Option<Plane>,
     /// The epoch of the table.
     pub epoch: Epoch,
-    /// Time since this path was first computed.
+    /// Time since this path was first computed; of an epoch that relays do not hold any more, since it was stamped.
     pub age: Duration,
 }
 

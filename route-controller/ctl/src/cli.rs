@@ -1,12 +1,14 @@
 //! What may be said on the command line.
 
 mod credentials;
+mod routing;
 
 use crate::output::{GraphFormat, ListFormat, TokenFormat};
 pub use credentials::{
     AddTokenKeyArgs, ApiToken, ApiTokenArgs, JoinToken, JoinTokenArgs, RemoveTokenKeyArgs,
     RevokeApiTokenArgs, RevokeJoinTokenArgs, RotateArgs, Token, TokenArgs, TokenKey,
 };
+pub use routing::{CordonArgs, DiffArgs, DrainArgs, ExplainArgs, WhyNotArgs};
 use std::path::PathBuf;
 
 /// Runs, inspects and administers a Cascade overlay.
@@ -56,6 +58,18 @@ pub enum Command {
     /// Change what a relay may do.
     #[command(subcommand)]
     Node(Node),
+    /// Have routes avoid passing a relay: it stays a destination, and is passed only where nothing else leads on.
+    #[command(after_help = "Examples:\n  relayctl cordon fra-1\n  relayctl cordon fra-1 -o json")]
+    Cordon(CordonArgs),
+    /// Let routes pass a relay again.
+    #[command(after_help = "Examples:\n  relayctl uncordon fra-1")]
+    Uncordon(CordonArgs),
+    /// Empty a relay, so that it can be stopped: routes leave it, and this waits until nothing is held there any more.
+    #[command(
+        after_help = "What SFUs hold at the relay themselves ends when they link to another one; this says how much is left.\n\n\
+                      Examples:\n  relayctl drain fra-1\n  relayctl drain fra-1 --timeout 600 && ssh fra-1 systemctl stop relay-node"
+    )]
+    Drain(DrainArgs),
     /// List the links between relays, each direction apart.
     #[command(after_help = "Examples:\n  relayctl links\n  relayctl links -o dot | dot -Tsvg > links.svg")]
     Links(GraphArgs),
@@ -119,6 +133,20 @@ pub enum Routes {
                       relayctl routes dump --node fra-1 -o dot | dot -Tsvg > routes.svg"
     )]
     Dump(RoutesArgs),
+    /// List the last hundred epochs: when each was stamped, and how much it changed.
+    #[command(after_help = "Examples:\n  relayctl routes epochs\n  relayctl routes dump --epoch 17")]
+    Epochs(ListArgs),
+    /// Show what became another between two epochs: next hops, and prices of links.
+    #[command(after_help = "Examples:\n  relayctl routes diff 16 17\n  relayctl routes diff 16 17 -o json")]
+    Diff(DiffArgs),
+    /// Explain the way from one relay to another: the one taken, the best other one, every term of what both cost, and what
+    /// would have to change for the other to be taken.
+    #[command(after_help = "Examples:\n  relayctl routes explain fra-1 gru-1\n  \
+                      relayctl routes explain fra-1 gru-1 -o dot | dot -Tsvg > way.svg")]
+    Explain(ExplainArgs),
+    /// Tell why the way from one relay to another does not pass a third.
+    #[command(after_help = "Examples:\n  relayctl routes why-not fra-1 gru-1 iad-1")]
+    WhyNot(WhyNotArgs),
 }
 
 /// Arguments of commands that list.
@@ -157,7 +185,7 @@ pub struct RoutesArgs {
     /// Only this plane: 0 primary, 1 red, 2 blue.
     #[arg(long, value_name = "NUMBER")]
     pub plane: Option<u8>,
-    /// Only this epoch; without it, the newest in use.
+    /// Only this epoch, one of `relayctl routes epochs`; without it, the newest in use.
     #[arg(long, value_name = "NUMBER")]
     pub epoch: Option<u32>,
     /// How to print; `dot` is for Graphviz.

@@ -1,7 +1,7 @@
 //! `relayctl`, the operator's command line.
 //!
 //! Every command but `dev` asks a running controller over its admin API and prints what it says: `nodes`, `links`,
-//! `streams` and `routes dump` show its state, `token create` and `join-token create` have it issue a credential. What is
+//! `streams` and `routes` show its state and explain it, `cordon` and `drain` have routes leave a relay, `token create` and `join-token create` have it issue a credential. What is
 //! asked for goes to stdout and nothing else does, so that output can be piped; complaints go to stderr, with what to check.
 //!
 //! `dev` needs nothing: it runs a whole overlay in one process, with the code of the real processes. `bench` runs one beside
@@ -11,7 +11,9 @@ mod api_token;
 mod bench;
 mod cli;
 mod client;
+mod cordon;
 pub mod dev;
+mod explain;
 mod join_token;
 mod links;
 mod namespaces;
@@ -34,10 +36,17 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Bench(cli::Bench::Loss(args)) => return bench::command(&args),
         Command::Nodes(args) => nodes::run(&controller, &args),
         Command::Node(cli::Node::Revoke(args)) => nodes::revoke(&controller, &args),
+        Command::Cordon(args) => cordon::run(&controller, &args, true),
+        Command::Uncordon(args) => cordon::run(&controller, &args, false),
+        Command::Drain(args) => cordon::drain(&controller, &args),
         Command::Links(args) => links::run(&controller, &args),
         Command::Streams(args) => streams::run(&controller, &args),
         Command::Namespaces(args) => namespaces::run(&controller, &args),
         Command::Routes(cli::Routes::Dump(args)) => routes::run(&controller, &args),
+        Command::Routes(cli::Routes::Epochs(args)) => explain::epochs(&controller, &args),
+        Command::Routes(cli::Routes::Diff(args)) => explain::diff(&controller, &args),
+        Command::Routes(cli::Routes::Explain(args)) => explain::explain(&controller, &args),
+        Command::Routes(cli::Routes::WhyNot(args)) => explain::why_not(&controller, &args),
         Command::Token(cli::Token::Create(args)) => token::run(&controller, &args),
         Command::ApiToken(cli::ApiToken::Create(args)) => api_token::create(&controller, &args),
         Command::ApiToken(cli::ApiToken::List(args)) => api_token::list(&controller, &args),

@@ -31,6 +31,18 @@ pub enum GraphFormat {
     Dot,
 }
 
+/// How ways are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum WayFormat {
+    /// Sentences and tables for people.
+    #[default]
+    Text,
+    /// The admin API's answer.
+    Json,
+    /// A graph for Graphviz.
+    Dot,
+}
+
 /// How a token is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum TokenFormat {

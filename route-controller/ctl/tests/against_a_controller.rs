@@ -120,6 +120,20 @@ async fn refusals_say_what_to_do() {
     let (controller, url) = controller(folder.path()).await;
     let (ok, _, err) = answered(&["routes", "dump", "--node", "nowhere", "--controller", &url]).await;
     assert!(!ok && err.contains("no relay is called \"nowhere\""), "{err}");
+    for command in [
+        &["cordon", "nowhere"][..],
+        &["uncordon", "nowhere"],
+        &["drain", "nowhere", "--timeout", "0"],
+        &["routes", "explain", "nowhere", "here"],
+        &["routes", "why-not", "nowhere", "here", "there"],
+    ] {
+        let (ok, out, err) = answered(&[command, &["--controller", &url]].concat()).await;
+        assert!(!ok && out.is_empty() && err.contains("no relay is called \"nowhere\""), "{command:?} {err}");
+    }
+    let (ok, _, err) = answered(&["routes", "diff", "1", "2", "--controller", &url]).await;
+    assert!(!ok && err.contains("relayctl routes epochs"), "{err}");
+    let (ok, out, err) = answered(&["routes", "epochs", "--controller", &url]).await;
+    assert!(ok && out.lines().count() == 1, "a header alone: {out}{err}");
     let (ok, _, err) = answered(&["join-token", "create", "--name", "Fra 1", "--controller", &url]).await;
     assert!(!ok && err.contains("lower-case letters"), "{err}");
     let (ok, _, err) =

@@ -3,6 +3,7 @@
 use super::{Engine, Joined, Outbox, SessionEnd, count};
 use crate::ca::Issued;
 use crate::clock;
+use crate::operations::unknown_relay;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::store::{CertificateRecord, JoinRecord, JoinState, JoinTokenId};
 use crate::trust::{Certified, Line, Worthless};
@@ -62,6 +63,16 @@ impl Engine {
         self.sessions.insert(session, outbox);
         self.connections.insert(session, connection);
         self.input(Input::RelayUp { session, name, hello })
+    }
+
+    /// Has routes avoid a relay, or not any longer.
+    pub(super) fn cordon(&mut self, name: String, cordoned: bool) -> anyhow::Result<Result<(), Refusal>> {
+        if self.core.node_index(&name).is_none() {
+            return Ok(Err(unknown_relay(&self.core, self.clock.now(), &name)));
+        }
+        tracing::info!(name, cordoned, "an operator decides whether routes may pass a relay");
+        self.input(Input::Cordon { name, cordoned })?;
+        Ok(Ok(()))
     }
 
     /// What a store from a backup does not know any more.

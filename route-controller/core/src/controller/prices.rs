@@ -1,13 +1,31 @@
 //! From what links cost to routes, and who is not to be passed by them.
 
-use super::Controller;
+use super::{Cause, Controller};
+use crate::api::StoreUpdate;
 use crate::cost::CostTerms;
+use crate::effect::Effect;
 use crate::hubs::Hubs;
 use crate::planes::Routes;
 use crate::topology::Topology;
 use wire_format::{NodeIndex, Timestamp};
 
 impl Controller {
+    /// Routes should avoid passing a relay, or need not any longer.
+    pub(super) fn cordon(&mut self, now: Timestamp, name: &str, cordoned: bool) {
+        let relay = self.relays.of_name(name).and_then(|node| self.relays.relay_mut(node));
+        let Some(relay) = relay.filter(|relay| relay.record.cordoned != cordoned) else { return };
+        relay.record.cordoned = cordoned;
+        let record = relay.record.clone();
+        // The record takes an index out of quarantine, where that of a relay that left belongs.
+        let quarantined = relay.quarantined_until.is_some();
+        let node = record.node;
+        self.effects.push(Effect::Persist(StoreUpdate::Node(record)));
+        if quarantined {
+            self.effects.push(Effect::Persist(StoreUpdate::NodeQuarantined(node)));
+        }
+        self.changed(now, Cause::Topology);
+    }
+
     pub(super) fn compute(&self, now: Timestamp, topology: &Topology) -> Routes {
         Routes::compute(now, topology, self.rollout.newest().map(|newest| &newest.routes))
     }
@@ -40,7 +58,8 @@ impl Controller {
                 continue;
             }
             if relay.is_complete() || self.links.is_reached(node) {
-                let avoided = self.rollout.is_avoided(node) || self.hubs.is_quarantined(node);
+                let avoided =
+                    self.rollout.is_avoided(node) || self.hubs.is_quarantined(node) || relay.record.cordoned;
                 topology.add_relay(node, relay.transit(now, avoided));
             }
         }

@@ -52,7 +52,7 @@ impl Controller {
         self.directory.namespaces()
     }
 
-    /// Rows of route tables, by relay and destination. Epochs that relays still hold can be asked for; without one, the
+    /// Rows of route tables, by relay and destination. The last hundred epochs can be asked for; without one, the
     /// newest that is stamped is shown.
     #[must_use]
     pub fn routes(&self, now: Timestamp, filter: RouteFilter) -> Vec<RouteView> {
@@ -64,13 +64,10 @@ impl Controller {
                 .find(|generation| generation.epoch == epoch),
         };
         let Some(Generation { epoch, routes }) = generation else {
-            return Vec::new();
+            return filter.epoch.map_or_else(Vec::new, |epoch| self.past_routes(now, epoch, filter));
         };
-        let wanted = routes.rows().filter(|(node, plane, destination, _)| {
-            filter.node.is_none_or(|wanted| wanted == *node)
-                && filter.destination.is_none_or(|wanted| wanted == *destination)
-                && filter.plane.is_none_or(|wanted| wanted == *plane)
-        });
+        let wanted =
+            routes.rows().filter(|(node, plane, destination, _)| filter.wants(*node, *plane, *destination));
         wanted
             .map(|(node, plane, destination, route)| {
                 let path = routes.path(node, plane, destination).unwrap_or_default();
@@ -143,6 +140,7 @@ impl Controller {
             links_usable: self.links.neighbours_usable(node).count(),
             publications,
             subscriptions,
+            cordoned: relay.record.cordoned,
             hub_quarantined: self.hubs.is_quarantined(node),
             index_free_in: relay.quarantined_until.map(|until| until.since(now)),
         }

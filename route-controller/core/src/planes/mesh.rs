@@ -1,7 +1,9 @@
 //! The overlay as the redundant planes see it: relays by their place in the order of indices, and links by their ends'
 //! places. Computations over all pairs of relays run over plain arrays.
 
+use crate::history::PriceChange;
 use crate::topology::{Topology, Transit};
+use std::collections::BTreeSet;
 use wire_format::NodeIndex;
 
 /// A link that works both ways, seen from one end.
@@ -74,6 +76,37 @@ impl Mesh {
     pub(crate) fn cost_us(&self, from: usize, to: usize) -> Option<u64> {
         let links = &self.links[from];
         links.binary_search_by_key(&to, |(to, _)| *to).ok().map(|at| links[at].1)
+    }
+
+    /// All links in all directions: from, to, cost.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex, u64)> + '_ {
+        self.links.iter().enumerate().flat_map(move |(from, links)| {
+            links.iter().map(move |&(to, cost_us)| (self.relays[from], self.relays[to], cost_us))
+        })
+    }
+
+    /// Links of a relay, ascending: to, cost.
+    fn links_of(&self, relay: NodeIndex) -> impl Iterator<Item = (NodeIndex, u64)> + '_ {
+        let links = self.place(relay).map(|place| self.links[place].iter());
+        links.into_iter().flatten().map(|&(to, cost_us)| (self.relays[to], cost_us))
+    }
+
+    /// Links whose price is another in `newer`, or that are missing in one of the two.
+    pub(crate) fn price_changes(&self, newer: &Mesh) -> Vec<PriceChange> {
+        let mut changes = Vec::new();
+        let relays: BTreeSet<NodeIndex> = self.relays.iter().chain(&newer.relays).copied().collect();
+        for from in relays {
+            let (mut before, mut after) = (self.links_of(from).peekable(), newer.links_of(from).peekable());
+            while let Some(to) = [before.peek(), after.peek()].into_iter().flatten().map(|(to, _)| *to).min()
+            {
+                let before_us = before.next_if(|link| link.0 == to).map(|(_, cost_us)| cost_us);
+                let after_us = after.next_if(|link| link.0 == to).map(|(_, cost_us)| cost_us);
+                if before_us != after_us {
+                    changes.push(PriceChange { from, to, before_us, after_us });
+                }
+            }
+        }
+        changes
     }
 
     /// Whether a relay may carry what is meant for others.
