@@ -167,7 +167,7 @@ impl World<'_> {
                 stream: spec.name.clone(),
                 kind: spec.kind,
                 budget: spec.budget,
-                description: RtpDescription::default(),
+                description: RtpDescription { priority: spec.priority, ..RtpDescription::default() },
             }
         } else if spec.until < self.scenario.media_end() {
             ClientCommand::Unpublish { request }

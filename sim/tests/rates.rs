@@ -9,6 +9,9 @@ const VIDEO: u16 = 1;
 /// Least time from one SFU to the other: 1 + 20 + 1 ms.
 const PATH: Duration = Duration::from_millis(22);
 
+/// And from one relay to the other.
+const LINK: Duration = Duration::from_millis(20);
+
 /// The scenario of the folder, with the link between the relays as told.
 fn run(links: Option<&str>) -> (Scenario, Trace) {
     let mut text = include_str!("../scenarios/slow-link.toml").to_owned();
@@ -65,10 +68,73 @@ fn counted(trace: &Trace, prefix: &str) -> u64 {
     sum
 }
 
+/// The longest that a datagram from relay 1 to relay 2 has waited at the link itself.
+fn longest_queue(trace: &Trace, from_ms: u64, until_ms: u64) -> Duration {
+    let span = Duration::from_millis(from_ms)..Duration::from_millis(until_ms);
+    let datagrams = trace.events().iter().filter(|(at, _)| span.contains(at));
+    let datagrams = datagrams.filter_map(|(at, event)| Some((at, event.datagram()?)));
+    let waits = datagrams.filter(|(_, datagram)| datagram.from.0 == 0).map(|(at, datagram)| {
+        let came = datagram.fate.expect("no datagram is dropped by a full queue");
+        (came - *at).saturating_sub(LINK)
+    });
+    waits.max().unwrap_or_default()
+}
+
+#[test]
+fn what_a_link_cannot_carry_is_the_enhancement_layer() {
+    const ENHANCEMENT: u16 = 2;
+    let text = include_str!("../scenarios/layers.toml");
+    let scenario = Scenario::parse(text, &mut |_| unreachable!("names no files")).expect("legal");
+    let trace = sim::run(&scenario, 7);
+    assert_eq!(judge(&scenario, &trace), []);
+    for stream in [AUDIO, VIDEO] {
+        let (sent, arrived, latest) = between(&packets(&trace, stream), 6_000, 19_000);
+        assert_eq!(arrived, sent, "stream {stream}");
+        // Every few seconds the layer is let in again, to see whether it fits.
+        assert!(latest < Duration::from_millis(250), "stream {stream} was {latest:?} late");
+        let (_, _, latest) = between(&packets(&trace, stream), 6_000, 9_000);
+        assert!(latest < Duration::from_millis(60), "stream {stream} was {latest:?} late");
+    }
+    let (sent, arrived, _) = between(&packets(&trace, ENHANCEMENT), 6_000, 12_000);
+    assert!(arrived * 2 < sent, "{arrived} of {sent}, of which a quarter could pass");
+    let (sent, arrived, _) = between(&packets(&trace, ENHANCEMENT), 17_500, 19_000);
+    assert_eq!(arrived, sent, "the rate is back");
+    let counts = ["audio", "base", "video"].map(|what| counted(&trace, &format!("drop_congested_{what}")));
+    assert_eq!(counts, [0; 3]);
+    assert!(counted(&trace, "drop_congested_enhancement") > 0);
+}
+
+#[test]
+fn small_packets_of_one_moment_share_a_datagram_and_wait_for_no_other() {
+    let text =
+        include_str!("../scenarios/layers.toml").replace("burst = 6\nbytes = 1000", "burst = 8\nbytes = 120");
+    let scenario = Scenario::parse(&text, &mut |_| unreachable!("names no files")).expect("legal");
+    let trace = sim::run(&scenario, 7);
+    let span = Duration::from_secs(3)..Duration::from_secs(5);
+    let all = trace.events().iter().filter(|(at, _)| span.contains(at));
+    let media = all.filter_map(|(_, event)| event.datagram()).filter(|datagram| datagram.media_frames > 0);
+    let (mut datagrams, mut frames) = (0, 0);
+    for datagram in media {
+        assert!(datagram.bytes <= 1_472);
+        datagrams += 1;
+        frames += datagram.media_frames;
+    }
+    // 30 bursts of eight small packets, 30 of two large ones and 50 of audio, a second.
+    assert_eq!(frames, 2 * (30 * 8 + 30 * 2 + 50));
+    assert!(datagrams <= 2 * (30 + 30 * 2 + 50), "{datagrams} datagrams");
+    for stream in 0..3 {
+        let (_, _, latest) = between(&packets(&trace, stream), 3_000, 5_000);
+        // A few looks of processes, and a few thousand bytes at 20 Mbit/s.
+        assert!(latest < Duration::from_millis(3), "{latest:?}");
+    }
+}
+
 #[test]
 fn when_the_rate_falls_audio_loses_nothing_and_the_queue_is_short_after_a_second() {
     let (scenario, trace) = run(None);
     assert_eq!(judge(&scenario, &trace), []);
+    let longest = longest_queue(&trace, 6_000, 13_000);
+    assert!(longest < Duration::from_millis(100), "a queue of {longest:?}");
     let (audio, video) = (packets(&trace, AUDIO), packets(&trace, VIDEO));
 
     let (sent, arrived, latest) = between(&audio, 3_000, 21_000);

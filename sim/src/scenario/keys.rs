@@ -79,6 +79,7 @@ section! {
         spread: Option<String>,
         bytes: u32,
         budget: Option<String>,
+        priority: Option<String>,
         from: Option<String>,
         until: Option<String>,
     }

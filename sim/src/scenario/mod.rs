@@ -11,7 +11,7 @@ use relay_core::ClientRights;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
-use wire_format::MediaKind;
+use wire_format::{MediaKind, Priority};
 
 /// A relay, by its place in [`Scenario::relays`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -120,6 +120,8 @@ pub struct StreamSpec {
     pub bytes: u32,
     /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
     pub budget: Option<Duration>,
+    /// How urgent its packets are; `None` is what its kind is.
+    pub priority: Option<Priority>,
     /// First packet.
     pub from: Duration,
     /// Unpublished then.

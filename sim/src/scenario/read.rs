@@ -9,6 +9,7 @@ use link_model::{LinkOption, LinkSchedule, LinkSpec, Selector, SpecError, parse_
 use relay_core::ClientRights;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use wire_format::Priority;
 
 /// Why a text is no scenario. The message says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +201,7 @@ impl Reader {
             let value = stream.spread.clone().unwrap_or_default();
             return Err(ScenarioError::Value { place: PLACE, key: "spread", value, problem });
         }
+        let priority = stream.priority.as_deref().map(|text| priority(PLACE, text)).transpose()?;
         Ok(StreamSpec {
             client: self.client_id(PLACE, &stream.client)?,
             room: stream.room.clone(),
@@ -210,6 +212,7 @@ impl Reader {
             burst,
             spread,
             budget: time("budget", &stream.budget)?,
+            priority,
             bytes: in_range(
                 "bytes",
                 stream.bytes,
@@ -391,6 +394,18 @@ fn expect(expect: &keys::Expect) -> Result<Expect, ScenarioError> {
         settled_within: optional("settled_within", &expect.settled_within)?,
         delivered_min: expect.delivered_min,
     })
+}
+
+fn priority(place: &'static str, text: &str) -> Result<Priority, ScenarioError> {
+    match text {
+        "base" => Ok(Priority::BASE),
+        "video" => Ok(Priority::VIDEO),
+        "enhancement" => Ok(Priority::ENHANCEMENT),
+        _ => {
+            let problem = "base, video and enhancement are possible".to_owned();
+            Err(ScenarioError::Value { place, key: "priority", value: text.to_owned(), problem })
+        }
+    }
 }
 
 fn duration(place: &'static str, key: &'static str, text: &str) -> Result<Duration, ScenarioError> {
