@@ -10,7 +10,7 @@ use route_core::{LinkView, NodeState, NodeView, RouteView, StreamView};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use wire_format::MediaKind;
-use wire_format::control::{LinkQuality, LinkState, RepairTotals, TokenKey};
+use wire_format::control::{LinkQuality, LinkState, RepairPlan, RepairTotals, TokenKey};
 
 /// A relay, in `GET /v1/nodes`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -126,6 +126,12 @@ pub struct LinkRow {
     /// absent before the first.
     #[serde(default)]
     pub overhead: Option<f64>,
+    /// What is done against loss of audio, and why.
+    #[serde(default)]
+    pub repair_audio: Option<String>,
+    /// The same for all other media.
+    #[serde(default)]
+    pub repair_other: Option<String>,
 }
 
 /// A stream, in `GET /v1/streams`.
@@ -501,8 +507,14 @@ impl From<LinkView> for LinkRow {
             parity: sender.map(|quality| quality.repair.parity),
             recovered: receiver.map(|quality| quality.repair.recovered),
             overhead: sender.and_then(overhead),
+            repair_audio: sender.map(|quality| told_plan(quality.repair_audio)),
+            repair_other: sender.map(|quality| told_plan(quality.repair_other)),
         }
     }
+}
+
+fn told_plan(plan: RepairPlan) -> String {
+    format!("{}: {}", plan.method(), plan.reason())
 }
 
 impl From<StreamView> for StreamRow {

@@ -212,6 +212,65 @@ pub struct LinkQuality {
     pub residual_in_ppm: u32,
     /// What repair did and cost here.
     pub repair: RepairTotals,
+    /// What is done here against loss of what is sent: of audio, and of all other media.
+    pub repair_audio: RepairPlan,
+    /// See [`LinkQuality::repair_audio`].
+    pub repair_other: RepairPlan,
+}
+
+/// What a link does against loss of what it sends, for one class of media. The dearer comes later.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum RepairPlan {
+    /// Nothing stands, because nothing is lost.
+    #[default]
+    Nothing,
+    /// What is lost is sent again, and so many round trips fit into the delay budget.
+    Retransmission {
+        /// Round trips.
+        rounds: u32,
+    },
+    /// No round trip fits: parity beforehand.
+    Parity {
+        /// Share of what it protects, parts per million.
+        share_ppm: u32,
+        /// Datagrams that a row of it covers at most.
+        window: u32,
+    },
+    /// No round trip fits, and datagrams are too few or too small for parity: each is sent twice.
+    Twice,
+}
+
+impl RepairPlan {
+    /// A word for it.
+    pub fn method(&self) -> &'static str {
+        match self {
+            RepairPlan::Nothing => "nothing",
+            RepairPlan::Retransmission { .. } => "retransmission",
+            RepairPlan::Parity { .. } => "parity",
+            RepairPlan::Twice => "twice",
+        }
+    }
+
+    /// Why that, for people.
+    pub fn reason(&self) -> String {
+        match self {
+            RepairPlan::Nothing => "hardly anything is lost".to_owned(),
+            RepairPlan::Retransmission { rounds: 1 } => {
+                "one round trip fits into the delay budget".to_owned()
+            }
+            RepairPlan::Retransmission { rounds } => {
+                format!("{rounds} round trips fit into the delay budget")
+            }
+            RepairPlan::Parity { share_ppm, window } => format!(
+                "no round trip fits into the delay budget: {}.{}% in rows over up to {window} datagrams",
+                share_ppm / 10_000,
+                share_ppm / 1_000 % 10
+            ),
+            RepairPlan::Twice => {
+                "no round trip fits into the delay budget, and datagrams are few or small".to_owned()
+            }
+        }
+    }
 }
 
 /// What repair did at one end of a link since it came up.
@@ -277,6 +336,8 @@ impl LinkQuality {
             bursts_in,
             residual_in_ppm: self.residual_in_ppm.max(lane.residual_in_ppm),
             repair: self.repair.plus(&lane.repair),
+            repair_audio: self.repair_audio.max(lane.repair_audio),
+            repair_other: self.repair_other.max(lane.repair_other),
         }
     }
 }

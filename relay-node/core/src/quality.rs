@@ -56,6 +56,8 @@ impl LinkStats {
             bursts_in: self.bursts_in,
             residual_in_ppm: self.residual_in_ppm,
             repair: self.repair_totals(),
+            repair_audio: self.repair_plans[0],
+            repair_other: self.repair_plans[1],
         }
     }
 
@@ -93,6 +95,7 @@ impl LinkStats {
         self.rate_limit = quality.deliverable_out;
         self.bursts_in = quality.bursts_in;
         self.residual_in_ppm = quality.residual_in_ppm;
+        self.repair_plans = [quality.repair_audio, quality.repair_other];
         self.repair.add(&lane.repair);
     }
 }

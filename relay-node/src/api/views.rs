@@ -5,7 +5,7 @@ use crate::overlay::Overlay;
 use relay_core::{LinkView, PeerView};
 use serde::Serialize;
 use std::time::Duration;
-use wire_format::control::{LOSS_BURSTS, LinkState, RepairTotals};
+use wire_format::control::{LOSS_BURSTS, LinkState, RepairPlan, RepairTotals};
 use wire_format::{MediaKind, NodeIndex};
 
 /// `GET /v1/links`
@@ -52,6 +52,22 @@ struct LinkRow {
     /// Missing here and not restored, over about 10 s.
     residual_loss_in: f64,
     repair: RepairRow,
+    /// What is done against loss of what is sent: of audio, and of all other media.
+    repair_audio: PlanRow,
+    repair_other: PlanRow,
+}
+
+/// What is done against loss, and why.
+#[derive(Serialize)]
+struct PlanRow {
+    method: &'static str,
+    reason: String,
+}
+
+impl From<RepairPlan> for PlanRow {
+    fn from(plan: RepairPlan) -> PlanRow {
+        PlanRow { method: plan.method(), reason: plan.reason() }
+    }
 }
 
 /// Totals since the link came up.
@@ -185,6 +201,8 @@ fn link_row(view: &LinkView, overlay: &Overlay) -> LinkRow {
         loss_bursts_in: quality.bursts_in,
         residual_loss_in: f64::from(quality.residual_in_ppm) / 1e6,
         repair: repair_row(&quality.repair),
+        repair_audio: quality.repair_audio.into(),
+        repair_other: quality.repair_other.into(),
     }
 }
 

@@ -65,6 +65,8 @@ fn grid(rows: &[LinkRow]) -> Grid {
             output::number(row.parity),
             output::number(row.recovered),
             output::number(row.loss_bursts.as_deref().map(spaced)),
+            output::text(row.repair_audio.as_deref().unwrap_or_default()),
+            output::text(row.repair_other.as_deref().unwrap_or_default()),
         ]
     };
     Grid {
@@ -92,6 +94,8 @@ fn grid(rows: &[LinkRow]) -> Grid {
             "parity",
             "recovered",
             "loss_bursts",
+            "repair_audio",
+            "repair_other",
         ],
         rows: rows.iter().map(cells).collect(),
     }
@@ -149,6 +153,8 @@ mod tests {
             parity: Some(90),
             recovered: Some(498),
             overhead: Some(0.043_1),
+            repair_audio: Some("twice: datagrams are small".into()),
+            repair_other: Some("parity: no round trip fits".into()),
         };
         let silent = LinkRow { from: "sin-1".into(), to: "fra-1".into(), ..LinkRow::default() };
         let rows = [up, silent];

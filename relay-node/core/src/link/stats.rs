@@ -1,9 +1,9 @@
 //! What an owner or an operator may know about a link.
 
 use super::Link;
-use crate::{Plan, RepairStats};
+use crate::RepairStats;
 use std::time::Duration;
-use wire_format::control::{LOSS_BURSTS, LinkState};
+use wire_format::control::{LOSS_BURSTS, LinkState, RepairPlan};
 
 /// What an owner or an operator may know about a link.
 #[derive(Clone, PartialEq, Debug)]
@@ -58,7 +58,7 @@ pub struct LinkStats {
     /// What repair did and cost.
     pub repair: RepairStats,
     /// What is done against loss of what is sent, and why: for audio, and for everything else.
-    pub plans: [Plan; 2],
+    pub repair_plans: [RepairPlan; 2],
     /// Queueing delay of what arrives: above the least that the path took in the last 10 to 20 s.
     pub queueing_in: Duration,
     /// The same of what is sent, as the other end says.
@@ -98,7 +98,7 @@ impl Link {
             mtu_probes: self.mtu.probes_sent(),
             mtu_fallbacks: self.mtu.fallbacks(),
             repair: self.repair.stats(),
-            plans: self.repair.plans(),
+            repair_plans: self.repair.plans().map(|plan| plan.told()),
             queueing_in: self.reception.queueing(),
             queueing_out: self.sending.queueing(),
             rate_limit: self.sending.limit(),

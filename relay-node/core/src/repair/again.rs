@@ -3,7 +3,11 @@
 //! The one whose time runs out first goes first, further copies of what has left already after all others. Repairs may
 //! take about a third of what media does, and save some up for a burst of losses; a link that comes back after an outage
 //! has nothing saved: it repairs at that pace what is still of use, and the rest is dropped.
+//!
+//! Where the plan is to send everything twice, second copies wait here, too. They are no answer to a loss and take
+//! nothing of that share.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 use wire_format::{PacketNumber, Timestamp};
 
@@ -33,10 +37,20 @@ struct Pending {
     left: bool,
 }
 
+/// A datagram that is sent twice whatever became of it.
+#[derive(Clone, Copy, Debug)]
+struct Second {
+    number: PacketNumber,
+    due: Timestamp,
+    deadline: Timestamp,
+}
+
 /// The repairs of one link that wait.
 #[derive(Debug)]
 pub(crate) struct Again {
     pending: Vec<Pending>,
+    /// By when they are due.
+    seconds: VecDeque<Second>,
     /// Bytes; the last repair may have taken more than there was.
     allowance: i64,
     refilled: Timestamp,
@@ -46,7 +60,13 @@ pub(crate) struct Again {
 
 impl Again {
     pub(crate) fn new(now: Timestamp) -> Again {
-        Again { pending: Vec::new(), allowance: SAVED_MAX, refilled: now, dropped: 0 }
+        Again {
+            pending: Vec::new(),
+            seconds: VecDeque::new(),
+            allowance: SAVED_MAX,
+            refilled: now,
+            dropped: 0,
+        }
     }
 
     /// Whether it waits to be sent again.
@@ -64,6 +84,16 @@ impl Again {
         self.pending.push(Pending { number, due: now, deadline, copies, spacing, left: false });
     }
 
+    /// A datagram is to be sent a second time when `due`, unless that comes later than the deadline.
+    pub(crate) fn second(&mut self, number: PacketNumber, due: Timestamp, deadline: Timestamp) {
+        if self.seconds.len() >= PENDING_MAX {
+            self.dropped += 1;
+            return;
+        }
+        let place = self.seconds.partition_point(|before| before.due <= due);
+        self.seconds.insert(place, Second { number, due, deadline });
+    }
+
     /// So much is missing that the link was cut: from now on no more than the share of what media takes.
     pub(crate) fn outage(&mut self, now: Timestamp) {
         (self.allowance, self.refilled) = (self.allowance.min(0), now);
@@ -76,7 +106,8 @@ impl Again {
 
     /// When the next repair is due; none if none waits.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.pending.iter().map(|pending| pending.due).min()
+        let second = self.seconds.front().map(|second| second.due);
+        self.pending.iter().map(|pending| pending.due).chain(second).min()
     }
 
     /// The next datagram to send now.
@@ -85,6 +116,13 @@ impl Again {
         if refill > 0 {
             self.refilled = now;
             self.allowance = (self.allowance + refill).min(SAVED_MAX);
+        }
+        while let Some(second) = self.seconds.front().filter(|second| second.due <= now) {
+            if second.deadline >= now {
+                return Some(second.number);
+            }
+            self.seconds.pop_front();
+            self.dropped += 1;
         }
         if self.pending.is_empty() {
             return None;
@@ -112,10 +150,17 @@ impl Again {
         for pending in self.pending.iter_mut().filter(|pending| pending.due <= now) {
             pending.due = now + RETRY;
         }
+        for second in self.seconds.iter_mut().take_while(|second| second.due <= now) {
+            second.due = now + RETRY;
+        }
     }
 
     /// That datagram left, in one of so many bytes.
     pub(crate) fn left(&mut self, now: Timestamp, number: PacketNumber, bytes: u64) {
+        if self.seconds.front().is_some_and(|second| second.number == number && second.due <= now) {
+            self.seconds.pop_front();
+            return;
+        }
         self.allowance -= bytes as i64;
         let Some(place) = self.pending.iter().position(|pending| pending.number == number) else { return };
         let pending = &mut self.pending[place];
@@ -130,6 +175,7 @@ impl Again {
     /// What waits is not kept any more.
     pub(crate) fn cancel(&mut self, number: PacketNumber) {
         self.pending.retain(|pending| pending.number != number);
+        self.seconds.retain(|second| second.number != number);
     }
 }
 
@@ -167,6 +213,22 @@ mod tests {
             left.extend(next(&mut again, at(ms), 0).map(|_| ms));
         }
         assert_eq!(left, [0, 10, 20]);
+    }
+
+    #[test]
+    fn second_copies_leave_when_due_and_cost_no_allowance() {
+        let mut again = Again::new(at(0));
+        again.outage(at(0));
+        again.second(PacketNumber(1), at(40), at(60));
+        again.second(PacketNumber(2), at(30), at(45));
+        again.second(PacketNumber(3), at(41), at(61));
+        assert_eq!(again.due(), Some(at(30)));
+        assert_eq!(next(&mut again, at(29), 1200), None);
+        assert_eq!(next(&mut again, at(46), 1200), Some(PacketNumber(1)), "the other is too late");
+        again.postpone(at(46));
+        assert_eq!((again.due(), again.dropped), (Some(at(47)), 1));
+        assert_eq!(next(&mut again, at(47), 1200), Some(PacketNumber(3)));
+        assert_eq!((again.due(), again.allowance), (None, 47 * BYTES_PER_MS_MIN));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) use gaps::Arrival;
 use gaps::{Gaps, MISSING_MAX};
 pub(crate) use history::{History, Sent};
 pub(crate) use memory::RepairMemory;
-pub use mode::RepairMode;
+pub use mode::{Parity, RepairMode};
 use policy::{Conditions, Plan};
 use protect::Protect;
 use restore::{Restore, Useless};
@@ -53,11 +53,20 @@ const LOOKUPS_PER_MS: usize = MISSING_MAX;
 /// Loss is believed for so long after the other end last named a number that it is sure to miss: what reports count as
 /// not received may be reordered.
 const LOSS_TOLD: Duration = Duration::from_secs(10);
+/// Audio in a larger datagram goes with other media.
+const AUDIO_BYTES_MAX: usize = 400;
+/// A second copy leaves after this part of the delay budget, in percent: far from the first, early enough to help.
+const SECOND_PERCENT: u32 = 66;
 /// How often the plan is made anew.
 const PLAN_EVERY: Duration = Duration::from_millis(100);
 /// Weight of a new plan's share of parity, and of new loss: an eighth, and one in 256 (half of it is 18 s old).
 const SHARE_WEIGHT: u64 = 8;
 const LOSS_WEIGHT: u64 = 256;
+
+/// Class of a datagram for budgets and parity: 0 audio, 1 others. What is as large as others counts with them.
+fn class(urgency: Urgency, bytes: usize) -> usize {
+    usize::from(urgency.priority != Priority::AUDIO || bytes > AUDIO_BYTES_MAX)
+}
 
 /// How urgent a datagram is: the most urgent of its frames, and the longest of their slacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +88,31 @@ pub(crate) struct PathState {
     pub(crate) rtt: Option<Duration>,
     pub(crate) rtt_var: Duration,
     pub(crate) loss_ppm: u32,
+}
+
+/// How far apart datagrams leave. What leaves in one wake-up leaves at once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spacing {
+    last: Option<Timestamp>,
+    at_once: u64,
+    mean: Mean,
+}
+
+impl Spacing {
+    /// One leaves. `true` if it is the first in this wake-up.
+    fn left(&mut self, now: Timestamp) -> bool {
+        let before = self.last.replace(now);
+        if before == Some(now) {
+            self.at_once += 1;
+            return false;
+        }
+        if let Some(before) = before {
+            let apart = (now.since(before).as_micros() as u64).min(1_000_000);
+            self.mean.sample(apart / self.at_once);
+        }
+        self.at_once = 1;
+        true
+    }
 }
 
 /// Repair of one link, both directions.
@@ -108,11 +142,11 @@ pub(crate) struct Repair {
     planned_at: Timestamp,
     /// Slack of audio and of others at sending.
     budgets: [Mean; 2],
-    budgets_at: [Option<Timestamp>; 2],
-    /// Datagrams with media that left when the last one did.
-    media_at_once: u64,
-    spacing: Mean,
-    media_at: Option<Timestamp>,
+    /// Of audio and of others, and of all.
+    spacings: [Spacing; 2],
+    spacing: Spacing,
+    /// Audio and others are sent twice.
+    twice: [bool; 2],
     loss_slow_ppm256: u64,
     lookups_at: Timestamp,
     lookups_left: usize,
@@ -143,15 +177,15 @@ impl Repair {
                 rtt_var: Duration::ZERO,
                 budget: BUDGET_DEFAULT,
                 spacing: Duration::from_millis(20),
+                audio_spacing: None,
             },
             plans: [Plan::IDLE; 2],
             share_ppm: [0; 2],
             planned_at: now,
             budgets: [Mean::default(); 2],
-            budgets_at: [None; 2],
-            media_at_once: 1,
-            spacing: Mean::default(),
-            media_at: None,
+            spacings: [Spacing::default(); 2],
+            spacing: Spacing::default(),
+            twice: [false; 2],
             loss_slow_ppm256: 0,
             lookups_at: now,
             lookups_left: LOOKUPS_PER_MS,
@@ -299,25 +333,20 @@ impl Repair {
     ) {
         self.history.record(now, number, urgency, plain, memory);
         if !self.is_on() {
-            self.media_at = Some(now);
+            let _ = self.spacing.left(now);
             return;
         }
         self.again.media_left(plain.len() as u64);
-        self.protect.media_left(now, urgency.priority, plain.len());
-        let class = usize::from(urgency.priority != Priority::AUDIO);
-        // What leaves in one wake-up leaves at once.
-        if self.budgets_at[class].replace(now) != Some(now) {
+        let class = class(urgency, plain.len());
+        self.protect.media_left(now, class, plain.len());
+        if self.twice[class] {
+            let slack = urgency.slack.as_duration();
+            self.again.second(number, now + slack * SECOND_PERCENT / 100, now + slack.saturating_sub(MARGIN));
+        }
+        if self.spacings[class].left(now) {
             self.budgets[class].sample(urgency.slack.as_duration().as_micros() as u64);
         }
-        match self.media_at {
-            Some(before) if before == now => self.media_at_once += 1,
-            Some(before) => {
-                let apart = (now.since(before).as_micros() as u64).min(1_000_000);
-                self.spacing.sample(apart / self.media_at_once);
-                (self.media_at, self.media_at_once) = (Some(now), 1);
-            }
-            None => self.media_at = Some(now),
-        }
+        let _ = self.spacing.left(now);
     }
 
     /// A request came from the peer that was last sent `next - 1`. `true` if something is to be sent again.
@@ -514,15 +543,18 @@ impl Repair {
             dispersion_milli: self.lost.dispersion_milli(),
             rtt,
             rtt_var: path.rtt_var,
-            spacing: self.spacing.get().unwrap_or(self.conditions.spacing),
+            spacing: self.spacing.mean.get().unwrap_or(self.conditions.spacing),
             budget: BUDGET_DEFAULT,
+            audio_spacing: None,
         };
         self.gaps.hurry(self.round_trip(), self.useful_for());
         let (mut window, mut useful) = (0, Duration::ZERO);
         for class in 0..2 {
             let Some(budget) = self.budgets[class].get() else { continue };
-            let plan = policy::plan(&Conditions { budget, ..self.conditions });
+            let audio_spacing = self.spacings[class].mean.get().filter(|_| class == 0);
+            let plan = policy::plan(&Conditions { budget, audio_spacing, ..self.conditions });
             self.plans[class] = plan;
+            self.twice[class] = plan.twice && self.peer_repairs && self.mode == RepairMode::Adaptive;
             let (before, wanted) = (self.share_ppm[class], plan.parity_ppm);
             // Smoothly, and all the way.
             let step = wanted.abs_diff(before).div_ceil(SHARE_WEIGHT);
@@ -541,7 +573,7 @@ impl Repair {
 
     /// When media left last.
     pub(crate) fn media_at(&self) -> Option<Timestamp> {
-        self.media_at
+        self.spacing.last
     }
 
     /// What is done for audio, and for others.

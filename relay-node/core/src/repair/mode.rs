@@ -1,6 +1,15 @@
 //! Whether links repair, as what measures repair asks for it.
 
-use super::policy::Parity;
+/// Parity: `m` rows for each `k` datagrams, each row over the last `depth * k`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Parity {
+    /// Datagrams between two times that rows leave.
+    pub k: u32,
+    /// Rows that leave then.
+    pub m: u32,
+    /// Windows overlap so many times; 1 is a block code.
+    pub depth: u32,
+}
 
 /// What a relay does against loss on its links. Relays adapt; the others are what that is measured against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -9,12 +9,15 @@
 //!   time that is left, because what comes next to a loss is likely lost too.
 //! - Where no round fits, parity in windows that slide (streaming codes, as in Tambur, NSDI 2023), as much of it as the
 //!   window's losses need: their mean, and a few standard deviations, wider by the length of bursts. Where a window
-//!   holds hardly any datagram, each is sent twice.
+//!   holds hardly any datagram, each is sent twice, as far apart as the budget allows, so that both seldom meet one
+//!   burst. The same for audio while it is thin: its copies are small, and a row of parity that makes good its loss is
+//!   one that a large datagram lacks.
 //!
 //! SRT, the peer to beat, repeats requests and drops what is too late in the same way, but repeats each packet once a
 //! round whatever is left of its time, and its parity is a fixed matrix.
 
 use std::time::Duration;
+use wire_format::control::RepairPlan;
 
 /// Rounds beyond this many make no difference.
 const ROUNDS_MAX: u32 = 8;
@@ -27,9 +30,10 @@ const LAST_PPM: u64 = 90_000;
 const PARITY_PPM_MIN: u64 = 20_000;
 pub(crate) const PARITY_PPM_MAX: u64 = 360_000;
 /// Standard deviations of a window's losses that parity is to cover, tenths.
-const DEVIATIONS_TENTHS: u64 = 45;
-/// Fewer datagrams in a window are sent twice instead.
-const WINDOW_MIN: u32 = 3;
+const DEVIATIONS_TENTHS: u64 = 37;
+/// Fewer datagrams in a window are sent twice instead; and fewer of audio.
+const WINDOW_MIN: u32 = 4;
+const WINDOW_MIN_AUDIO: u32 = 16;
 /// A window has no more datagrams.
 const WINDOW_MAX: u32 = 48;
 /// Losses come in longer bursts than this on average only when the link is cut.
@@ -52,6 +56,8 @@ pub struct Conditions {
     pub budget: Duration,
     /// Mean distance of two datagrams with media.
     pub spacing: Duration,
+    /// The same of audio, if that is what the plan is for: media in small datagrams.
+    pub audio_spacing: Option<Duration>,
 }
 
 /// Why a plan is what it is.
@@ -63,19 +69,8 @@ pub enum Reason {
     RoundsFit(u32),
     /// No round trip fits into the budget: parity.
     NoRoundFits,
-    /// No round trip fits, and too few datagrams come in that time for parity: each twice.
+    /// No round trip fits, and too few datagrams come in that time for parity, or small ones: each twice.
     TooFewForParity,
-}
-
-/// Parity: `m` rows for each `k` datagrams, each row over the last `depth * k`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Parity {
-    /// Datagrams between two times that rows leave.
-    pub k: u32,
-    /// Rows that leave then.
-    pub m: u32,
-    /// Windows overlap so many times; 1 is a block code.
-    pub depth: u32,
 }
 
 /// What to do.
@@ -87,47 +82,55 @@ pub struct Plan {
     pub parity_ppm: u64,
     /// The datagrams that a row of parity covers, at most.
     pub window: u32,
+    /// Each datagram is sent twice.
+    pub twice: bool,
     /// Why.
     pub reason: Reason,
 }
 
 impl Plan {
     /// A link that nothing is known of.
-    pub const IDLE: Plan = Plan { rounds: 0, parity_ppm: 0, window: 0, reason: Reason::NoLoss };
+    pub const IDLE: Plan = Plan { rounds: 0, parity_ppm: 0, window: 0, twice: false, reason: Reason::NoLoss };
 
-    /// Parity as a block code would be described; `None` without.
-    pub fn parity(&self) -> Option<Parity> {
-        if self.parity_ppm == 0 {
-            return None;
+    /// As others are told.
+    pub(crate) fn told(&self) -> RepairPlan {
+        match self.reason {
+            Reason::NoLoss => RepairPlan::Nothing,
+            Reason::RoundsFit(rounds) => RepairPlan::Retransmission { rounds },
+            Reason::NoRoundFits => RepairPlan::Parity {
+                share_ppm: u32::try_from(self.parity_ppm).unwrap_or(u32::MAX),
+                window: self.window,
+            },
+            Reason::TooFewForParity => RepairPlan::Twice,
         }
-        let k = u32::try_from(1_000_000 / self.parity_ppm).unwrap_or(u32::MAX).max(1);
-        Some(Parity { k, m: 1, depth: (self.window / k).max(1) })
     }
 }
 
 /// What to do under these conditions.
 pub fn plan(conditions: &Conditions) -> Plan {
     let rounds = rounds(conditions, conditions.budget);
+    let plan = Plan { rounds, ..Plan::IDLE };
     if conditions.loss_ppm < LOSS_PPM_MIN {
-        return Plan { rounds, parity_ppm: 0, window: 0, reason: Reason::NoLoss };
+        return plan;
     }
     if rounds > 0 {
-        return Plan { rounds, parity_ppm: 0, window: 0, reason: Reason::RoundsFit(rounds) };
+        return Plan { reason: Reason::RoundsFit(rounds), ..plan };
     }
-    let spacing_us = (conditions.spacing.as_micros() as u64).max(1);
-    let window = (conditions.budget.as_micros() as u64 / spacing_us).min(u64::from(WINDOW_MAX)) as u32;
-    if window < WINDOW_MIN {
-        return Plan {
-            rounds,
-            parity_ppm: 1_000_000,
-            window: window.max(1),
-            reason: Reason::TooFewForParity,
-        };
+    let window = datagrams(conditions.budget, conditions.spacing);
+    let few_audio = |spacing| datagrams(conditions.budget, spacing) < WINDOW_MIN_AUDIO;
+    if window < WINDOW_MIN || conditions.audio_spacing.is_some_and(few_audio) {
+        return Plan { twice: true, reason: Reason::TooFewForParity, ..plan };
     }
     let parity_ppm = parity_ppm(conditions, window);
     // Datagrams come in groups; how old a row's may be is bounded by the budget as well.
     let window = (window + window / 2).min(WINDOW_MAX);
-    Plan { rounds, parity_ppm, window, reason: Reason::NoRoundFits }
+    Plan { parity_ppm, window, reason: Reason::NoRoundFits, ..plan }
+}
+
+/// Datagrams within a budget, as many as a window may have.
+fn datagrams(budget: Duration, spacing: Duration) -> u32 {
+    let datagrams = budget.as_micros() / spacing.as_micros().max(1);
+    datagrams.min(u128::from(WINDOW_MAX)) as u32
 }
 
 /// Rounds of retransmission that fit into so much time.
@@ -172,13 +175,14 @@ mod tests {
             rtt_var: Duration::from_millis(1),
             budget: Duration::from_millis(budget_ms),
             spacing: Duration::from_millis(4),
+            audio_spacing: None,
         }
     }
 
     #[test]
     fn short_round_trips_have_no_standing_overhead() {
         let plan = plan(&conditions(20_000, 20, 100));
-        assert_eq!((plan.reason, plan.parity()), (Reason::RoundsFit(4), None));
+        assert_eq!((plan.reason, plan.parity_ppm, plan.twice), (Reason::RoundsFit(4), 0, false));
     }
 
     #[test]
@@ -201,7 +205,17 @@ mod tests {
     fn too_few_datagrams_are_sent_twice() {
         let thin = Conditions { spacing: Duration::from_millis(40), ..conditions(20_000, 160, 60) };
         assert_eq!(plan(&thin).reason, Reason::TooFewForParity);
-        assert_eq!(plan(&thin).parity(), Some(Parity { k: 1, m: 1, depth: 1 }));
+        assert_eq!((plan(&thin).parity_ppm, plan(&thin).twice), (0, true));
+    }
+
+    #[test]
+    fn audio_is_sent_twice_while_it_is_thin() {
+        let plan_of = |spacing_ms| {
+            let audio_spacing = Some(Duration::from_millis(spacing_ms));
+            plan(&Conditions { audio_spacing, ..conditions(20_000, 160, 60) })
+        };
+        assert!(plan_of(20).twice && plan_of(4).twice);
+        assert_eq!((plan_of(3).twice, plan_of(3).reason), (false, Reason::NoRoundFits));
     }
 
     #[test]
@@ -229,6 +243,7 @@ mod tests {
                         rtt_var: Duration::from_millis(other),
                         budget: Duration::from_millis(other),
                         spacing: Duration::from_millis(ms),
+                        audio_spacing: (other == 0).then(|| Duration::from_millis(ms)),
                     };
                     let plan = plan(&link);
                     assert!(plan.rounds <= ROUNDS_MAX && plan.window <= WINDOW_MAX);

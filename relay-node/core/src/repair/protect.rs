@@ -7,12 +7,13 @@
 //! the window of a class does not wait for more to come. Audio whose video pauses gets rows over audio alone, which are
 //! short.
 
+use super::class;
 use super::history::History;
 use std::time::Duration;
 use wire_format::parity::{
     self, PARITY_COVERED_MAX, PARITY_FIXED_BYTES, PARITY_ROWS, PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES,
 };
-use wire_format::{PacketNumber, Priority, Timestamp};
+use wire_format::{PacketNumber, Timestamp};
 
 /// The packets of a picture leave closer together than this.
 const PAUSE: Duration = Duration::from_millis(3);
@@ -70,8 +71,7 @@ impl Protect {
     }
 
     /// A datagram with media left.
-    pub(crate) fn media_left(&mut self, now: Timestamp, priority: Priority, bytes: usize) {
-        let class = class(priority);
+    pub(crate) fn media_left(&mut self, now: Timestamp, class: usize, bytes: usize) {
         let share_ppm = self.share_ppm[class];
         if share_ppm == 0 {
             return;
@@ -128,7 +128,7 @@ impl Protect {
             if apart >= PARITY_SPAN || count >= self.window || now.since(sent.at) >= self.useful_for {
                 break;
             }
-            if sent.repeats.is_some() || audio_only && class(sent.urgency.priority) != 0 {
+            if sent.repeats.is_some() || audio_only && class(sent.urgency, history.plain(sent).len()) != 0 {
                 continue;
             }
             let bytes = history.plain(sent).len().max(longest);
@@ -167,16 +167,11 @@ impl Protect {
     }
 }
 
-/// Audio is a class of its own: it never waits for others.
-fn class(priority: Priority) -> usize {
-    usize::from(priority != Priority::AUDIO)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{RepairMemory, Urgency};
     use super::*;
-    use wire_format::Slack;
+    use wire_format::{Priority, Slack};
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_micros(ms * 1000)
@@ -201,7 +196,7 @@ mod tests {
             let urgency = Urgency { priority, slack: Slack(600) };
             let number = PacketNumber(number);
             self.history.record(at(ms), number, urgency, &vec![1; bytes], &mut self.memory);
-            self.protect.media_left(at(ms), priority, bytes);
+            self.protect.media_left(at(ms), class(urgency, bytes), bytes);
             self.drain(ms, number.0);
         }
 

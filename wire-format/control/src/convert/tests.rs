@@ -8,8 +8,8 @@ use std::time::Duration;
 use wire_format::control::limits::{ADDRESSES, DESTINATIONS, NAME_BYTES, NAMESPACES, NEIGHBOURS, TOKEN_KEYS};
 use wire_format::control::{
     HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceRates, NamespaceUsage, Neighbour,
-    Position, PublicationReport, RelayHello, RepairTotals, StreamEntry, StreamName, SubscriptionReport,
-    ToController, ToRelay, TokenKey, Welcome,
+    Position, PublicationReport, RelayHello, RepairPlan, RepairTotals, StreamEntry, StreamName,
+    SubscriptionReport, ToController, ToRelay, TokenKey, Welcome,
 };
 use wire_format::{
     Epoch, Incarnation, MediaKind, NodeIndex, Plane, PublicationId, RoomId, RouteTable, StreamId, StreamKey,
@@ -93,11 +93,22 @@ fn link_quality() -> impl Strategy<Value = LinkQuality> {
     let option = || proptest::option::of(micros());
     let times = (option(), option(), micros(), micros());
     let counts = (proptest::option::of(any::<u64>()), any::<[u64; LOSS_BURSTS]>(), 0..=1_000_000_u32);
-    (times, counts, any::<[u64; 8]>()).prop_map(
+    let plan = || {
+        prop_oneof![
+            Just(RepairPlan::Nothing),
+            any::<u32>().prop_map(|rounds| RepairPlan::Retransmission { rounds }),
+            (0..=1_000_000_u32, any::<u32>())
+                .prop_map(|(share_ppm, window)| RepairPlan::Parity { share_ppm, window }),
+            Just(RepairPlan::Twice),
+        ]
+    };
+    (times, counts, any::<[u64; 8]>(), plan(), plan()).prop_map(
         |(
             (rtt_smoothed, rtt_variation, queueing_in, queueing_out),
             (deliverable_out, bursts_in, residual_in_ppm),
             [first_bytes, overhead_bytes, retransmitted, parity, requests, missing, reordered, recovered],
+            repair_audio,
+            repair_other,
         )| LinkQuality {
             rtt_smoothed,
             rtt_variation,
@@ -116,6 +127,8 @@ fn link_quality() -> impl Strategy<Value = LinkQuality> {
                 reordered,
                 recovered,
             },
+            repair_audio,
+            repair_other,
         },
     )
 }

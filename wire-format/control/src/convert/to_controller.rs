@@ -10,7 +10,7 @@ use std::time::Duration;
 use wire_format::control::limits::{DESTINATIONS, NAMESPACES};
 use wire_format::control::{
     HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceUsage, Position, PublicationReport,
-    RelayHello, RepairTotals, SubscriptionReport, ToController,
+    RelayHello, RepairPlan, RepairTotals, SubscriptionReport, ToController,
 };
 use wire_format::{Epoch, PublicationId, SubscriptionId};
 
@@ -241,8 +241,34 @@ impl From<LinkQuality> for proto::LinkQuality {
             missing,
             reordered,
             recovered,
+            repair_audio: repair_plan(quality.repair_audio),
+            repair_other: repair_plan(quality.repair_other),
         }
     }
+}
+
+fn repair_plan(plan: RepairPlan) -> Option<proto::RepairPlan> {
+    let (method, rounds, share_ppm, window) = match plan {
+        RepairPlan::Nothing => return None,
+        RepairPlan::Retransmission { rounds } => (proto::RepairMethod::Retransmission, rounds, 0, 0),
+        RepairPlan::Parity { share_ppm, window } => (proto::RepairMethod::Parity, 0, share_ppm, window),
+        RepairPlan::Twice => (proto::RepairMethod::Twice, 0, 0, 0),
+    };
+    Some(proto::RepairPlan { method: method.into(), rounds, share_ppm, window })
+}
+
+fn told_plan(plan: Option<proto::RepairPlan>) -> Result<RepairPlan, ConvertError> {
+    let Some(plan) = plan else { return Ok(RepairPlan::Nothing) };
+    let method = proto::RepairMethod::try_from(plan.method);
+    Ok(match method.map_err(|_| ConvertError::OutOfRange("repair_method"))? {
+        proto::RepairMethod::Unspecified => RepairPlan::Nothing,
+        proto::RepairMethod::Retransmission => RepairPlan::Retransmission { rounds: plan.rounds },
+        proto::RepairMethod::Parity => RepairPlan::Parity {
+            share_ppm: parts_per_million(plan.share_ppm, "share_ppm")?,
+            window: plan.window,
+        },
+        proto::RepairMethod::Twice => RepairPlan::Twice,
+    })
 }
 
 impl TryFrom<proto::LinkQuality> for LinkQuality {
@@ -271,6 +297,8 @@ impl TryFrom<proto::LinkQuality> for LinkQuality {
                 reordered: quality.reordered,
                 recovered: quality.recovered,
             },
+            repair_audio: told_plan(quality.repair_audio)?,
+            repair_other: told_plan(quality.repair_other)?,
         })
     }
 }
