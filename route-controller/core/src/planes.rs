@@ -15,6 +15,7 @@ mod forest;
 mod mesh;
 mod order;
 mod redundant;
+mod shortest;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use crate::topology::Topology;
 use forest::{Forester, Trees};
 use mesh::Mesh;
 use redundant::{Branch, Side};
+use shortest::Shortest;
 use wire_format::{Epoch, NodeIndex, Plane, RouteTable, Timestamp};
 
 /// The first of the redundant planes.
@@ -86,16 +88,15 @@ impl Routes {
         let mut routes = Routes { mesh, planes, backups: vec![0; pairs] };
         let mesh = routes.mesh.clone();
         let mut forester = Forester::new(&mesh);
+        let mut shortest = Shortest::new(&mesh);
         // By place: where each relay was before.
         let places_before = before.map(|before| {
             (0..mesh.len()).map(|relay| before.mesh.place(mesh.relay(relay))).collect::<Vec<_>>()
         });
         let unchanged = before.filter(|before| before.mesh.is_joined_like(&mesh));
         for destination in 0..mesh.len() {
-            for (relay, (next, _)) in topology.paths_to(mesh.relay(destination)) {
-                if let (Some(relay), Some(next)) = (mesh.place(relay), mesh.place(next)) {
-                    routes.set(Plane::PRIMARY, relay, destination, next);
-                }
+            for (relay, next) in shortest.towards(destination) {
+                routes.set(Plane::PRIMARY, relay, destination, next);
             }
             let fresh = forester.towards(destination);
             let kept = unchanged.and_then(|before| before.trees_worth_keeping(&mesh, destination, &fresh));

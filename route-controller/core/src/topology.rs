@@ -1,4 +1,7 @@
 //! The overlay as a weighted graph, at one moment. The only user of petgraph.
+//!
+//! Single paths are sought here; those of all relays to all others in [`crate::planes`], over plain arrays, and a test holds
+//! them to what is found here.
 
 use petgraph::graph::{DiGraph, EdgeReference, NodeIndex as GraphIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef};
@@ -98,6 +101,7 @@ impl Topology {
 
     /// For every relay that reaches `destination`: its next hop and the cost of its path. The next hop's own path is
     /// the rest of that path; of several equally short ones the next hop with the lowest index is taken, by everyone.
+    #[cfg(test)]
     pub(crate) fn paths_to(&self, destination: NodeIndex) -> BTreeMap<NodeIndex, (NodeIndex, u64)> {
         self.paths_without(destination, None)
     }

@@ -145,17 +145,31 @@ fn say(controller: &mut Controller, now: Timestamp, input: Input) {
     while controller.poll_output().is_some() {}
 }
 
+/// Percent of the pairs that gain, told as well.
+fn gaining_pct(matrix: &str, positions: bool) -> Option<f64> {
+    let share = Cities::read(&rtt_data()?, matrix).gaining_pct(positions);
+    let guard = if positions { "guarded" } else { "believed as it is" };
+    let _ =
+        writeln!(std::io::stderr(), "{matrix}, {guard}: {share:.1}% of ordered pairs gain more than a tenth");
+    Some(share)
+}
+
+#[test]
+fn false_round_trips_attract_every_route_where_nobody_guards() {
+    let Some(share) = gaining_pct("wondernetwork217_raw.csv", false) else { return };
+    assert!((share - 77.0).abs() < 2.0, "the trap is there: {share}%");
+}
+
 #[test]
 fn round_trips_that_light_cannot_make_attract_nothing() {
-    let Some(folder) = rtt_data() else { return };
-    let (clean, raw) = ("wondernetwork217.csv", "wondernetwork217_raw.csv");
-    let believed = Cities::read(&folder, raw).gaining_pct(false);
-    let guarded = Cities::read(&folder, raw).gaining_pct(true);
-    let untouched = Cities::read(&folder, clean).gaining_pct(true);
-    let shares = format!("raw {believed:.1}%, guarded {guarded:.1}%, clean {untouched:.1}%");
-    assert!((believed - 77.0).abs() < 2.0, "the trap is there: {shares}");
-    assert!((guarded - 29.3).abs() < 1.0 && (untouched - 29.3).abs() < 0.5, "{shares}");
-    let _ = writeln!(std::io::stderr(), "ordered pairs gaining more than a tenth: {shares}");
+    let Some(share) = gaining_pct("wondernetwork217_raw.csv", true) else { return };
+    assert!((share - 29.3).abs() < 1.0, "{share}%");
+}
+
+#[test]
+fn true_round_trips_are_believed() {
+    let Some(share) = gaining_pct("wondernetwork217.csv", true) else { return };
+    assert!((share - 29.3).abs() < 0.5, "{share}%");
 }
 
 /// Ten relays, each linked to each at 50 to 90 ms.

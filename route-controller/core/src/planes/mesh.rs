@@ -85,6 +85,12 @@ impl Mesh {
         })
     }
 
+    /// The same by places.
+    pub(super) fn links_by_place(&self) -> impl Iterator<Item = (usize, usize, u64)> + '_ {
+        let links = self.links.iter().enumerate();
+        links.flat_map(|(from, links)| links.iter().map(move |&(to, cost_us)| (from, to, cost_us)))
+    }
+
     /// Links of a relay, ascending: to, cost.
     fn links_of(&self, relay: NodeIndex) -> impl Iterator<Item = (NodeIndex, u64)> + '_ {
         let links = self.place(relay).map(|place| self.links[place].iter());
