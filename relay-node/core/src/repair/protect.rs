@@ -8,7 +8,7 @@
 //! short.
 
 use super::class;
-use super::history::History;
+use super::history::{History, Sent};
 use std::time::Duration;
 use wire_format::parity::{
     self, PARITY_COVERED_MAX, PARITY_FIXED_BYTES, PARITY_ROWS, PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES,
@@ -34,6 +34,8 @@ pub(crate) struct Protect {
     /// What a row would cost: the length of the last one, or of the longest datagram since.
     cost: i64,
     next_row: u8,
+    /// The newest datagram that a row covered.
+    through: Option<PacketNumber>,
     /// When there was enough for a row first.
     earned_at: Option<Timestamp>,
     /// When media other than audio left last.
@@ -51,6 +53,7 @@ impl Protect {
             credit: 0,
             cost: 0,
             next_row: 0,
+            through: None,
             earned_at: None,
             media_at: None,
             uncovered: [None; 2],
@@ -107,6 +110,16 @@ impl Protect {
         self.due().is_some_and(|due| due <= now)
     }
 
+    /// How many of the newest datagrams the next row leaves to those after it.
+    fn skipped(&self, now: Timestamp, history: &History) -> usize {
+        let media = history.sent().iter().rev().filter(|sent| sent.repeats.is_none());
+        let is_fresh =
+            |sent: &&Sent| Some(sent.number) > self.through && now.since(sent.at) < self.useful_for;
+        let fresh = media.take_while(is_fresh).count();
+        let rows = usize::try_from(self.credit / self.cost.max(1)).unwrap_or(0).max(1);
+        if fresh > self.window { fresh - fresh.div_ceil(rows) } else { 0 }
+    }
+
     /// Writes the body of the next row to the beginning of `out`; `None` if there is nothing to cover. Its length is at
     /// most that of the longest datagram covered and [`wire_format::PARITY_ROOM_BYTES`] less what else a datagram has.
     pub(crate) fn row(
@@ -117,18 +130,21 @@ impl Protect {
         body_max: usize,
     ) -> Option<usize> {
         let audio_only = self.share_ppm[1] == 0 || self.earned_at.is_none() && self.uncovered[1].is_none();
-        let Some(newest) = history.sent().back().map(|sent| sent.number) else {
+        let skipped = self.skipped(now, history);
+        let mut sent_before = history.sent().iter().rev().filter(|sent| sent.repeats.is_none()).skip(skipped);
+        let Some(newest) = sent_before.clone().next().map(|sent| sent.number) else {
             // What was sent goes another way now.
             (self.uncovered, self.cost, self.earned_at) = ([None; 2], 0, None);
             return None;
         };
+        self.through = Some(newest);
         let (mut covered, mut base, mut longest, mut count) = (0_u128, newest.0, 0, 0);
-        for sent in history.sent().iter().rev() {
+        for sent in sent_before.by_ref() {
             let apart = (newest.0 - sent.number.0) as usize;
             if apart >= PARITY_SPAN || count >= self.window || now.since(sent.at) >= self.useful_for {
                 break;
             }
-            if sent.repeats.is_some() || audio_only && class(sent.urgency, history.plain(sent).len()) != 0 {
+            if audio_only && class(sent.urgency, history.plain(sent).len()) != 0 {
                 continue;
             }
             let bytes = history.plain(sent).len().max(longest);
@@ -241,6 +257,21 @@ mod tests {
         let times: Vec<u64> = sender.rows[2..].iter().map(|(ms, _, _)| *ms).collect();
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 22), "{times:?}");
         assert!(times[0] <= 122, "{times:?}");
+    }
+
+    #[test]
+    fn of_what_leaves_at_once_all_is_covered() {
+        let mut sender = Sender::new(200_000);
+        for number in 0..100 {
+            sender.send(0, number, Priority::VIDEO, 1200);
+        }
+        sender.drain(3, 99);
+        let mut times = [0; 100];
+        for number in sender.rows.iter().flat_map(|(_, header, _)| header.numbers()) {
+            times[number.0 as usize] += 1;
+        }
+        assert!((17..=20).contains(&sender.rows.len()), "{}", sender.rows.len());
+        assert!(times.iter().all(|times| (1..=4).contains(times)), "{times:?}");
     }
 
     #[test]
