@@ -15,6 +15,7 @@ mod mode;
 pub(crate) mod policy;
 mod protect;
 mod restore;
+mod spacing;
 mod stats;
 
 use crate::measure::{Mean, MostOf};
@@ -28,6 +29,7 @@ pub use mode::{Parity, RepairMode};
 use policy::{Conditions, Plan};
 use protect::Protect;
 use restore::{Restore, Useless};
+use spacing::Spacing;
 pub use stats::{LateHistogram, RepairStats};
 use std::time::Duration;
 use wire_format::{
@@ -88,31 +90,6 @@ pub(crate) struct PathState {
     pub(crate) rtt: Option<Duration>,
     pub(crate) rtt_var: Duration,
     pub(crate) loss_ppm: u32,
-}
-
-/// How far apart datagrams leave. What leaves in one wake-up leaves at once.
-#[derive(Clone, Copy, Debug, Default)]
-struct Spacing {
-    last: Option<Timestamp>,
-    at_once: u64,
-    mean: Mean,
-}
-
-impl Spacing {
-    /// One leaves. `true` if it is the first in this wake-up.
-    fn left(&mut self, now: Timestamp) -> bool {
-        let before = self.last.replace(now);
-        if before == Some(now) {
-            self.at_once += 1;
-            return false;
-        }
-        if let Some(before) = before {
-            let apart = (now.since(before).as_micros() as u64).min(1_000_000);
-            self.mean.sample(apart / self.at_once);
-        }
-        self.at_once = 1;
-        true
-    }
 }
 
 /// Repair of one link, both directions.
