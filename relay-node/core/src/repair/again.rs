@@ -74,12 +74,18 @@ impl Again {
         self.pending.iter().any(|pending| pending.number == number)
     }
 
+    /// It need not go a second time unasked: it goes because it was asked for.
+    fn asked_for(&mut self, number: PacketNumber) {
+        self.seconds.retain(|second| second.number != number);
+    }
+
     /// A datagram is to be sent again, so many times before the deadline.
     pub(crate) fn add(&mut self, now: Timestamp, number: PacketNumber, copies: u32, deadline: Timestamp) {
         if self.pending.len() >= PENDING_MAX {
             self.dropped += 1;
             return;
         }
+        self.asked_for(number);
         let spacing = deadline.since(now) / copies.max(1);
         self.pending.push(Pending { number, due: now, deadline, copies, spacing, left: false });
     }
@@ -229,6 +235,10 @@ mod tests {
         assert_eq!((again.due(), again.dropped), (Some(at(47)), 1));
         assert_eq!(next(&mut again, at(47), 1200), Some(PacketNumber(3)));
         assert_eq!((again.due(), again.allowance), (None, 47 * BYTES_PER_MS_MIN));
+        again.second(PacketNumber(4), at(50), at(60));
+        again.add(at(48), PacketNumber(4), 1, at(60));
+        assert_eq!(next(&mut again, at(48), 0), Some(PacketNumber(4)));
+        assert_eq!(again.due(), None, "once is enough");
     }
 
     #[test]

@@ -116,6 +116,7 @@ pub(crate) struct Repair {
     conditions: Conditions,
     plans: [Plan; 2],
     share_ppm: [u64; 2],
+    windows: [usize; 2],
     planned_at: Timestamp,
     /// Slack of audio and of others at sending.
     budgets: [Mean; 2],
@@ -158,6 +159,7 @@ impl Repair {
             },
             plans: [Plan::IDLE; 2],
             share_ppm: [0; 2],
+            windows: [0; 2],
             planned_at: now,
             budgets: [Mean::default(); 2],
             spacings: [Spacing::default(); 2],
@@ -176,7 +178,7 @@ impl Repair {
         self.mode = mode;
         if let RepairMode::Parity(parity) = mode {
             let share_ppm = u64::from(parity.m) * 1_000_000 / u64::from(parity.k.max(1));
-            self.protect.set([share_ppm; 2], (parity.k * parity.depth) as usize, BUDGET_DEFAULT);
+            self.protect.set([share_ppm; 2], (parity.k * parity.depth) as usize, [BUDGET_DEFAULT; 2]);
         }
     }
 
@@ -525,7 +527,7 @@ impl Repair {
             audio_spacing: None,
         };
         self.gaps.hurry(self.round_trip(), self.useful_for());
-        let (mut window, mut useful) = (0, Duration::ZERO);
+        let mut useful = [Duration::ZERO; 2];
         for class in 0..2 {
             let Some(budget) = self.budgets[class].get() else { continue };
             let audio_spacing = self.spacings[class].mean.get().filter(|_| class == 0);
@@ -536,16 +538,19 @@ impl Repair {
             // Smoothly, and all the way.
             let step = wanted.abs_diff(before).div_ceil(SHARE_WEIGHT);
             self.share_ppm[class] = if wanted > before { before + step } else { before - step };
+            // What is left of a share that goes down has the window that it was made for.
+            if plan.window > 0 || self.share_ppm[class] == 0 {
+                self.windows[class] = plan.window as usize;
+            }
             if self.share_ppm[class] > 0 {
-                window = window.max(plan.window as usize);
-                useful = useful.max(budget);
+                useful[class] = budget;
             }
         }
         if self.mode != RepairMode::Adaptive {
             return;
         }
         let share_ppm = if self.peer_repairs { self.share_ppm } else { [0; 2] };
-        self.protect.set(share_ppm, window.max(usize::from(share_ppm != [0; 2])), useful);
+        self.protect.set(share_ppm, self.windows[0].max(self.windows[1]), useful);
     }
 
     /// When media left last.

@@ -1,13 +1,13 @@
 //! Whether links repair, as what measures repair asks for it.
 
-/// Parity: `m` rows for each `k` datagrams, each row over the last `depth * k`.
+/// So much parity: bytes of `m` rows for each `k` datagrams of the same length, each row over the last `depth * k`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Parity {
-    /// Datagrams between two times that rows leave.
+    /// Datagrams that earn `m` rows.
     pub k: u32,
-    /// Rows that leave then.
+    /// Rows that they earn.
     pub m: u32,
-    /// Windows overlap so many times; 1 is a block code.
+    /// A row covers so many times `k`; with 1 they cover about what a block would.
     pub depth: u32,
 }
 

@@ -25,7 +25,7 @@ const ROUNDS_MAX: u32 = 8;
 const COPIES_MAX: u32 = 8;
 /// Rate that all copies of a round but the first may add, parts per million; and of the last round, the first included.
 const EXTRA_PPM: u64 = 20_000;
-const LAST_PPM: u64 = 90_000;
+const LAST_PPM: u64 = 79_000;
 /// Bounds of the share of parity in the rate of what it protects, parts per million.
 const PARITY_PPM_MIN: u64 = 20_000;
 pub(crate) const PARITY_PPM_MAX: u64 = 360_000;
@@ -38,7 +38,7 @@ const WINDOW_MIN_AUDIO: u32 = 16;
 const WINDOW_MAX: u32 = 48;
 /// Losses come in longer bursts than this on average only when the link is cut.
 const DISPERSION_MAX: u64 = 64_000;
-/// Less loss than this is none: nothing stands against it.
+/// Less loss than this is none: nothing stands against it. (What nobody asked for in the last ten seconds is none either.)
 const LOSS_PPM_MIN: u32 = 100;
 
 /// What is known of a link in one direction, and of the media on it.
@@ -149,7 +149,7 @@ pub fn copies(conditions: &Conditions, sent: u32, rounds_after: u32) -> u32 {
     let again = (loss + burst).min(900_000);
     // The share of datagrams that come to this round.
     let reach = (1..sent.max(1)).fold(loss, |reach, _| reach * again / 1_000_000).max(1);
-    let copies = if rounds_after == 0 { LAST_PPM / reach } else { 1 + EXTRA_PPM / reach };
+    let copies = if rounds_after == 0 { (LAST_PPM + reach / 2) / reach } else { 1 + EXTRA_PPM / reach };
     copies.clamp(1, u64::from(COPIES_MAX)) as u32
 }
 

@@ -19,6 +19,9 @@ use wire_format::{PacketNumber, Timestamp};
 const PAUSE: Duration = Duration::from_millis(3);
 /// A row that has been earned waits for a pause during this part of the time that it is useful for.
 const WAIT_PART: u32 = 4;
+/// More than this is not saved up for rows, bytes; and no more is spent in advance.
+const CREDIT_MAX: i64 = 64 << 10;
+const CREDIT_MIN: i64 = -4096;
 /// What is not covered by a row after this part of that time gets one, in percent.
 const CLOSE_PERCENT: u32 = 66;
 
@@ -28,7 +31,8 @@ pub(crate) struct Protect {
     /// Share of the rate, parts per million: of audio, and of others.
     share_ppm: [u64; 2],
     window: usize,
-    useful_for: Duration,
+    /// How long audio, and others, may be restored.
+    useful_for: [Duration; 2],
     /// Bytes that rows may have; what was sent on credit counts below zero.
     credit: i64,
     /// What a row would cost: the length of the last one, or of the longest datagram since.
@@ -49,7 +53,7 @@ impl Protect {
         Protect {
             share_ppm: [0; 2],
             window: 0,
-            useful_for: Duration::ZERO,
+            useful_for: [Duration::ZERO; 2],
             credit: 0,
             cost: 0,
             next_row: 0,
@@ -61,8 +65,8 @@ impl Protect {
     }
 
     /// Sets how much parity there is to be: its share of the rate of audio and of others, how many datagrams a row may
-    /// cover, and how old.
-    pub(crate) fn set(&mut self, share_ppm: [u64; 2], window: usize, useful_for: Duration) {
+    /// cover, and how long each of them is of use.
+    pub(crate) fn set(&mut self, share_ppm: [u64; 2], window: usize, useful_for: [Duration; 2]) {
         (self.share_ppm, self.useful_for) = (share_ppm, useful_for);
         self.window = window.min(PARITY_COVERED_MAX);
         for class in (0..2).filter(|class| share_ppm[*class] == 0) {
@@ -79,7 +83,8 @@ impl Protect {
         if share_ppm == 0 {
             return;
         }
-        self.credit += (bytes as u64 * share_ppm / 1_000_000) as i64;
+        let earned = (bytes as u64 * share_ppm / 1_000_000) as i64;
+        self.credit = (self.credit + earned).min(CREDIT_MAX);
         self.cost = self.cost.max(bytes as i64);
         self.uncovered[class].get_or_insert(now);
         if class != 0 {
@@ -96,13 +101,19 @@ impl Protect {
 
     /// When a row is to leave.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        let closed = self.uncovered.iter().flatten().min();
-        let closed = closed.map(|since| *since + self.useful_for * CLOSE_PERCENT / 100);
+        let closed = (0..2).filter_map(|class| {
+            self.uncovered[class].map(|since| since + self.useful_for[class] * CLOSE_PERCENT / 100)
+        });
         let earned = self.earned_at.map(|since| {
             let pause = self.media_at.map_or(since, |at| at + PAUSE);
-            pause.min(since + self.useful_for / WAIT_PART)
+            pause.min(since + self.oldest_useful() / WAIT_PART)
         });
-        closed.into_iter().chain(earned).min()
+        closed.chain(earned).min()
+    }
+
+    /// How old a datagram may be that a row covers.
+    fn oldest_useful(&self) -> Duration {
+        self.useful_for[0].max(self.useful_for[1])
     }
 
     /// A row is to leave now.
@@ -114,7 +125,7 @@ impl Protect {
     fn skipped(&self, now: Timestamp, history: &History) -> usize {
         let media = history.sent().iter().rev().filter(|sent| sent.repeats.is_none());
         let is_fresh =
-            |sent: &&Sent| Some(sent.number) > self.through && now.since(sent.at) < self.useful_for;
+            |sent: &&Sent| Some(sent.number) > self.through && now.since(sent.at) < self.oldest_useful();
         let fresh = media.take_while(is_fresh).count();
         let rows = usize::try_from(self.credit / self.cost.max(1)).unwrap_or(0).max(1);
         if fresh > self.window { fresh - fresh.div_ceil(rows) } else { 0 }
@@ -133,15 +144,16 @@ impl Protect {
         let skipped = self.skipped(now, history);
         let mut sent_before = history.sent().iter().rev().filter(|sent| sent.repeats.is_none()).skip(skipped);
         let Some(newest) = sent_before.clone().next().map(|sent| sent.number) else {
-            // What was sent goes another way now.
+            // What was sent goes another way now, or could not be kept.
             (self.uncovered, self.cost, self.earned_at) = ([None; 2], 0, None);
+            self.credit = self.credit.min(0);
             return None;
         };
         self.through = Some(newest);
         let (mut covered, mut base, mut longest, mut count) = (0_u128, newest.0, 0, 0);
         for sent in sent_before.by_ref() {
             let apart = (newest.0 - sent.number.0) as usize;
-            if apart >= PARITY_SPAN || count >= self.window || now.since(sent.at) >= self.useful_for {
+            if apart >= PARITY_SPAN || count >= self.window || now.since(sent.at) >= self.oldest_useful() {
                 break;
             }
             if audio_only && class(sent.urgency, history.plain(sent).len()) != 0 {
@@ -162,6 +174,7 @@ impl Protect {
         }
         if covered == 0 {
             (self.cost, self.earned_at) = (0, None);
+            self.credit = self.credit.min(0);
             return None;
         }
         let covered = covered >> covered.trailing_zeros();
@@ -176,7 +189,7 @@ impl Protect {
                 parity::add_datagram(parity::coefficient(header.row, sent.number), history.plain(sent), sum);
             }
         }
-        self.credit = (self.credit - used as i64).max(-4096);
+        self.credit = (self.credit - used as i64).max(CREDIT_MIN);
         self.cost = used as i64;
         self.earn(now);
         Some(used)
@@ -203,7 +216,7 @@ mod tests {
     impl Sender {
         fn new(share_ppm: u64) -> Sender {
             let mut protect = Protect::new();
-            protect.set([share_ppm; 2], 16, Duration::from_millis(60));
+            protect.set([share_ppm; 2], 16, [Duration::from_millis(60); 2]);
             Sender { protect, history: History::default(), memory: RepairMemory::default(), rows: Vec::new() }
         }
 
@@ -281,6 +294,34 @@ mod tests {
         sender.history = History::default();
         sender.drain(40, 0);
         assert_eq!((sender.rows.len(), sender.protect.due()), (0, None));
+    }
+
+    #[test]
+    fn what_could_not_be_kept_earns_no_rows() {
+        let mut sender = Sender::new(360_000);
+        for second in 0..100 {
+            for _ in 0..200 {
+                sender.protect.media_left(at(second * 1000), 1, 1200);
+            }
+            sender.drain(second * 1000 + 500, 0);
+        }
+        sender.send(200_000, 0, Priority::VIDEO, 1200);
+        sender.drain(200_100, 0);
+        assert!(sender.rows.len() <= 1, "{} rows", sender.rows.len());
+        for _ in 0..100_000 {
+            sender.protect.media_left(at(200_100), 1, 1200);
+        }
+        assert!(sender.protect.credit <= CREDIT_MAX);
+    }
+
+    #[test]
+    fn each_class_is_closed_in_its_own_time() {
+        let mut sender = Sender::new(1);
+        sender.protect.set([1; 2], 16, [Duration::from_millis(60), Duration::from_millis(100)]);
+        sender.send(0, 0, Priority::VIDEO, 1200);
+        assert_eq!(sender.protect.due(), Some(at(66)));
+        sender.send(10, 1, Priority::AUDIO, 100);
+        assert_eq!(sender.protect.due(), Some(Timestamp::from_micros(49_600)));
     }
 
     #[test]
