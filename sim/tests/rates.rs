@@ -168,6 +168,19 @@ fn loss_alone_and_jitter_slow_nobody() {
 }
 
 #[test]
+fn a_link_that_is_too_narrow_and_loses_is_repaired() {
+    for links in ["rate=1mbit,queue=500ms,loss=5%", "rate=2mbit,queue=500ms,loss=10%,burst=3"] {
+        let link = format!("[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,{links}\"\n");
+        let (_, trace) = run(Some(&link));
+        let (sent, arrived, _) = between(&packets(&trace, AUDIO), 5_000, 21_000);
+        assert!(arrived * 1000 >= sent * 998, "{arrived} of {sent} packets of audio with {links}");
+        // What is dropped for want of room is counted; what is lost on the way is not.
+        let (sent, arrived, _) = between(&packets(&trace, VIDEO), 5_000, 21_000);
+        assert!(arrived * 100 >= sent * 25, "{arrived} of {sent} packets of video with {links}");
+    }
+}
+
+#[test]
 fn what_an_ample_rate_carries_is_not_touched() {
     let (_, trace) = run(Some("[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=4mbit,queue=500ms\"\n"));
     for stream in [AUDIO, VIDEO] {

@@ -281,18 +281,18 @@ impl Backlog {
         });
     }
 
-    /// The frame that leaves next, if it may: `may_leave` says so of a length. Its header has what is left of its slack.
+    /// The frame that leaves next, if it may: `may_leave` says so of a length, and whether it is audio. Its header has what is left of its slack.
     pub(crate) fn pop(
         &mut self,
         now: Timestamp,
         memory: &mut BacklogMemory,
-        may_leave: impl Fn(usize) -> bool,
+        may_leave: impl Fn(usize, bool) -> bool,
     ) -> Option<Parked> {
         loop {
             let (id, turn) = self.next_turn()?;
             let front = self.flows.get(&id)?.frames.front()?;
             let left = front.slack.spend(now.since(front.since));
-            if left.is_some() && !may_leave(front.body.len()) {
+            if left.is_some() && !may_leave(front.body.len(), front.class == AUDIO) {
                 return None;
             }
             let mut parked = self.take_front(id)?;
@@ -553,7 +553,7 @@ mod tests {
 
         /// Takes a frame out: its handle, sequence and slack in ms.
         fn pop(&mut self, now: Timestamp) -> Option<(u16, u32, u64)> {
-            let parked = self.backlog.pop(now, &mut self.memory, |_| true)?;
+            let parked = self.backlog.pop(now, &mut self.memory, |_, _| true)?;
             let header = EdgeHeader::decode(&parked.body).expect("well-formed");
             self.memory.give(parked.body);
             Some((header.handle.0, header.sequence.0, header.slack.as_duration().as_millis() as u64))

@@ -9,7 +9,7 @@ use crate::quality::ResidualLoss;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
 use crate::rate_control::ArrivalReport;
 use crate::rejoin::Rejoin;
-use crate::repair::{Arrival, History, PathState, Repair, RepairMemory, RepairMode, Urgency};
+use crate::repair::{AGAIN_BYTES, Arrival, History, PathState, Repair, RepairMemory, RepairMode, Urgency};
 use crate::sending::Sending;
 mod pack;
 mod stats;
@@ -501,7 +501,9 @@ impl Link {
         bytes: (&[u8], &mut Vec<u8>),
         memory: &mut BacklogMemory,
     ) -> bool {
-        self.sending.schedule(now, &mut self.queue, bytes, memory);
+        let again = self.repair.next_again(now);
+        let repair = again.map_or(0, |(_, plain)| AGAIN_BYTES + plain.len() + SEAL_OVERHEAD_BYTES);
+        self.sending.schedule(now, repair, &mut self.queue, bytes, memory);
         self.sending.waiting_bytes() > 0
     }
 

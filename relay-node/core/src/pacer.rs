@@ -45,6 +45,14 @@ impl Pacer {
         })
     }
 
+    /// Whether so many bytes may leave now at the present rate, however long they have waited.
+    pub(crate) fn affords(&self, now: Timestamp, bytes: usize) -> bool {
+        self.rate.is_none_or(|rate| {
+            let now_ns = nanos(now);
+            self.paid_ns.max(now_ns).saturating_add(price_ns(rate, bytes)) <= now_ns + BURST_NS
+        })
+    }
+
     /// So many bytes leave.
     pub(crate) fn spend(&mut self, now: Timestamp, bytes: usize) {
         if let Some(rate) = self.rate {

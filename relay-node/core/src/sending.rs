@@ -56,12 +56,14 @@ impl Sending {
         self.backlog.next_bytes().map(|bytes| self.pacer.next(now, bytes + DATAGRAM_OVERHEAD_BYTES))
     }
 
-    /// Decides, once in a wake-up, what of it and of the backlog leaves now. The bytes of what waited are put into the
+    /// Decides, once in a wake-up, what of it and of the backlog leaves now. A datagram of `repair` bytes (0: none) that is
+    /// to be sent again, within its share, comes before all media but audio. The bytes of what waited are put into the
     /// annex, like those of all packets that did not come with the input.
     #[cold]
     pub(crate) fn schedule(
         &mut self,
         now: Timestamp,
+        repair: usize,
         queue: &mut SendQueue,
         (arena, annex): (&[u8], &mut Vec<u8>),
         memory: &mut BacklogMemory,
@@ -70,16 +72,20 @@ impl Sending {
             return;
         }
         let Sending { pacer, backlog, .. } = self;
-        if backlog.is_open(now) && pacer.may_send(now, queue.total_bytes() + DATAGRAM_OVERHEAD_BYTES) {
+        let may_leave = |pacer: &Pacer, bytes: usize, audio: bool| {
+            let bytes = bytes + DATAGRAM_OVERHEAD_BYTES;
+            if audio || repair == 0 { pacer.may_send(now, bytes) } else { pacer.affords(now, bytes + repair) }
+        };
+        if backlog.is_open(now) && may_leave(pacer, queue.total_bytes(), false) {
             return;
         }
         let rate = pacer.rate().unwrap_or(u64::MAX);
         queue.take_media(|held, head, packet| {
             backlog.push(now, rate, held, (head, packet_bytes(arena, annex, &packet)), memory);
         });
-        while let Some(parked) = backlog.pop(now, memory, |bytes| {
-            pacer.may_send(now, queue.total_bytes() + bytes + DATAGRAM_OVERHEAD_BYTES)
-        }) {
+        while let Some(parked) =
+            backlog.pop(now, memory, |bytes, audio| may_leave(pacer, queue.total_bytes() + bytes, audio))
+        {
             release(queue, backlog, parked, (arena, annex), memory);
         }
         if pacer.rate().is_none() {

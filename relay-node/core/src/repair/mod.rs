@@ -528,7 +528,7 @@ impl Repair {
         };
         self.gaps.hurry(self.round_trip(), self.useful_for());
         let mut useful = [Duration::ZERO; 2];
-        for class in 0..2 {
+        for (class, useful) in useful.iter_mut().enumerate() {
             let Some(budget) = self.budgets[class].get() else { continue };
             let audio_spacing = self.spacings[class].mean.get().filter(|_| class == 0);
             let plan = policy::plan(&Conditions { budget, audio_spacing, ..self.conditions });
@@ -543,7 +543,7 @@ impl Repair {
                 self.windows[class] = plan.window as usize;
             }
             if self.share_ppm[class] > 0 {
-                useful[class] = budget;
+                *useful = budget;
             }
         }
         if self.mode != RepairMode::Adaptive {
