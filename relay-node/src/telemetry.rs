@@ -219,7 +219,7 @@ fn neighbour(link: &LinkView, name: String) {
 }
 
 fn quality(stats: &LinkStats, name: &str) {
-    let (quality, repair) = (stats.quality(), &stats.repair);
+    let (quality, repair) = (&stats.quality, &stats.repair);
     let labels =
         |key: &'static str, value: &'static str| [("neighbour", name.to_owned()), (key, value.to_owned())];
     if let Some(rtt) = quality.rtt_smoothed {
@@ -246,6 +246,9 @@ fn quality(stats: &LinkStats, name: &str) {
         ("retransmitted", repair.retransmitted),
         ("parity", repair.parity),
         ("requests", repair.requests),
+        ("requests_late", repair.requests_late),
+        ("requests_ignored", repair.requests_ignored),
+        ("repairs_dropped", repair.repairs_dropped),
         ("missing", repair.missing),
         ("reordered", repair.reordered),
         ("recovered_retransmission", repair.recovered_again),

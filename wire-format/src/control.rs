@@ -185,6 +185,8 @@ pub struct LinkReport {
 
 /// Buckets of [`LinkQuality::bursts_in`].
 pub const LOSS_BURSTS: usize = 7;
+/// As many datagrams in a row, at most, are missing in a burst of a bucket; the last has no end.
+pub const LOSS_BURST_ENDS: [u64; LOSS_BURSTS] = [1, 2, 4, 8, 16, 32, u64::MAX];
 /// How many datagrams in a row are missing, by bucket.
 pub const LOSS_BURST_NAMES: [&str; LOSS_BURSTS] = ["1", "2", "3-4", "5-8", "9-16", "17-32", "33+"];
 

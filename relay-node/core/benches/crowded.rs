@@ -7,25 +7,24 @@
 
 #![allow(missing_docs, reason = "the harness generates items of its own")]
 
-use gungraun::{
-    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
-};
+mod common;
+
+use common::{hello, limit, media};
+use gungraun::{library_benchmark, library_benchmark_group, main};
 use relay_core::{
     ClientRights, Endpoint, Input, LinkId, Output, Peer, Received, Relay, RelayCommand, RelayConfig,
     RelayEvent, Train,
 };
 use std::hint::black_box;
-use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToController, ToRelay, Welcome};
+use wire_format::control::{Neighbour, StreamEntry, StreamName, ToController, ToRelay, Welcome};
 use wire_format::session::Message;
 use wire_format::{
-    DestinationSet, Epoch, FrameKind, Incarnation, MediaHeader, MediaKind, NodeIndex, PacketNumber, Plane,
-    Priority, RoomId, RouteTable, Sequence, Slack, StreamId, StreamKey, SubscriptionId, Timestamp, UserId,
-    frame_header,
+    DestinationSet, Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, RoomId, RouteTable,
+    StreamId, StreamKey, SubscriptionId, Timestamp, UserId,
 };
 
 /// Datagrams of one batch, each of another stream.
 const BATCH: u64 = 50;
-const RTP_BYTES: usize = 1200;
 /// Batches before the one that is counted, and their distance.
 const WARM_UP: u64 = 30;
 const BATCH_EVERY_US: u64 = 25_000;
@@ -119,31 +118,13 @@ impl Bench {
     fn fill(&mut self) {
         let first = self.batches * BATCH;
         self.batches += 1;
-        let sent = Timestamp::from_micros(self.batches * BATCH_EVERY_US).wire();
+        let sent = Timestamp::from_micros(self.batches * BATCH_EVERY_US);
         self.arena.clear();
         self.batch.clear();
         for number in first..first + BATCH {
-            let user = UserId((number * 7 % self.streams) as u32);
-            let header = MediaHeader {
-                key: StreamKey { room: RoomId(1), user, stream: StreamId(1) },
-                incarnation: Incarnation(0),
-                sequence: Sequence(number as u32),
-                slack: Slack(2000),
-                priority: Priority::VIDEO,
-                hop_limit: 20,
-                epoch: 1,
-                plane: Plane::PRIMARY,
-                marked: false,
-                rtcp: false,
-                destinations: DestinationSet::single(self.destination),
-            };
-            let mut head = [0; wire_format::MEDIA_HEADER_MAX];
-            let head_bytes = header.encode(&mut head);
             let start = self.arena.len();
-            self.arena.extend(wire_format::send_time_bytes(sent));
-            self.arena.extend(frame_header(FrameKind::Media, head_bytes + RTP_BYTES));
-            self.arena.extend(&head[..head_bytes]);
-            self.arena.resize(self.arena.len() + RTP_BYTES, 0x80);
+            let (user, to) = (number * 7 % self.streams, DestinationSet::single(self.destination));
+            media(&mut self.arena, sent, user, number, to);
             let (link, range) = (LinkId(BEFORE.0.into()), start..self.arena.len());
             self.batch.push(Received { link, number: PacketNumber(number), range });
         }
@@ -185,14 +166,6 @@ fn to_a_subscriber(mut bench: Bench) -> Bench {
     bench
 }
 
-fn limit(instructions: u64) -> LibraryBenchmarkConfig {
-    let mut callgrind = Callgrind::default();
-    callgrind.hard_limits([(EventKind::Ir, instructions)]);
-    let mut config = LibraryBenchmarkConfig::default();
-    config.tool(callgrind);
-    config
-}
-
 fn sfu() -> Peer {
     Peer::Client(ClientRights {
         subject: "sfu".into(),
@@ -219,22 +192,6 @@ fn entry(user: u32, subscription: SubscriptionId) -> StreamEntry {
         subscriptions: vec![subscription],
         destinations: Vec::new(),
         revision: 1,
-    }
-}
-
-fn hello() -> RelayHello {
-    RelayHello {
-        name: "r0".into(),
-        node: None,
-        region: String::new(),
-        isp: String::new(),
-        tags: Vec::new(),
-        position: None,
-        addresses: Vec::new(),
-        version: String::new(),
-        wire_versions: (1, 1),
-        epoch: None,
-        streams: Vec::new(),
     }
 }
 

@@ -7,20 +7,17 @@
 
 #![allow(missing_docs, reason = "the harness generates items of its own")]
 
-use gungraun::{
-    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
-};
+mod common;
+
+use common::{hello, limit, media};
+use gungraun::{library_benchmark, library_benchmark_group, main};
 use relay_core::{Endpoint, Input, LinkId, Peer, Received, Relay, RelayCommand, RelayConfig, Train};
 use std::hint::black_box;
-use wire_format::control::{Neighbour, RelayHello, ToRelay, Welcome};
-use wire_format::{
-    DestinationSet, Epoch, FrameKind, Incarnation, MediaHeader, NodeIndex, PacketNumber, Plane, Priority,
-    RoomId, RouteTable, Sequence, Slack, StreamId, StreamKey, Timestamp, UserId, frame_header,
-};
+use wire_format::control::{Neighbour, ToRelay, Welcome};
+use wire_format::{DestinationSet, Epoch, NodeIndex, PacketNumber, Plane, RouteTable, Timestamp};
 
 /// Datagrams of one batch, as many as leave in one train.
 const BATCH: u64 = 50;
-const RTP_BYTES: usize = 1200;
 /// Batches that come before the one that is counted, and their distance: by then queues, and the memory of what was
 /// sent, have grown to what 19 Mbit/s need.
 const WARM_UP: u64 = 30;
@@ -36,20 +33,7 @@ struct Bench {
 
 /// A relay between a sender (node 1) and `fan_out` further relays, warmed up.
 fn transit(fan_out: u16) -> Bench {
-    let hello = RelayHello {
-        name: "r0".into(),
-        node: None,
-        region: String::new(),
-        isp: String::new(),
-        tags: Vec::new(),
-        position: None,
-        addresses: Vec::new(),
-        version: String::new(),
-        wire_versions: (1, 1),
-        epoch: None,
-        streams: Vec::new(),
-    };
-    let mut relay = Relay::new(RelayConfig { hello, seed: 1 });
+    let mut relay = Relay::new(RelayConfig { hello: hello(), seed: 1 });
     let nodes: Vec<_> = (1..2 + fan_out).map(NodeIndex).collect();
     let neighbours = nodes.iter().map(|node| Neighbour {
         node: *node,
@@ -87,30 +71,13 @@ impl Bench {
     fn fill(&mut self, destinations: &[NodeIndex]) {
         let first = self.batches * BATCH;
         self.batches += 1;
-        let sent = Timestamp::from_micros(self.batches * BATCH_EVERY_US).wire();
+        let sent = Timestamp::from_micros(self.batches * BATCH_EVERY_US);
         self.arena.clear();
         self.batch.clear();
         for number in first..first + BATCH {
-            let header = MediaHeader {
-                key: StreamKey { room: RoomId(1), user: UserId(number as u32 % 20), stream: StreamId(1) },
-                incarnation: Incarnation(0),
-                sequence: Sequence(number as u32),
-                slack: Slack(2000),
-                priority: Priority::VIDEO,
-                hop_limit: 20,
-                epoch: 1,
-                plane: Plane::PRIMARY,
-                marked: false,
-                rtcp: false,
-                destinations: DestinationSet::take(destinations).0,
-            };
-            let mut head = [0; wire_format::MEDIA_HEADER_MAX];
-            let head_bytes = header.encode(&mut head);
             let start = self.arena.len();
-            self.arena.extend(wire_format::send_time_bytes(sent));
-            self.arena.extend(frame_header(FrameKind::Media, head_bytes + RTP_BYTES));
-            self.arena.extend(&head[..head_bytes]);
-            self.arena.resize(self.arena.len() + RTP_BYTES, 0x80);
+            let destinations = DestinationSet::take(destinations).0;
+            media(&mut self.arena, sent, number % 20, number, destinations);
             let range = start..self.arena.len();
             self.batch.push(Received { link: LinkId(1), number: PacketNumber(number), range });
         }
@@ -138,14 +105,6 @@ fn forwarded(bench: Bench) {
 fn batch_of_50(mut bench: Bench) -> Bench {
     black_box(forward(&mut bench));
     bench
-}
-
-fn limit(instructions: u64) -> LibraryBenchmarkConfig {
-    let mut callgrind = Callgrind::default();
-    callgrind.hard_limits([(EventKind::Ir, instructions)]);
-    let mut config = LibraryBenchmarkConfig::default();
-    config.tool(callgrind);
-    config
 }
 
 library_benchmark_group!(name = forwarding; benchmarks = batch_of_50);

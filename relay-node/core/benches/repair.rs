@@ -10,24 +10,20 @@
 
 #![allow(missing_docs, reason = "the harness generates items of its own")]
 
-use gungraun::{
-    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
-};
+mod common;
+
+use common::{hello, limit, media};
+use gungraun::{library_benchmark, library_benchmark_group, main};
 use relay_core::{
     Endpoint, Input, LinkId, Parity, Peer, Received, Relay, RelayCommand, RelayConfig, RepairMode, Train,
 };
 use std::hint::black_box;
-use std::ops::Range;
-use wire_format::control::{Neighbour, RelayHello, ToRelay, Welcome};
-use wire_format::{
-    DestinationSet, Epoch, FrameKind, Incarnation, MediaHeader, NodeIndex, PacketNumber, Plane, Priority,
-    RoomId, RouteTable, Sequence, Slack, StreamId, StreamKey, Timestamp, UserId, frame_header,
-};
+use wire_format::control::{Neighbour, ToRelay, Welcome};
+use wire_format::{DestinationSet, Epoch, NodeIndex, PacketNumber, Plane, RouteTable, Timestamp};
 
 /// Packets of a step, and the distance of steps: 19 Mbit/s, a block of parity each.
 const PACKETS: u64 = 10;
 const STEP_US: u64 = 5_000;
-const RTP_BYTES: usize = 1200;
 /// Steps before those that count, and those.
 const WARM_UP: u64 = 200;
 const COUNTED: u64 = 20;
@@ -84,7 +80,7 @@ fn play(mode: RepairMode, lossy: bool) -> Vec<Step> {
                 step.push(link, number, &plain);
             }
             if at == 0 {
-                media(number, now).into_iter().for_each(|(number, plain)| {
+                datagrams(number, now).for_each(|(number, plain)| {
                     step.push(LinkId(SOURCE.into()), PacketNumber(number), &plain);
                 });
             }
@@ -143,20 +139,7 @@ impl Step {
 
 /// One of the relays in a row, linked to those beside it.
 fn relay(at: usize, mode: RepairMode) -> Relay {
-    let hello = RelayHello {
-        name: format!("r{at}"),
-        node: None,
-        region: String::new(),
-        isp: String::new(),
-        tags: Vec::new(),
-        addresses: Vec::new(),
-        position: None,
-        version: String::new(),
-        wire_versions: (1, 1),
-        epoch: None,
-        streams: Vec::new(),
-    };
-    let mut relay = Relay::new(RelayConfig { hello, seed: 1 });
+    let mut relay = Relay::new(RelayConfig { hello: hello(), seed: 1 });
     relay.repair_as(mode);
     let before = at.checked_sub(1).map_or(SOURCE, |before| ROW[before]);
     let beside: Vec<u16> = [Some(before), ROW.get(at + 1).copied()].into_iter().flatten().collect();
@@ -186,31 +169,13 @@ fn relay(at: usize, mode: RepairMode) -> Relay {
 }
 
 /// The media of a step, one frame a datagram: numbers and plain bytes.
-fn media(step: u64, now: Timestamp) -> Vec<(u64, Vec<u8>)> {
-    let numbers: Range<u64> = (step - 1) * PACKETS..step * PACKETS;
-    let datagram = |number: u64| {
-        let header = MediaHeader {
-            key: StreamKey { room: RoomId(1), user: UserId(number as u32 % 20), stream: StreamId(1) },
-            incarnation: Incarnation(0),
-            sequence: Sequence(number as u32),
-            slack: Slack(2000),
-            priority: Priority::VIDEO,
-            hop_limit: 20,
-            epoch: 1,
-            plane: Plane::PRIMARY,
-            marked: false,
-            rtcp: false,
-            destinations: DestinationSet::single(NodeIndex(ROW[ROW.len() - 1])),
-        };
-        let mut head = [0; wire_format::MEDIA_HEADER_MAX];
-        let head_bytes = header.encode(&mut head);
-        let mut plain = wire_format::send_time_bytes(now.wire()).to_vec();
-        plain.extend(frame_header(FrameKind::Media, head_bytes + RTP_BYTES));
-        plain.extend(&head[..head_bytes]);
-        plain.resize(plain.len() + RTP_BYTES, 0x80);
+fn datagrams(step: u64, now: Timestamp) -> impl Iterator<Item = (u64, Vec<u8>)> {
+    ((step - 1) * PACKETS..step * PACKETS).map(move |number| {
+        let mut plain = Vec::new();
+        let last = NodeIndex(ROW[ROW.len() - 1]);
+        media(&mut plain, now, number % 20, number, DestinationSet::single(last));
         (number, plain)
-    };
-    numbers.map(datagram).collect()
+    })
 }
 
 /// Everything was forwarded, and where nothing was lost nothing was repaired.
@@ -244,14 +209,6 @@ fn steps_of_10(mut bench: Bench) -> Bench {
         });
     }
     bench
-}
-
-fn limit(instructions: u64) -> LibraryBenchmarkConfig {
-    let mut callgrind = Callgrind::default();
-    callgrind.hard_limits([(EventKind::Ir, instructions)]);
-    let mut config = LibraryBenchmarkConfig::default();
-    config.tool(callgrind);
-    config
 }
 
 library_benchmark_group!(name = repair; benchmarks = steps_of_10);

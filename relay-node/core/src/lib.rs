@@ -81,7 +81,7 @@ pub use plain::{
 };
 pub use rate::{RateLimit, RateMeter};
 pub use relay::Relay;
-pub use repair::{BURST_BUCKETS, Bursts, LateHistogram, Parity, RepairMode, RepairStats};
+pub use repair::{LateHistogram, Parity, RepairMode, RepairStats};
 pub use train::{Train, TrainSlot};
 pub use views::{LinkView, PeerView, StreamView, TablesView};
 pub use workers::{HandOver, Worker, WorkerSet};

@@ -580,7 +580,7 @@ impl Link {
     pub(crate) fn read_rates(&mut self, now: Timestamp) {
         self.rate_out.read(now, self.bytes_out);
         self.rate_in.read(now, self.bytes_in);
-        let gone = self.stats().repair_totals().unrepaired();
+        let gone = self.repair.stats().totals().unrepaired();
         self.residual.read(now, self.reception.expected(), gone);
     }
 

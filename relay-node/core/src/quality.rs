@@ -1,10 +1,10 @@
-//! What people want to know of a link: what repair leaves of its losses, and all else as it is told to others.
+//! What people want to know of a link: what repair leaves of its losses, and sums over its lanes.
 
 use crate::{LinkStats, RepairStats};
 use std::collections::VecDeque;
 use std::time::Duration;
 use wire_format::Timestamp;
-use wire_format::control::{LinkQuality, RepairTotals};
+use wire_format::control::RepairTotals;
 
 /// The share is one of the last ...
 const WINDOW: Duration = Duration::from_secs(10);
@@ -45,39 +45,8 @@ impl ResidualLoss {
 }
 
 impl LinkStats {
-    /// What the controller is told beside what prices the link.
-    pub fn quality(&self) -> LinkQuality {
-        LinkQuality {
-            rtt_smoothed: self.rtt_smoothed,
-            rtt_variation: self.rtt_variation,
-            queueing_in: self.queueing_in,
-            queueing_out: self.queueing_out,
-            deliverable_out: self.rate_limit,
-            bursts_in: self.bursts_in,
-            residual_in_ppm: self.residual_in_ppm,
-            repair: self.repair_totals(),
-            repair_audio: self.repair_plans[0],
-            repair_other: self.repair_plans[1],
-        }
-    }
-
-    /// What repair did at this end, in sums.
-    pub fn repair_totals(&self) -> RepairTotals {
-        RepairTotals {
-            first_bytes: self.repair.first_bytes,
-            overhead_bytes: self.repair.overhead_bytes(),
-            retransmitted: self.repair.retransmitted,
-            parity: self.repair.parity,
-            requests: self.repair.requests,
-            missing: self.repair.missing,
-            reordered: self.repair.reordered,
-            recovered: self.repair.recovered_again + self.repair.recovered_parity,
-        }
-    }
-
     /// Adds a further lane of the same link: traffic adds up, and the worse state counts.
     pub fn add_lane(&mut self, lane: &LinkStats) {
-        let quality = self.quality().with_lane(&lane.quality());
         self.state = self.state.max(lane.state);
         self.in_use |= lane.in_use;
         self.rate_out += lane.rate_out;
@@ -88,19 +57,26 @@ impl LinkStats {
         self.bytes_in += lane.bytes_in;
         self.rate_limited += lane.rate_limited;
         self.waiting_bytes += lane.waiting_bytes;
-        self.rtt_smoothed = quality.rtt_smoothed;
-        self.rtt_variation = quality.rtt_variation;
-        self.queueing_in = quality.queueing_in;
-        self.queueing_out = quality.queueing_out;
-        self.rate_limit = quality.deliverable_out;
-        self.bursts_in = quality.bursts_in;
-        self.residual_in_ppm = quality.residual_in_ppm;
-        self.repair_plans = [quality.repair_audio, quality.repair_other];
+        self.quality = self.quality.with_lane(&lane.quality);
         self.repair.add(&lane.repair);
     }
 }
 
 impl RepairStats {
+    /// In sums, as others are told.
+    pub(crate) fn totals(&self) -> RepairTotals {
+        RepairTotals {
+            first_bytes: self.first_bytes,
+            overhead_bytes: self.overhead_bytes(),
+            retransmitted: self.retransmitted,
+            parity: self.parity,
+            requests: self.requests,
+            missing: self.missing,
+            reordered: self.reordered,
+            recovered: self.recovered_again + self.recovered_parity,
+        }
+    }
+
     /// Adds what another lane of the link did.
     pub fn add(&mut self, other: &RepairStats) {
         self.first_bytes += other.first_bytes;

@@ -100,7 +100,7 @@ impl RelayLink {
             rate_out: stats.rate_out,
             rate_in: stats.rate_in,
             samples: stats.samples,
-            quality: stats.quality(),
+            quality: stats.quality,
         })
     }
 }

@@ -3,13 +3,12 @@
 
 mod lab;
 
-use lab::{Lab, entry, table};
+use lab::Lab;
 use proptest::prelude::*;
 use relay_core::RepairStats;
 use std::time::Duration;
-use wire_format::control::ToRelay;
 use wire_format::parity::{PARITY_COVERED_MAX, PARITY_ROWS, PARITY_SPAN};
-use wire_format::{Epoch, FrameKind, PacketNumber, ParityHeader, REQUEST_RANGES_MAX, frame_header};
+use wire_format::{FrameKind, PacketNumber, ParityHeader, REQUEST_RANGES_MAX, frame_header};
 
 const PACKET: [u8; 1000] = [0x80; 1000];
 /// What may be saved up for repairs.
@@ -27,15 +26,7 @@ struct Call {
 impl Call {
     fn new() -> Call {
         let mut lab = Lab::new(2);
-        lab.link(0, 1);
-        for node in 0..2 {
-            lab.push(node, table(1, &[(1 - node, 1 - node)]));
-            lab.push(node, ToRelay::Stamp { epoch: Epoch(1) });
-        }
-        let publisher = lab.publisher(0);
-        let (subscriber, subscription) = lab.subscriber(1);
-        lab.push(1, ToRelay::Stream(entry(0, vec![subscription], &[])));
-        lab.push(0, ToRelay::Stream(entry(0, Vec::new(), &[1])));
+        let (publisher, subscriber) = lab.one_hop();
         lab.run(Duration::from_secs(1));
         Call { lab, publisher, subscriber, numbers: [1 << 20; 2] }
     }

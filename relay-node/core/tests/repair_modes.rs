@@ -2,11 +2,9 @@
 
 mod lab;
 
-use lab::{Lab, entry, table};
+use lab::Lab;
 use relay_core::{Parity, RepairMode, RepairStats};
 use std::time::Duration;
-use wire_format::Epoch;
-use wire_format::control::ToRelay;
 
 const PACKETS: usize = 1000;
 const PACKET: [u8; 1000] = [0x80; 1000];
@@ -18,15 +16,7 @@ fn call(mode: RepairMode, lossy: bool) -> (usize, [RepairStats; 2]) {
     for node in 0..2 {
         lab.change(node, |relay, _| relay.repair_as(mode));
     }
-    lab.link(0, 1);
-    for node in 0..2 {
-        lab.push(node, table(1, &[(1 - node, 1 - node)]));
-        lab.push(node, ToRelay::Stamp { epoch: Epoch(1) });
-    }
-    let publisher = lab.publisher(0);
-    let (subscriber, subscription) = lab.subscriber(1);
-    lab.push(1, ToRelay::Stream(entry(0, vec![subscription], &[])));
-    lab.push(0, ToRelay::Stream(entry(0, Vec::new(), &[1])));
+    let (publisher, subscriber) = lab.one_hop();
     // What the link is like is known before anything counts.
     lab.run(Duration::from_secs(3));
     for packet in 0..PACKETS {

@@ -2,12 +2,11 @@
 
 mod lab;
 
-use lab::{Lab, entry, table};
+use lab::Lab;
 use relay_core::ClientEvent;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wire_format::control::ToRelay;
-use wire_format::{Arrival, Epoch, FrameKind, Heartbeat, SizeCounts, frame_header, send_time_bytes};
+use wire_format::{Arrival, FrameKind, Heartbeat, SizeCounts, frame_header, send_time_bytes};
 
 /// Packets of a frame of video.
 const FRAME: u8 = 8;
@@ -25,15 +24,7 @@ impl Slow {
     /// Video from relay 0 to relay 1; from now on the test says what arrives there.
     fn new() -> Slow {
         let mut lab = Lab::new(2);
-        lab.link(0, 1);
-        for node in 0..2 {
-            lab.push(node, table(1, &[(1 - node, 1 - node)]));
-            lab.push(node, ToRelay::Stamp { epoch: Epoch(1) });
-        }
-        let publisher = lab.publisher(0);
-        let (subscriber, subscription) = lab.subscriber(1);
-        lab.push(1, ToRelay::Stream(entry(0, vec![subscription], &[])));
-        lab.push(0, ToRelay::Stream(entry(0, Vec::new(), &[1])));
+        let (publisher, subscriber) = lab.one_hop();
         let mut slow = Slow { lab, publisher, subscriber, number: 1 << 20, bytes: 0 };
         slow.report(60, Duration::ZERO);
         slow

@@ -161,7 +161,7 @@ pub(super) fn links(snapshot: &Snapshot, overlay: &Overlay) -> Links {
 }
 
 fn link_row(view: &LinkView, overlay: &Overlay) -> LinkRow {
-    let (stats, quality) = (&view.stats, view.stats.quality());
+    let (stats, quality) = (&view.stats, &view.stats.quality);
     let peer = match &view.peer {
         PeerView::Relay { node } => PeerRow::Relay { node: *node, name: overlay.name_of(*node) },
         PeerView::Client { subject, namespace, publications, subscriptions, over_rate } => PeerRow::Client {

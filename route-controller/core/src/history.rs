@@ -3,7 +3,7 @@
 //! Whole tables of a thousand relays are megabytes an epoch; what a step changes is little. Tables of the past are those of
 //! the present with the steps since undone.
 
-use crate::planes::{Routes, RowChange};
+use crate::planes::{Routes, RowChange, follow};
 use crate::rollout::Generation;
 use std::collections::{BTreeMap, VecDeque};
 use wire_format::{Epoch, NodeIndex, Plane, Timestamp};
@@ -60,16 +60,7 @@ impl Past {
         plane: Plane,
         destination: NodeIndex,
     ) -> Option<Vec<NodeIndex>> {
-        let mut path = vec![relay];
-        let mut at = relay;
-        while at != destination {
-            at = *self.next.get(&(at, plane, destination))?;
-            if path.contains(&at) {
-                return None;
-            }
-            path.push(at);
-        }
-        Some(path)
+        follow(relay, destination, |at| self.next.get(&(at, plane, destination)).copied())
     }
 
     /// What a path cost.

@@ -167,16 +167,7 @@ impl Routes {
         plane: Plane,
         destination: NodeIndex,
     ) -> Option<Vec<NodeIndex>> {
-        let mut path = vec![relay];
-        let mut at = relay;
-        while at != destination {
-            at = self.route(at, plane, destination)?.next_hop;
-            path.push(at);
-            if path.len() > self.mesh.len() {
-                return None;
-            }
-        }
-        Some(path)
+        follow(relay, destination, |at| Some(self.route(at, plane, destination)?.next_hop))
     }
 
     /// What a path cost when it was computed.
@@ -370,6 +361,24 @@ impl Routes {
             }
         }
     }
+}
+
+/// The relays on the way that `next` hops make, ends included; `None` where the way ends, or runs in a circle.
+pub(crate) fn follow(
+    relay: NodeIndex,
+    destination: NodeIndex,
+    next: impl Fn(NodeIndex) -> Option<NodeIndex>,
+) -> Option<Vec<NodeIndex>> {
+    let mut path = vec![relay];
+    let mut at = relay;
+    while at != destination {
+        at = next(at)?;
+        if path.contains(&at) {
+            return None;
+        }
+        path.push(at);
+    }
+    Some(path)
 }
 
 /// Everyone who has a next hop, next hops before those who name them.

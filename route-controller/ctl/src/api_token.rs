@@ -3,7 +3,7 @@
 use crate::ControllerArgs;
 use crate::cli::{ApiTokenArgs, ListArgs, RevokeApiTokenArgs};
 use crate::client::Client;
-use crate::output::{self, ABSENT, Grid, ListFormat, TokenFormat};
+use crate::output::{self, ABSENT, Grid, ListFormat, TextFormat};
 use route_controller::{ApiTokenAnswer, ApiTokenRequest, ApiTokenRow};
 use serde_json::json;
 
@@ -16,8 +16,8 @@ pub(crate) fn create(controller: &ControllerArgs, args: &ApiTokenArgs) -> anyhow
     };
     let answer = Client::new(controller)?.post("/v1/api-tokens", &request)?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&answer),
-        TokenFormat::Text => {
+        TextFormat::Json => output::json(&answer),
+        TextFormat::Text => {
             format!("{}\n", output::printable(&output::parsed::<ApiTokenAnswer>(answer)?.token))
         }
     })
@@ -37,8 +37,8 @@ pub(crate) fn list(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Resu
 pub(crate) fn revoke(controller: &ControllerArgs, args: &RevokeApiTokenArgs) -> anyhow::Result<()> {
     Client::new(controller)?.delete(&format!("/v1/api-tokens/{}", output::path_segment(&args.name)))?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&json!({ "name": args.name, "state": "revoked" })),
-        TokenFormat::Text => {
+        TextFormat::Json => output::json(&json!({ "name": args.name, "state": "revoked" })),
+        TextFormat::Text => {
             format!("{} is revoked: its token opens nothing any more.\n", output::printable(&args.name))
         }
     })

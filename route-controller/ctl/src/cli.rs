@@ -3,7 +3,7 @@
 mod credentials;
 mod routing;
 
-use crate::output::{GraphFormat, ListFormat, TokenFormat};
+use crate::output::{GraphFormat, ListFormat, TextFormat};
 pub use credentials::{
     AddTokenKeyArgs, ApiToken, ApiTokenArgs, JoinToken, JoinTokenArgs, RemoveTokenKeyArgs,
     RevokeApiTokenArgs, RevokeJoinTokenArgs, RotateArgs, Token, TokenArgs, TokenKey,
@@ -121,7 +121,7 @@ pub struct RevokeArgs {
     pub name: String,
     /// How to print: a sentence, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// `relayctl routes`

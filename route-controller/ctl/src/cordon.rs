@@ -3,7 +3,7 @@
 use crate::ControllerArgs;
 use crate::cli::{CordonArgs, DrainArgs};
 use crate::client::Client;
-use crate::output::{self, TokenFormat, printable};
+use crate::output::{self, TextFormat, printable};
 use anyhow::bail;
 use route_controller::DrainRow;
 use serde_json::{Value, json};
@@ -15,11 +15,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) fn run(controller: &ControllerArgs, args: &CordonArgs, cordoned: bool) -> anyhow::Result<()> {
     let answer = change(&Client::new(controller)?, &args.name, cordoned)?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&answer),
-        TokenFormat::Text if cordoned => {
+        TextFormat::Json => output::json(&answer),
+        TextFormat::Text if cordoned => {
             format!("{}\n", state(&output::parsed(answer)?))
         }
-        TokenFormat::Text => format!("routes may pass {} again\n", printable(&args.name)),
+        TextFormat::Text => format!("routes may pass {} again\n", printable(&args.name)),
     })
 }
 
@@ -34,12 +34,12 @@ pub(crate) fn drain(controller: &ControllerArgs, args: &DrainArgs) -> anyhow::Re
         let row: DrainRow = output::parsed(answer.clone())?;
         if row.drained {
             return output::print(&match args.output {
-                TokenFormat::Json => output::json(&answer),
-                TokenFormat::Text => format!("{}\n", state(&row)),
+                TextFormat::Json => output::json(&answer),
+                TextFormat::Text => format!("{}\n", state(&row)),
             });
         }
         if look == looks {
-            if args.output == TokenFormat::Json {
+            if args.output == TextFormat::Json {
                 output::print(&output::json(&answer))?;
             }
             bail!("not drained after {} s: {}", args.timeout, state(&row));

@@ -3,7 +3,7 @@
 use crate::ControllerArgs;
 use crate::cli::{JoinTokenArgs, ListArgs, RevokeJoinTokenArgs};
 use crate::client::Client;
-use crate::output::{self, Grid, ListFormat, TokenFormat, yes_or_no};
+use crate::output::{self, Grid, ListFormat, TextFormat, yes_or_no};
 use route_controller::{JoinTokenAnswer, JoinTokenRequest, JoinTokenRow};
 
 /// `relayctl join-token create`
@@ -16,8 +16,8 @@ pub(crate) fn create(controller: &ControllerArgs, args: &JoinTokenArgs) -> anyho
     };
     let answer = Client::new(controller)?.post("/v1/join-tokens", &request)?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&answer),
-        TokenFormat::Text => {
+        TextFormat::Json => output::json(&answer),
+        TextFormat::Text => {
             format!("{}\n", output::printable(&output::parsed::<JoinTokenAnswer>(answer)?.token))
         }
     })
@@ -37,8 +37,8 @@ pub(crate) fn list(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Resu
 pub(crate) fn revoke(controller: &ControllerArgs, args: &RevokeJoinTokenArgs) -> anyhow::Result<()> {
     Client::new(controller)?.delete(&format!("/v1/join-tokens/{}", output::path_segment(&args.id)))?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&serde_json::json!({ "id": args.id, "state": "revoked" })),
-        TokenFormat::Text => {
+        TextFormat::Json => output::json(&serde_json::json!({ "id": args.id, "state": "revoked" })),
+        TextFormat::Text => {
             format!("{} is revoked: nobody can join with it.\n", output::printable(&args.id))
         }
     })

@@ -2,7 +2,7 @@
 
 use crate::cli::{ListArgs, RevokeArgs};
 use crate::client::Client;
-use crate::output::{self, ABSENT, Grid, TokenFormat, yes_or_no};
+use crate::output::{self, ABSENT, Grid, TextFormat, yes_or_no};
 use crate::{ControllerArgs, output::ListFormat};
 use route_controller::NodeRow;
 
@@ -20,8 +20,8 @@ pub(crate) fn revoke(controller: &ControllerArgs, args: &RevokeArgs) -> anyhow::
     let path = format!("/v1/nodes/{}/revoke", output::path_segment(&args.name));
     let answer = Client::new(controller)?.post(&path, &serde_json::json!({}))?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&answer),
-        TokenFormat::Text => format!(
+        TextFormat::Json => output::json(&answer),
+        TextFormat::Text => format!(
             "{} is revoked: no relay links to it any more. It may come back with a new join token.\n",
             output::printable(&args.name)
         ),

@@ -43,10 +43,10 @@ pub enum WayFormat {
     Dot,
 }
 
-/// How a token is printed.
+/// How a single answer is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
-pub enum TokenFormat {
-    /// The token alone on a line.
+pub enum TextFormat {
+    /// The answer alone: a token, or a sentence.
     #[default]
     Text,
     /// The admin API's answer.

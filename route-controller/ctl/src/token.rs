@@ -3,7 +3,7 @@
 use crate::ControllerArgs;
 use crate::cli::TokenArgs;
 use crate::client::Client;
-use crate::output::{self, TokenFormat};
+use crate::output::{self, TextFormat};
 use anyhow::bail;
 use route_controller::{TokenAnswer, TokenRequest};
 
@@ -21,8 +21,8 @@ pub(crate) fn run(controller: &ControllerArgs, args: &TokenArgs) -> anyhow::Resu
     };
     let answer = Client::new(controller)?.post("/v1/tokens", &request)?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&answer),
-        TokenFormat::Text => {
+        TextFormat::Json => output::json(&answer),
+        TextFormat::Text => {
             format!("{}\n", output::printable(&output::parsed::<TokenAnswer>(answer)?.token))
         }
     })

@@ -3,7 +3,7 @@
 use crate::ControllerArgs;
 use crate::cli::{AddTokenKeyArgs, ListArgs, RemoveTokenKeyArgs, RotateArgs};
 use crate::client::Client;
-use crate::output::{self, ABSENT, Grid, ListFormat, TokenFormat};
+use crate::output::{self, ABSENT, Grid, ListFormat, TextFormat};
 use route_controller::{TokenKeyRequest, TokenKeyRow};
 use serde_json::json;
 
@@ -26,8 +26,8 @@ pub(crate) fn add(controller: &ControllerArgs, args: &AddTokenKeyArgs) -> anyhow
     };
     Client::new(controller)?.post("/v1/token-keys", &request)?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&json!({ "id": args.id, "state": "registered" })),
-        TokenFormat::Text => {
+        TextFormat::Json => output::json(&json!({ "id": args.id, "state": "registered" })),
+        TextFormat::Text => {
             format!("{} is registered: relays accept its tokens.\n", output::printable(&args.id))
         }
     })
@@ -37,8 +37,8 @@ pub(crate) fn add(controller: &ControllerArgs, args: &AddTokenKeyArgs) -> anyhow
 pub(crate) fn remove(controller: &ControllerArgs, args: &RemoveTokenKeyArgs) -> anyhow::Result<()> {
     Client::new(controller)?.delete(&format!("/v1/token-keys/{}", output::path_segment(&args.id)))?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&json!({ "id": args.id, "state": "removed" })),
-        TokenFormat::Text => format!(
+        TextFormat::Json => output::json(&json!({ "id": args.id, "state": "removed" })),
+        TextFormat::Text => format!(
             "{} is removed: its tokens are refused, and links that stand on them end.\n",
             output::printable(&args.id)
         ),
@@ -49,8 +49,8 @@ pub(crate) fn remove(controller: &ControllerArgs, args: &RemoveTokenKeyArgs) -> 
 pub(crate) fn rotate(controller: &ControllerArgs, args: &RotateArgs) -> anyhow::Result<()> {
     let answer = Client::new(controller)?.post("/v1/signing-key/rotate", &json!({}))?;
     output::print(&match args.output {
-        TokenFormat::Json => output::json(&answer),
-        TokenFormat::Text => {
+        TextFormat::Json => output::json(&answer),
+        TextFormat::Text => {
             let row: TokenKeyRow = output::parsed(answer)?;
             let from = row.signs_from_unix_s.map_or_else(|| "now".to_owned(), output::utc);
             format!(

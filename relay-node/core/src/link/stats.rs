@@ -3,7 +3,7 @@
 use super::Link;
 use crate::RepairStats;
 use std::time::Duration;
-use wire_format::control::{LOSS_BURSTS, LinkState, RepairPlan};
+use wire_format::control::{LinkQuality, LinkState};
 
 /// What an owner or an operator may know about a link.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,14 +37,6 @@ pub struct LinkStats {
     pub bytes_in: u64,
     /// Round trips measured.
     pub samples: u64,
-    /// Smoothed round trip (RFC 6298), moments in which a host was busy included.
-    pub rtt_smoothed: Option<Duration>,
-    /// Its mean deviation (RFC 6298).
-    pub rtt_variation: Option<Duration>,
-    /// How often so many datagrams in a row were missing here, by the buckets of [`wire_format::control::LOSS_BURST_NAMES`].
-    pub bursts_in: [u64; LOSS_BURSTS],
-    /// What was missing here and was not restored, over about 10 s, parts per million.
-    pub residual_in_ppm: u32,
     /// Media or a route depends on it, here or at the other end.
     pub in_use: bool,
     /// Memory of what it sent of late, for the case that it has to go again.
@@ -57,14 +49,8 @@ pub struct LinkStats {
     pub mtu_fallbacks: u64,
     /// What repair did and cost.
     pub repair: RepairStats,
-    /// What is done against loss of what is sent, and why: for audio, and for everything else.
-    pub repair_plans: [RepairPlan; 2],
-    /// Queueing delay of what arrives: above the least that the path took in the last 10 to 20 s.
-    pub queueing_in: Duration,
-    /// The same of what is sent, as the other end says.
-    pub queueing_out: Duration,
-    /// Bytes a second (UDP payload) that it is given at most, because more made a queue; `None` as long as nothing did.
-    pub rate_limit: Option<u64>,
+    /// How well it carries media, as others are told.
+    pub quality: LinkQuality,
     /// How often a limit was needed.
     pub rate_limited: u64,
     /// Bytes of media that wait because it carries no more.
@@ -73,6 +59,8 @@ pub struct LinkStats {
 
 impl Link {
     pub(crate) fn stats(&self) -> LinkStats {
+        let repair = self.repair.stats();
+        let [repair_audio, repair_other] = self.repair.plans().map(|plan| plan.told());
         LinkStats {
             state: self.liveness.state(),
             rtt: self.feedback.rtt_calm(),
@@ -88,20 +76,24 @@ impl Link {
             bytes_out: self.bytes_out,
             bytes_in: self.bytes_in,
             samples: self.feedback.samples(),
-            rtt_smoothed: self.feedback.rtt(),
-            rtt_variation: self.feedback.rtt().map(|_| self.feedback.rtt_var()),
-            bursts_in: self.repair.lost_in().counts,
-            residual_in_ppm: self.residual.ppm(),
             in_use: self.routed || self.media_at.is_some() || self.peer_in_use,
             history_bytes: self.repair.history.memory(),
             mtu_bytes: self.mtu.datagram_max(),
             mtu_probes: self.mtu.probes_sent(),
             mtu_fallbacks: self.mtu.fallbacks(),
-            repair: self.repair.stats(),
-            repair_plans: self.repair.plans().map(|plan| plan.told()),
-            queueing_in: self.reception.queueing(),
-            queueing_out: self.sending.queueing(),
-            rate_limit: self.sending.limit(),
+            quality: LinkQuality {
+                rtt_smoothed: self.feedback.rtt(),
+                rtt_variation: self.feedback.rtt().map(|_| self.feedback.rtt_var()),
+                queueing_in: self.reception.queueing(),
+                queueing_out: self.sending.queueing(),
+                deliverable_out: self.sending.limit(),
+                bursts_in: self.repair.lost_in().counts,
+                residual_in_ppm: self.residual.ppm(),
+                repair: repair.totals(),
+                repair_audio,
+                repair_other,
+            },
+            repair,
             rate_limited: self.sending.limited(),
             waiting_bytes: self.sending.waiting_bytes(),
         }

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 use wire_format::Timestamp;
+use wire_format::control::{LOSS_BURST_ENDS, LOSS_BURSTS};
 
 /// Sums are halved after so long: a minute ago counts half.
 const HALVE_EVERY: Duration = Duration::from_secs(60);
-/// The ends of the histogram's buckets; the last has none.
-pub const BURST_BUCKETS: [u64; 7] = [1, 2, 4, 8, 16, 32, u64::MAX];
 /// Longer ones count as this long: silence, not loss.
 const LENGTH_MAX: u64 = 256;
 
 /// Bursts of loss: a histogram since the start, and sums that forget.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Bursts {
-    /// By length: 1, 2, up to 4, 8, 16, 32, and longer.
-    pub counts: [u64; BURST_BUCKETS.len()],
+pub(crate) struct Bursts {
+    /// By length, in the buckets of [`LOSS_BURST_ENDS`].
+    pub(crate) counts: [u64; LOSS_BURSTS],
     halved_at: Timestamp,
     /// Sums of the lengths to the power of 0, 1 and 2, in 256ths.
     sums: [u64; 3],
@@ -22,12 +21,12 @@ pub struct Bursts {
 
 impl Bursts {
     pub(crate) fn new() -> Bursts {
-        Bursts { counts: [0; BURST_BUCKETS.len()], halved_at: Timestamp::ZERO, sums: [0; 3] }
+        Bursts { counts: [0; LOSS_BURSTS], halved_at: Timestamp::ZERO, sums: [0; 3] }
     }
 
     /// So many in a row were lost.
     pub(crate) fn record(&mut self, now: Timestamp, length: u64) {
-        let bucket = BURST_BUCKETS.iter().position(|end| length <= *end).unwrap_or(BURST_BUCKETS.len() - 1);
+        let bucket = LOSS_BURST_ENDS.partition_point(|end| *end < length);
         self.counts[bucket] += 1;
         if now.since(self.halved_at) > HALVE_EVERY {
             self.halved_at = now;
@@ -37,11 +36,6 @@ impl Bursts {
         for (sum, power) in self.sums.iter_mut().zip([1, length, length * length]) {
             *sum += power << 8;
         }
-    }
-
-    /// Mean length of the last minutes, in thousandths; 1,000 if none was seen.
-    pub fn mean_milli(&self) -> u64 {
-        (self.sums[1] * 1000).checked_div(self.sums[0]).map_or(1000, |mean| mean.max(1000))
     }
 
     /// Losses were seen in the last minutes.
@@ -63,17 +57,17 @@ mod tests {
     #[test]
     fn lengths_are_counted_and_the_old_ones_forgotten() {
         let mut bursts = Bursts::new();
-        assert_eq!((bursts.mean_milli(), bursts.dispersion_milli()), (1000, 1000));
+        assert_eq!(bursts.dispersion_milli(), 1000);
         for length in [1, 1, 1, 1, 2, 6, 40, 1000] {
             bursts.record(Timestamp::ZERO, length);
         }
         assert_eq!(bursts.counts, [4, 1, 0, 1, 0, 0, 2]);
-        assert_eq!(bursts.mean_milli(), 308_000 / 8);
+        assert!(bursts.dispersion_milli() > 100_000);
         for minute in 1..20 {
             for _ in 0..10 {
                 bursts.record(Timestamp::from_micros(61_000_000 * minute), 1);
             }
         }
-        assert_eq!((bursts.mean_milli(), bursts.dispersion_milli() / 10), (1000, 100));
+        assert_eq!(bursts.dispersion_milli() / 10, 100);
     }
 }

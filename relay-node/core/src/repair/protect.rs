@@ -4,8 +4,8 @@
 //! enough for one. It covers what was sent within the window before it, all classes together, so that rows come often
 //! and bursts meet many of them. Rows wait for the end of a picture, when media pauses: a row in its midst says nothing of
 //! what follows, and shares the bursts of what went before. What would stay without a row for long gets one on credit:
-//! the window of a class does not wait for more to come. Audio whose video pauses gets rows over audio alone, which are
-//! short.
+//! the window of a class does not wait for more to come. Of a group larger than a window rows slide over all of it. Audio
+//! whose video pauses gets rows over audio alone, which are short.
 
 use super::class;
 use super::history::{History, Sent};
@@ -142,7 +142,7 @@ impl Protect {
     ) -> Option<usize> {
         let audio_only = self.share_ppm[1] == 0 || self.earned_at.is_none() && self.uncovered[1].is_none();
         let skipped = self.skipped(now, history);
-        let mut sent_before = history.sent().iter().rev().filter(|sent| sent.repeats.is_none()).skip(skipped);
+        let sent_before = history.sent().iter().rev().filter(|sent| sent.repeats.is_none()).skip(skipped);
         let Some(newest) = sent_before.clone().next().map(|sent| sent.number) else {
             // What was sent goes another way now, or could not be kept.
             (self.uncovered, self.cost, self.earned_at) = ([None; 2], 0, None);
@@ -151,7 +151,7 @@ impl Protect {
         };
         self.through = Some(newest);
         let (mut covered, mut base, mut longest, mut count) = (0_u128, newest.0, 0, 0);
-        for sent in sent_before.by_ref() {
+        for sent in sent_before {
             let apart = (newest.0 - sent.number.0) as usize;
             if apart >= PARITY_SPAN || count >= self.window || now.since(sent.at) >= self.oldest_useful() {
                 break;

@@ -383,6 +383,19 @@ impl Lab {
     }
 
     /// Publishes video of user "alice" at a client of relay `ingress`; returns the client.
+    pub fn one_hop(&mut self) -> (usize, usize) {
+        self.link(0, 1);
+        for node in 0..2 {
+            self.push(node, table(1, &[(1 - node, 1 - node)]));
+            self.push(node, ToRelay::Stamp { epoch: Epoch(1) });
+        }
+        let publisher = self.publisher(0);
+        let (subscriber, subscription) = self.subscriber(1);
+        self.push(1, ToRelay::Stream(entry(0, vec![subscription], &[])));
+        self.push(0, ToRelay::Stream(entry(0, Vec::new(), &[1])));
+        (publisher, subscriber)
+    }
+
     pub fn publisher(&mut self, ingress: u16) -> usize {
         self.publisher_of(ingress, publish(1))
     }

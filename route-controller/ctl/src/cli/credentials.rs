@@ -1,6 +1,6 @@
 //! What may be said on the command line about credentials.
 
-use crate::output::TokenFormat;
+use crate::output::TextFormat;
 use route_controller::ApiRights;
 
 use super::ListArgs;
@@ -54,7 +54,7 @@ pub struct AddTokenKeyArgs {
     pub namespace: Option<String>,
     /// How to print: a sentence, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// Arguments of `relayctl token-key remove`.
@@ -65,7 +65,7 @@ pub struct RemoveTokenKeyArgs {
     pub id: String,
     /// How to print: a sentence, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// Arguments of `relayctl token-key rotate`.
@@ -73,7 +73,7 @@ pub struct RemoveTokenKeyArgs {
 pub struct RotateArgs {
     /// How to print: a sentence, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// `relayctl join-token`
@@ -100,7 +100,7 @@ pub struct RevokeJoinTokenArgs {
     pub id: String,
     /// How to print: a sentence, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// Arguments of `relayctl token create`.
@@ -126,7 +126,7 @@ pub struct TokenArgs {
     pub ttl: std::time::Duration,
     /// How to print: the token alone, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// Arguments of `relayctl join-token create`.
@@ -146,7 +146,7 @@ pub struct JoinTokenArgs {
     pub ttl: std::time::Duration,
     /// How to print: the token alone, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// `relayctl api-token`
@@ -181,7 +181,7 @@ pub struct ApiTokenArgs {
     pub ttl: Option<std::time::Duration>,
     /// How to print: the token alone, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// What a token of the admin API may do.
@@ -216,5 +216,5 @@ pub struct RevokeApiTokenArgs {
     pub name: String,
     /// How to print: a sentence, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }

@@ -1,6 +1,6 @@
 //! Arguments of commands that explain routes and empty relays.
 
-use crate::output::{ListFormat, TokenFormat, WayFormat};
+use crate::output::{ListFormat, TextFormat, WayFormat};
 
 /// Arguments of `relayctl cordon` and `relayctl uncordon`.
 #[derive(clap::Args, Debug)]
@@ -10,7 +10,7 @@ pub struct CordonArgs {
     pub name: String,
     /// How to print: a sentence, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// Arguments of `relayctl drain`.
@@ -24,7 +24,7 @@ pub struct DrainArgs {
     pub timeout: u64,
     /// How to print: a sentence, or JSON.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: TokenFormat,
+    pub output: TextFormat,
 }
 
 /// Arguments of `relayctl routes diff`.
