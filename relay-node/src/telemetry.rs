@@ -130,7 +130,7 @@ fn describe() {
     );
     describe_gauge!(
         "cascade_link_residual_loss_ratio",
-        "Datagrams from the neighbour that are missing and were not restored, over about 10 s; lost feedback, parity and repairs count too"
+        "Datagrams with media that the neighbour sent and that did not come, repair taken into account, over about 10 s"
     );
     describe_counter!(
         "cascade_link_repair_datagrams_total",

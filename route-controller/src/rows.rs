@@ -110,7 +110,7 @@ pub struct LinkRow {
     /// How often 1, 2, 3-4, 5-8, 9-16, 17-32 and more datagrams in a row were missing at `to`, since the link came up.
     #[serde(default)]
     pub loss_bursts: Option<Vec<u64>>,
-    /// Fraction missing at `to` that repair did not restore, over about 10 s.
+    /// Fraction of the datagrams with media that did not come at `to`, repair taken into account, over about 10 s.
     #[serde(default)]
     pub residual_loss: Option<f64>,
     /// Datagrams that `from` sent again, since the link came up.

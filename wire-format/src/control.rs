@@ -209,8 +209,8 @@ pub struct LinkQuality {
     /// How often so many datagrams in a row were missing here since the link came up: 1, 2, 3 to 4, 5 to 8, 9 to 16, 17
     /// to 32, and more. What comes late after all was missing for a while, and counts.
     pub bursts_in: [u64; LOSS_BURSTS],
-    /// Datagrams missing here that repair did not restore, parts per million of all over about 10 s. Feedback, parity and
-    /// repairs that are lost count too: media lost for good is at most this.
+    /// Datagrams with media that did not come here, neither late nor again nor from parity: parts per million of those that
+    /// were sent, over about 10 s.
     pub residual_in_ppm: u32,
     /// What repair did and cost here.
     pub repair: RepairTotals,
@@ -297,11 +297,6 @@ pub struct RepairTotals {
 }
 
 impl RepairTotals {
-    /// Missing, and neither late nor restored (yet).
-    pub fn unrepaired(&self) -> u64 {
-        self.missing.saturating_sub(self.reordered).saturating_sub(self.recovered)
-    }
-
     /// With what another end or lane did.
     #[must_use]
     pub fn plus(&self, more: &RepairTotals) -> RepairTotals {

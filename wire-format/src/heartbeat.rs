@@ -7,7 +7,8 @@ use crate::{FrameError, WireTime, send_time_bytes};
 /// ```text
 /// flags (8) , highest (32) , received (32) , echo time (24) , echo delay (24) , jitter (16)
 /// probes sent (16) , probes received (16) , large received (16)         unless the sender is older
-/// queueing delay (16) , bytes received (32)                             unless the sender is older
+/// queueing delay (16) , bytes received (32)                             not in each, nor from older senders
+/// media through (16) , media sent (32)                                  not in each, nor from older senders
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
@@ -27,6 +28,8 @@ pub struct Heartbeat {
     pub sizes: Option<SizeCounts>,
     /// How fast it arrives. Only behind `sizes`.
     pub arrival: Option<Arrival>,
+    /// How much media was sent. Only behind `arrival`.
+    pub media: Option<MediaSent>,
 }
 
 /// What lets the receiver of a heartbeat compute a round trip.
@@ -59,13 +62,24 @@ pub struct Arrival {
     pub bytes: u32,
 }
 
+/// From which the other end learns how much of the media is gone for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MediaSent {
+    /// Low 16 bits of the packet number below which datagrams count.
+    pub through: u16,
+    /// Datagrams with media sent for the first time since the link came up, low 32 bits.
+    pub datagrams: u32,
+}
+
 impl Heartbeat {
     /// Least length of the body.
     pub const BYTES_MIN: usize = 17;
     /// Length of the body with all fields of this version.
-    pub const BYTES_MAX: usize = 29;
+    pub const BYTES_MAX: usize = 35;
     /// Length of the body that ends with the counts of sizes.
     const BYTES_SIZES: usize = 23;
+    /// Length of the body that ends with what arrives.
+    const BYTES_ARRIVAL: usize = 29;
 
     /// Reads a body. Bytes behind the known fields belong to later versions and are ignored.
     ///
@@ -86,6 +100,10 @@ impl Heartbeat {
             queueing: u16::from_be_bytes([a[0], a[1]]),
             bytes: u32::from_be_bytes([a[2], a[3], a[4], a[5]]),
         });
+        let media = rest.get(12..).and_then(|rest| rest.first_chunk::<6>()).map(|m| MediaSent {
+            through: u16::from_be_bytes([m[0], m[1]]),
+            datagrams: u32::from_be_bytes([m[2], m[3], m[4], m[5]]),
+        });
         Ok(Heartbeat {
             in_use: b[0] & 0x01 != 0,
             highest: u32::from_be_bytes([b[1], b[2], b[3], b[4]]),
@@ -95,6 +113,7 @@ impl Heartbeat {
             repairs: b[0] & 0x04 != 0,
             sizes,
             arrival,
+            media,
         })
     }
 
@@ -117,6 +136,9 @@ impl Heartbeat {
         let Some(arrival) = self.arrival else { return Heartbeat::BYTES_SIZES };
         rest[6..8].copy_from_slice(&arrival.queueing.to_be_bytes());
         rest[8..12].copy_from_slice(&arrival.bytes.to_be_bytes());
+        let Some(media) = self.media else { return Heartbeat::BYTES_ARRIVAL };
+        rest[12..14].copy_from_slice(&media.through.to_be_bytes());
+        rest[14..18].copy_from_slice(&media.datagrams.to_be_bytes());
         Heartbeat::BYTES_MAX
     }
 }

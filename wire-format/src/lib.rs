@@ -28,7 +28,7 @@ pub use frame::{
     PARITY_ROOM_BYTES, Priority, RTP_BYTES_MAX, RawFrame, SEND_TIME_BYTES, frame_header, frames, send_time,
     send_time_bytes, whole_frame,
 };
-pub use heartbeat::{Arrival, Echo, Heartbeat, SizeCounts};
+pub use heartbeat::{Arrival, Echo, Heartbeat, MediaSent, SizeCounts};
 pub use id::{
     BUDGET_MAX, BUDGET_MIN, BudgetError, Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane,
     PublicationId, ReceiverIndex, RoomId, Sequence, StreamHandle, StreamId, StreamKey, SubscriptionId,

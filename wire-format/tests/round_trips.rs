@@ -7,10 +7,10 @@ use wire_format::session::{Cipher, Message, RefusalCode, Role};
 use wire_format::{
     Arrival, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, Echo, EdgeHeader, EdgeKeyframeRequest,
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameError, FrameKind, Heartbeat, Incarnation,
-    KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MtuProbe, NodeIndex,
-    PacketNumber, PathChallenge, Plane, Priority, RawFrame, ReceiverIndex, RoomId, SEND_TIME_BYTES,
-    SealedHeader, Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, TAG_BYTES, UserId,
-    WireTime, frame_header, frames, send_time, send_time_bytes,
+    KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MediaSent, MtuProbe,
+    NodeIndex, PacketNumber, PathChallenge, Plane, Priority, RawFrame, ReceiverIndex, RoomId,
+    SEND_TIME_BYTES, SealedHeader, Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, TAG_BYTES,
+    UserId, WireTime, frame_header, frames, send_time, send_time_bytes,
 };
 
 fn key() -> impl Strategy<Value = StreamKey> {
@@ -59,7 +59,8 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
         SizeCounts { probes_sent, probes_received, large_received }
     });
     let arrival = any::<(u16, u32)>().prop_map(|(queueing, bytes)| Arrival { queueing, bytes });
-    let tail = prop::option::of((sizes, prop::option::of(arrival)));
+    let media = any::<(u16, u32)>().prop_map(|(through, datagrams)| MediaSent { through, datagrams });
+    let tail = prop::option::of((sizes, prop::option::of((arrival, prop::option::of(media)))));
     (any::<((bool, bool), u32, u32, u16)>(), prop::option::of(echo), tail).prop_map(
         |(((in_use, repairs), highest, received, jitter), echo, tail)| Heartbeat {
             in_use,
@@ -69,7 +70,8 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
             echo,
             jitter,
             sizes: tail.map(|(sizes, _)| sizes),
-            arrival: tail.and_then(|(_, arrival)| arrival),
+            arrival: tail.and_then(|(_, more)| more).map(|(arrival, _)| arrival),
+            media: tail.and_then(|(_, more)| more).and_then(|(_, media)| media),
         },
     )
 }

@@ -163,6 +163,8 @@ fn heartbeat(bytes: &[u8]) -> Decoded {
     let arrival = heartbeat.arrival.map_or("-".to_owned(), |arrival| {
         format!("{} {}", u64::from(arrival.queueing) * WireTime::UNIT_US, arrival.bytes)
     });
+    let media =
+        heartbeat.media.map_or("-".to_owned(), |media| format!("{} {}", media.through, media.datagrams));
     let mut out = [0xEE; Heartbeat::BYTES_MAX];
     let used = heartbeat.encode(&mut out);
     Ok((
@@ -174,6 +176,7 @@ fn heartbeat(bytes: &[u8]) -> Decoded {
             ("jitter-us", (u64::from(heartbeat.jitter) * WireTime::UNIT_US).to_string()),
             ("sizes", sizes),
             ("arrival", arrival),
+            ("media", media),
             ("repairs", flag(heartbeat.repairs)),
         ],
         out[..used].to_vec(),

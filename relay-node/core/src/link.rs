@@ -2,15 +2,16 @@
 //! end and what the frames mean is its owner's business.
 
 use crate::backlog::{BacklogMemory, Parked, Shed};
-use crate::liveness::{Change, HEARTBEAT_CLOSE, HEARTBEAT_IDLE, Liveness, Trust};
+use crate::liveness::{Change, HEARTBEAT_CLOSE, Liveness, Trust};
 use crate::measure::{Feedback, Rate, Reception};
 use crate::path_mtu::PathMtu;
 use crate::quality::ResidualLoss;
 use crate::queue::{OrderLane, Pushed, Refused, SendQueue};
-use crate::rate_control::ArrivalReport;
 use crate::rejoin::Rejoin;
 use crate::repair::{AGAIN_BYTES, Arrival, History, PathState, Repair, RepairMemory, RepairMode, Urgency};
 use crate::sending::Sending;
+
+mod heartbeats;
 mod pack;
 mod stats;
 
@@ -21,8 +22,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 use wire_format::{
-    DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FrameError, FrameKind, Heartbeat, MtuProbe, PacketNumber,
-    PathChallenge, RawFrame, SEAL_OVERHEAD_BYTES, Slack, Timestamp, WireTime, send_time,
+    DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FrameError, FrameKind, MtuProbe, PacketNumber, PathChallenge,
+    RawFrame, SEAL_OVERHEAD_BYTES, Slack, Timestamp, WireTime, send_time,
 };
 
 /// A link counts as used for so long after its last media frame.
@@ -31,16 +32,6 @@ const USED_FOR: Duration = Duration::from_secs(1);
 const YOUNG_FOR: Duration = Duration::from_secs(2);
 /// A deadline is later than the input that sets it.
 const TICK_MIN: Duration = Duration::from_micros(1);
-/// A heartbeat waits so long for media to go with.
-const HEARTBEAT_WAIT: Duration = Duration::from_millis(20);
-/// How fast what comes arrives is told no more often.
-const ARRIVAL_APART: Duration = Duration::from_millis(25);
-/// An end whose datagrams are not reported for longer than a round trip and this sends heartbeats ...
-const UNHEARD_AFTER: Duration = Duration::from_millis(100);
-/// ... so far apart.
-const HEARTBEAT_UNHEARD: Duration = Duration::from_millis(10);
-/// Heartbeats of two seconds.
-const UNREPORTED_MAX: usize = 64;
 
 /// The state of one link that does not depend on who is at its other end.
 #[derive(Debug)]
@@ -81,6 +72,8 @@ pub(crate) struct Link {
     heartbeat_waits: bool,
     /// When a heartbeat last told how fast what comes arrives.
     told_arrival_at: Option<Timestamp>,
+    /// The same of how much media was sent.
+    told_media_at: Option<Timestamp>,
     sending: Sending,
 }
 
@@ -159,6 +152,7 @@ impl Link {
             armed: None,
             heartbeat_waits: false,
             told_arrival_at: None,
+            told_media_at: None,
             sending: Sending::default(),
         }
     }
@@ -208,7 +202,9 @@ impl Link {
         let arrival = self.repair.arrived(now, number, plain);
         let Change { state, trust } = self.liveness.heard(now);
         let asks = arrival == Arrival::New { gap: true };
-        Came { excess, restored_before: arrival == Arrival::Restored, state, trust, asks }
+        let restored_before = arrival == Arrival::Restored;
+        self.residual.take_in_hand((!restored_before).then_some(number));
+        Came { excess, restored_before, state, trust, asks }
     }
 
     /// A datagram came again: its plain bytes, and how much later than usual; `None` if it is there already.
@@ -220,7 +216,8 @@ impl Link {
         now: Timestamp,
         body: &'a [u8],
     ) -> Result<Option<(&'a [u8], Duration)>, FrameError> {
-        let Some(plain) = self.repair.repair_in(body)? else { return Ok(None) };
+        let Some((number, plain)) = self.repair.repair_in(body)? else { return Ok(None) };
+        self.residual.take_in_hand(Some(number));
         let late = self.reception.excess(now, send_time(plain)?);
         self.repair.restored_late(late);
         Ok(Some((plain, late)))
@@ -241,7 +238,8 @@ impl Link {
 
     /// The next datagram that parity restored: its plain bytes are in `plain`, and it is so much later than usual.
     pub(crate) fn next_restored(&mut self, now: Timestamp, plain: &mut Vec<u8>) -> Option<Duration> {
-        while self.repair.next_restored(plain) {
+        while let Some(number) = self.repair.next_restored(plain) {
+            self.residual.take_in_hand(Some(number));
             if let Ok(sent) = send_time(plain) {
                 let late = self.reception.excess(now, sent);
                 self.repair.restored_late(late);
@@ -261,40 +259,11 @@ impl Link {
 
     /// Media came that may still lose so much time; `restored` if not by itself.
     pub(crate) fn media_came(&mut self, now: Timestamp, slack: Slack, restored: bool) {
+        self.residual.media_came();
         self.repair.media_came(now, slack);
         if !restored {
             self.repair.fresh_media_came(now);
         }
-    }
-
-    /// A heartbeat came.
-    pub(crate) fn heartbeat_in(&mut self, now: Timestamp, heartbeat: &Heartbeat) -> LinkChange {
-        let needed = heartbeat.in_use && !self.peer_in_use;
-        self.peer_in_use = heartbeat.in_use;
-        self.repair.peer_repairs(heartbeat.repairs);
-        let probes = self.mtu.probes_until(heartbeat.highest);
-        let measured = self.feedback.heartbeat(now, heartbeat, probes);
-        if !self.repair.is_on() {
-            self.forget_acknowledged();
-        }
-        self.hear_arrival(now, heartbeat);
-        let trusted = self.liveness.trust();
-        self.judge_hearing(now);
-        let mut change = LinkChange {
-            measured,
-            trust: self.liveness.trust() != trusted,
-            sooner: needed && self.hurry(now),
-            ..LinkChange::default()
-        };
-        if let Some(sizes) = heartbeat.sizes {
-            self.reception.probes_told(sizes.probes_sent);
-            let fallbacks = self.mtu.fallbacks();
-            change.probes = self.mtu.heartbeat(now, heartbeat.highest, sizes);
-            change.narrower = self.mtu.fallbacks() > fallbacks;
-            change.sooner |= change.probes > 0;
-            self.limit_queue();
-        }
-        change
     }
 
     /// An MTU probe or its answer came, in a datagram of so many plain bytes.
@@ -367,30 +336,8 @@ impl Link {
         body: &[u8],
         whole: &mut Vec<u8>,
     ) -> Result<Option<RawFrame>, FrameError> {
+        self.residual.media_came();
         self.rejoin.half(now, body, whole)
-    }
-
-    /// The other end has said how fast what was sent arrives.
-    fn hear_arrival(&mut self, now: Timestamp, heartbeat: &Heartbeat) {
-        let (Some(arrival), Some(said_at)) = (heartbeat.arrival, self.reception.newest_sent()) else {
-            return;
-        };
-        let queueing = Duration::from_micros(u64::from(arrival.queueing) * WireTime::UNIT_US);
-        let rtt = self.feedback.rtt_min().unwrap_or_default();
-        self.sending.report(now, ArrivalReport { said_at, queueing, bytes: arrival.bytes, rtt });
-    }
-
-    /// The other end has said what it received: is that what was sent?
-    fn judge_hearing(&mut self, now: Timestamp) {
-        let Some(rtt) = self.feedback.rtt() else { return };
-        let highest = self.feedback.acknowledged(self.next_number);
-        let mut reached = false;
-        while self.unreported.front().is_some_and(|(number, _)| Some(*number) <= highest) {
-            self.unreported.pop_front();
-            reached = true;
-        }
-        let oldest = self.unreported.front().map_or(now, |(_, left)| *left);
-        self.liveness.reported(now, reached, now.since(oldest).saturating_sub(rtt));
     }
 
     /// Media passes over the link, in either direction. `true` if that brings the next tick forward.
@@ -517,56 +464,10 @@ impl Link {
         self.sending.take_waiting()
     }
 
-    /// A heartbeat is due: with the next media, if some is likely soon, or by itself.
-    fn heartbeat_due(&mut self, now: Timestamp, close: bool) {
-        let media_soon = self.repair.media_at().is_some_and(|at| now.since(at) < HEARTBEAT_CLOSE);
-        if close && media_soon && !self.heartbeat_waits {
-            self.heartbeat_waits = true;
-            self.next_heartbeat = now + HEARTBEAT_WAIT;
-        } else {
-            self.heartbeat(now, close);
-        }
-    }
-
-    fn heartbeat(&mut self, now: Timestamp, close: bool) {
-        self.heartbeat_waits = false;
-        let own_use = self.own_use(now);
-        let mut body = [0; Heartbeat::BYTES_MAX];
-        // Heartbeats in quick succession are too short a time to tell a queue from a host that was busy.
-        let tells = self.told_arrival_at.is_none_or(|at| now.since(at) >= ARRIVAL_APART);
-        if tells {
-            self.told_arrival_at = Some(now);
-        }
-        let arrival = tells.then(|| self.reception.arrival(self.bytes_in));
-        let heartbeat = self.reception.heartbeat(now, own_use, self.mtu.probes_sent());
-        let used = Heartbeat { arrival, repairs: self.repair.is_on(), ..heartbeat }.encode(&mut body);
-        // A full queue already proves that this end is alive.
-        let _ = self.push_small(FrameKind::Heartbeat, &body[..used]);
-        self.remember(now, self.next_number);
-        // Who is not heard speaks up: a burst of loss ends sooner for more datagrams, and what the other end would take for
-        // silence does.
-        let rtt = self.feedback.rtt().unwrap_or(UNHEARD_AFTER);
-        let unheard = self.unreported.front().is_some_and(|(_, left)| now.since(*left) > rtt + UNHEARD_AFTER);
-        self.next_heartbeat = now
-            + match (close, unheard) {
-                (true, true) => HEARTBEAT_UNHEARD,
-                (true, false) => HEARTBEAT_CLOSE,
-                (false, _) => HEARTBEAT_IDLE,
-            };
-    }
-
     fn own_use(&self, now: Timestamp) -> bool {
         self.routed
             || self.media_at.is_some_and(|at| now.since(at) < USED_FOR)
             || now.since(self.made_at) < YOUNG_FOR
-    }
-
-    /// A datagram of this number or a later one is to be reported by the other end.
-    fn remember(&mut self, now: Timestamp, number: u64) {
-        // With so many on their way the oldest tells enough.
-        if self.unreported.len() < UNREPORTED_MAX {
-            self.unreported.push_back((PacketNumber(number), now));
-        }
     }
 
     /// What waits keeps the limits that it was pushed under; the next frame is measured by the present ones.
@@ -580,8 +481,7 @@ impl Link {
     pub(crate) fn read_rates(&mut self, now: Timestamp) {
         self.rate_out.read(now, self.bytes_out);
         self.rate_in.read(now, self.bytes_in);
-        let gone = self.repair.stats().totals().unrepaired();
-        self.residual.read(now, self.reception.expected(), gone);
+        self.residual.judge(now);
     }
 
     /// The link is needed: a heartbeat soon. `true` if it was due later.

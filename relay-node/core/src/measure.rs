@@ -149,6 +149,7 @@ impl Reception {
                 large_received: self.large,
             }),
             arrival: None,
+            media: None,
             repairs: true,
         }
     }
@@ -440,6 +441,7 @@ mod tests {
             jitter: 0,
             sizes: None,
             arrival: None,
+            media: None,
             repairs: false,
         };
         feedback.heartbeat(Timestamp::ZERO, &reported(u32::MAX - 1), 0);

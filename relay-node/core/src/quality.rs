@@ -3,45 +3,111 @@
 use crate::{LinkStats, RepairStats};
 use std::collections::VecDeque;
 use std::time::Duration;
-use wire_format::Timestamp;
 use wire_format::control::RepairTotals;
+use wire_format::{MediaSent, PacketNumber, Timestamp};
 
 /// The share is one of the last ...
 const WINDOW: Duration = Duration::from_secs(10);
-/// ... in so many steps at most.
-const READINGS_MAX: usize = 12;
+/// ... in so many steps at most ...
+const READINGS_MAX: usize = 16;
+/// ... which are so far apart.
+const READING_EVERY: Duration = Duration::from_secs(1);
+/// What is missing for so long is gone; longer than any repair takes.
+const SETTLED: Duration = Duration::from_secs(2);
 /// Of fewer datagrams than this the missing ones count as of this many, as losses do.
 const OF_LEAST: u64 = 20;
+/// Of so many numbers up to the highest it is known which had media.
+const RECENT: u64 = u128::BITS as u64;
 
-/// The share of datagrams that should have come and are not there, late and restored ones excepted.
+/// The share of datagrams with media that did not come, late and restored ones excepted.
+///
+/// The sender tells how many it sent below a packet number; those that came below the same number are counted here.
 #[derive(Debug, Default)]
 pub(crate) struct ResidualLoss {
-    /// When, how many should have come by then, and how many of them are gone for good.
-    readings: VecDeque<(Timestamp, u64, u64)>,
+    /// The datagram in hand, if it has not been counted.
+    in_hand: Option<PacketNumber>,
+    /// Datagrams with media that came.
+    came: u64,
+    /// The highest number of them, and which of the numbers up to it they had: the lowest bit is the highest number.
+    highest: u64,
+    recent: u128,
+    /// Oldest first.
+    readings: VecDeque<Reading>,
+    ppm: u32,
+}
+
+/// What was sent and what came of the numbers below one.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Timestamp,
+    through: u64,
+    sent: u64,
+    came: u64,
 }
 
 impl ResidualLoss {
-    /// Totals since the link came up, read about once a second.
-    pub(crate) fn read(&mut self, now: Timestamp, expected: u64, gone: u64) {
-        let is_old = |(at, _, _): &(Timestamp, u64, u64)| now.since(*at) >= WINDOW;
+    /// A datagram is about to be handled; `None` if it has been before.
+    pub(crate) fn take_in_hand(&mut self, number: Option<PacketNumber>) {
+        self.in_hand = number;
+    }
+
+    /// It has media.
+    pub(crate) fn media_came(&mut self) {
+        let Some(PacketNumber(number)) = self.in_hand.take() else { return };
+        self.came += 1;
+        if number >= self.highest {
+            self.recent = shifted(self.recent, number - self.highest) | 1;
+            self.highest = number;
+        } else {
+            self.recent |= shifted(1, self.highest - number);
+        }
+        for reading in self.readings.iter_mut().rev().take_while(|reading| reading.through > number) {
+            reading.came += 1;
+        }
+    }
+
+    /// The other end says what it sent; `highest` is the highest number that came.
+    pub(crate) fn told(&mut self, now: Timestamp, highest: u64, media: MediaSent) {
+        let end = highest.saturating_add(1);
+        let Some(through) = end.checked_sub(u64::from((end as u16).wrapping_sub(media.through))) else {
+            return;
+        };
+        let before = self.readings.back();
+        let is_soon = |reading: &Reading| now.since(reading.at) < READING_EVERY || through < reading.through;
+        // What came of the numbers from there on is known only if they are few.
+        let above = self.highest.saturating_add(1).saturating_sub(through);
+        if before.is_some_and(is_soon) || above > RECENT {
+            return;
+        }
+        let of_these = shifted(1, above).wrapping_sub(1);
+        let came = self.came.saturating_sub(u64::from((self.recent & of_these).count_ones()));
+        let sent_before = before.map_or(0, |reading| reading.sent);
+        let sent = sent_before + u64::from(media.datagrams.wrapping_sub(sent_before as u32));
+        let is_old = |reading: &Reading| now.since(reading.at) >= WINDOW + SETTLED;
         while self.readings.len() >= READINGS_MAX || self.readings.get(1).is_some_and(is_old) {
             self.readings.pop_front();
         }
-        self.readings.push_back((now, expected, gone));
+        self.readings.push_back(Reading { at: now, through, sent, came });
     }
 
-    /// Parts per million.
-    pub(crate) fn ppm(&self) -> u32 {
-        let (Some((_, expected_before, gone_before)), Some((_, expected, gone))) =
-            (self.readings.front(), self.readings.back())
-        else {
-            return 0;
-        };
-        // What was given up for lost may come after all.
-        let gone = gone.saturating_sub(*gone_before);
-        let expected = expected.saturating_sub(*expected_before).max(OF_LEAST);
-        u32::try_from((gone * 1_000_000 / expected).min(1_000_000)).unwrap_or(1_000_000)
+    /// Judges what is gone by now; to be called about once a second.
+    pub(crate) fn judge(&mut self, now: Timestamp) {
+        let is_settled = |reading: &&Reading| now.since(reading.at) >= SETTLED;
+        let newest = self.readings.iter().rev().find(is_settled);
+        let Some((first, last)) = self.readings.front().zip(newest) else { return };
+        let sent = last.sent.saturating_sub(first.sent);
+        let gone = sent.saturating_sub(last.came.saturating_sub(first.came));
+        self.ppm = (gone * 1_000_000 / sent.max(OF_LEAST)) as u32;
     }
+
+    /// Parts per million, as last judged.
+    pub(crate) fn ppm(&self) -> u32 {
+        self.ppm
+    }
+}
+
+fn shifted(bits: u128, by: u64) -> u128 {
+    u32::try_from(by).ok().and_then(|by| bits.checked_shl(by)).unwrap_or(0)
 }
 
 impl LinkStats {
@@ -79,6 +145,7 @@ impl RepairStats {
 
     /// Adds what another lane of the link did.
     pub fn add(&mut self, other: &RepairStats) {
+        self.first += other.first;
         self.first_bytes += other.first_bytes;
         self.retransmitted += other.retransmitted;
         self.retransmitted_bytes += other.retransmitted_bytes;
@@ -103,33 +170,85 @@ impl RepairStats {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_gone_counts_for_ten_seconds() {
-        let mut residual = ResidualLoss::default();
-        assert_eq!(residual.ppm(), 0);
-        // A thousand a second, of which ten are gone in each of the first 20 s.
-        for second in 0..=60_u64 {
-            residual.read(Timestamp::from_micros(second * 1_000_000), second * 1_000, second.min(20) * 10);
-            let expected = match second {
-                0 => 0,
-                1..=20 => 10_000,
-                21..30 => 10_000 * (30 - second as u32) / 10,
-                _ => 0,
-            };
-            assert_eq!(residual.ppm(), expected, "after {second} s");
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_micros(ms * 1000)
+    }
+
+    /// Datagrams come one a millisecond from number `from` on, a feedback datagram after every ninth with media, except
+    /// where `lost` says so; every 250 ms the other end tells what it sent, in the datagram that comes.
+    fn play(residual: &mut ResidualLoss, numbers: std::ops::Range<u64>, lost: impl Fn(u64) -> bool) {
+        let sent = |number: u64| number - number / 10;
+        for number in numbers {
+            if lost(number) {
+                continue;
+            }
+            residual.take_in_hand(Some(PacketNumber(number)));
+            if number % 10 != 9 {
+                residual.media_came();
+            }
+            if number % 250 == 0 {
+                // It was written some datagrams before this one.
+                let through = number.saturating_sub(7);
+                let media = MediaSent { through: through as u16, datagrams: sent(through) as u32 };
+                residual.told(at(number), number, media);
+            }
+            if number % 1000 == 500 {
+                residual.judge(at(number));
+            }
         }
-        assert!(residual.readings.len() <= READINGS_MAX);
     }
 
     #[test]
-    fn readings_in_quick_succession_are_bounded_and_few_datagrams_are_no_verdict() {
+    fn media_that_is_gone_counts_for_ten_seconds_and_nothing_else_does() {
         let mut residual = ResidualLoss::default();
-        for ms in 0..1_000 {
-            residual.read(Timestamp::from_micros(ms * 1_000), ms / 100, ms / 200);
-            assert!(residual.ppm() <= 500_000);
+        // Feedback is lost, and nobody misses it.
+        play(&mut residual, 0..20_000, |number| number % 10 == 9);
+        assert_eq!((residual.ppm(), residual.readings.len()), (0, 13));
+        // Every hundredth with media.
+        play(&mut residual, 20_000..40_000, |number| number % 100 == 1);
+        assert_eq!(residual.ppm(), 11_111);
+        play(&mut residual, 40_000..48_000, |_| false);
+        assert!((4_000..7_000).contains(&residual.ppm()), "{}", residual.ppm());
+        play(&mut residual, 48_000..60_000, |_| false);
+        assert_eq!(residual.ppm(), 0);
+        // Numbers and counts go beyond the bits in which they are told.
+        play(&mut residual, 60_000..200_000, |number| number % 1000 == 1);
+        assert_eq!(residual.ppm(), 1_111);
+    }
+
+    #[test]
+    fn what_comes_late_or_again_is_there_and_counts_once() {
+        let mut residual = ResidualLoss::default();
+        play(&mut residual, 0..10_000, |_| false);
+        let lost = |number: u64| (1..9).contains(&(number % 100));
+        for from in (10_000..30_000).step_by(500) {
+            play(&mut residual, from..from + 500, lost);
+            for number in (from..from + 500).filter(|number| lost(*number)) {
+                residual.take_in_hand(Some(PacketNumber(number)));
+                residual.media_came();
+                residual.media_came();
+                residual.take_in_hand(None);
+                residual.media_came();
+            }
         }
-        assert_eq!(residual.readings.len(), READINGS_MAX);
-        residual.read(Timestamp::from_micros(2_000_000), 9, 0);
-        assert_eq!(residual.ppm(), 0, "what was gone has come");
+        play(&mut residual, 30_000..34_000, |_| false);
+        assert_eq!(residual.ppm(), 0);
+        assert_eq!(residual.came, 34_000 / 10 * 9);
+    }
+
+    #[test]
+    fn whatever_the_other_end_tells_the_share_is_one() {
+        let mut residual = ResidualLoss::default();
+        let mut seed = 7_u64;
+        for step in 0..100_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let number = if seed.is_multiple_of(97) { u64::MAX - seed % 3 } else { seed >> (seed % 64) };
+            residual.take_in_hand(Some(PacketNumber(number)));
+            residual.media_came();
+            let media = MediaSent { through: seed as u16, datagrams: (seed >> 20) as u32 };
+            residual.told(at(step * 300), number, media);
+            residual.judge(at(step * 300));
+            assert!(residual.ppm() <= 1_000_000 && residual.readings.len() <= READINGS_MAX);
+        }
     }
 }

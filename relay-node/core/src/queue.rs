@@ -438,6 +438,7 @@ impl Packer<'_> {
         let bytes = plain.len() + SEAL_OVERHEAD_BYTES;
         match urgency {
             Some(urgency) => {
+                self.repair.stats.first += 1;
                 self.repair.stats.first_bytes += (bytes - feedback_bytes) as u64;
                 self.repair.media_left(self.now, number, urgency, plain, self.memory);
             }

@@ -46,6 +46,7 @@ impl Slow {
                 sizes: Some(SizeCounts::default()),
                 repairs: true,
                 arrival: Some(Arrival { queueing: (queueing.as_micros() / 10) as u16, bytes: self.bytes }),
+                media: None,
             };
             let mut body = [0; Heartbeat::BYTES_MAX];
             let used = beat.encode(&mut body);

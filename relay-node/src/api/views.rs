@@ -49,7 +49,7 @@ struct LinkRow {
     waiting_bytes: usize,
     /// How often 1, 2, 3-4, 5-8, 9-16, 17-32 and more datagrams in a row were missing here.
     loss_bursts_in: [u64; LOSS_BURSTS],
-    /// Missing here and not restored, over about 10 s.
+    /// Fraction of the datagrams with media that did not come here, repair taken into account, over about 10 s.
     residual_loss_in: f64,
     repair: RepairRow,
     /// What is done against loss of what is sent: of audio, and of all other media.

@@ -197,6 +197,7 @@ impl Endpoint for Peer {
                 jitter: 0,
                 sizes: None,
                 arrival: None,
+                media: None,
                 repairs: true,
             };
             let mut body = [0; Heartbeat::BYTES_MAX];

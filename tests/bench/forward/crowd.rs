@@ -293,6 +293,7 @@ impl Endpoint for Idlers {
             jitter: 0,
             sizes: None,
             arrival: None,
+            media: None,
             repairs: true,
         };
         let mut body = [0; Heartbeat::BYTES_MAX];

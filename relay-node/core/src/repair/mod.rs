@@ -214,7 +214,10 @@ impl Repair {
     ///
     /// # Errors
     /// [`FrameError`] if it makes no sense.
-    pub(crate) fn repair_in<'a>(&mut self, body: &'a [u8]) -> Result<Option<&'a [u8]>, FrameError> {
+    pub(crate) fn repair_in<'a>(
+        &mut self,
+        body: &'a [u8],
+    ) -> Result<Option<(PacketNumber, &'a [u8])>, FrameError> {
         let (number, plain) = repaired(body, self.gaps.highest())?;
         if !self.gaps.restore(number) {
             return Ok(None);
@@ -223,7 +226,7 @@ impl Repair {
         if let Some(restore) = &mut self.restore {
             restore.arrived(number, plain);
         }
-        Ok(Some(plain))
+        Ok(Some((number, plain)))
     }
 
     /// A row of parity came.
@@ -250,18 +253,18 @@ impl Repair {
         }
     }
 
-    /// The next datagram that parity restored: its plain bytes are in `plain`.
-    pub(crate) fn next_restored(&mut self, plain: &mut Vec<u8>) -> bool {
+    /// The number of the next datagram that parity restored; its plain bytes are in `plain`.
+    pub(crate) fn next_restored(&mut self, plain: &mut Vec<u8>) -> Option<PacketNumber> {
         while let Some(restore) = &mut self.restore
             && let Some(number) = restore.next_restored(plain)
         {
             restore.arrived(number, plain);
             if self.gaps.restore(number) {
                 self.stats.recovered_parity += 1;
-                return true;
+                return Some(number);
             }
         }
-        false
+        None
     }
 
     /// What was restored came so much later than usual.

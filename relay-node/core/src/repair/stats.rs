@@ -6,7 +6,9 @@ use wire_format::FrameKind;
 /// What repair did on a link since it came up, and what it cost. Bytes are UDP payload.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RepairStats {
-    /// Bytes of datagrams sent for the first time that carry media, feedback within them not counted.
+    /// Datagrams sent for the first time that carry media.
+    pub first: u64,
+    /// Their bytes, feedback within them not counted.
     pub first_bytes: u64,
     /// Datagrams sent again.
     pub retransmitted: u64,

@@ -11,8 +11,8 @@ use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToCon
 use wire_format::session::Message;
 use wire_format::{
     Arrival, DestinationSet, EdgeHeader, Epoch, FrameKind, Heartbeat, Incarnation, KeyframeRequest,
-    MediaHeader, MediaKind, NodeIndex, Plane, Priority, PublicationId, RoomId, RouteTable, Sequence,
-    SizeCounts, Slack, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId, frame_header,
+    MediaHeader, MediaKind, MediaSent, NodeIndex, Plane, Priority, PublicationId, RoomId, RouteTable,
+    Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId, frame_header,
 };
 
 /// This relay.
@@ -402,6 +402,10 @@ impl Frame {
                     arrival: (*jitter % 3 > 1).then_some(Arrival {
                         queueing: jitter.rotate_left(5),
                         bytes: received.rotate_left(9),
+                    }),
+                    media: (*jitter % 5 > 2).then_some(MediaSent {
+                        through: *highest as u16,
+                        datagrams: received.rotate_left(3),
                     }),
                     repairs: *jitter % 2 > 0,
                 };
