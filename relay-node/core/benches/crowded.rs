@@ -147,20 +147,20 @@ fn passed(bench: Bench) {
 }
 
 #[library_benchmark(teardown = passed)]
-#[bench::few(args = (4, 20, NEXT), setup = crowded, config = limit(85_000))]
-#[bench::many_links(args = (1_000, 20, NEXT), setup = crowded, config = limit(85_000))]
-#[bench::many_streams(args = (4, 10_000, NEXT), setup = crowded, config = limit(85_000))]
-#[bench::many_of_both(args = (1_000, 10_000, NEXT), setup = crowded, config = limit(85_000))]
+#[bench::few(args = (4, 20, NEXT), setup = crowded, config = limit(84_000))]
+#[bench::many_links(args = (1_000, 20, NEXT), setup = crowded, config = limit(84_000))]
+#[bench::many_streams(args = (4, 10_000, NEXT), setup = crowded, config = limit(84_000))]
+#[bench::many_of_both(args = (1_000, 10_000, NEXT), setup = crowded, config = limit(84_000))]
 fn to_the_next_relay(mut bench: Bench) -> Bench {
     bench.turn();
     bench
 }
 
 #[library_benchmark(teardown = passed)]
-#[bench::few(args = (4, 20, ME), setup = crowded, config = limit(106_000))]
-#[bench::many_links(args = (1_000, 20, ME), setup = crowded, config = limit(106_000))]
-#[bench::many_streams(args = (4, 10_000, ME), setup = crowded, config = limit(106_000))]
-#[bench::many_of_both(args = (1_000, 10_000, ME), setup = crowded, config = limit(106_000))]
+#[bench::few(args = (4, 20, ME), setup = crowded, config = limit(104_000))]
+#[bench::many_links(args = (1_000, 20, ME), setup = crowded, config = limit(104_000))]
+#[bench::many_streams(args = (4, 10_000, ME), setup = crowded, config = limit(104_000))]
+#[bench::many_of_both(args = (1_000, 10_000, ME), setup = crowded, config = limit(104_000))]
 fn to_a_subscriber(mut bench: Bench) -> Bench {
     bench.turn();
     bench

@@ -100,8 +100,8 @@ fn forwarded(bench: Bench) {
 }
 
 #[library_benchmark]
-#[bench::one_to_one(args = (1), setup = transit, teardown = forwarded, config = limit(84_500))]
-#[bench::one_to_eight(args = (8), setup = transit, teardown = forwarded, config = limit(590_000))]
+#[bench::one_to_one(args = (1), setup = transit, teardown = forwarded, config = limit(83_500))]
+#[bench::one_to_eight(args = (8), setup = transit, teardown = forwarded, config = limit(572_000))]
 fn batch_of_50(mut bench: Bench) -> Bench {
     black_box(forward(&mut bench));
     bench

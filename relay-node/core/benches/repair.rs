@@ -198,10 +198,10 @@ fn forwarded(bench: Bench) {
 }
 
 #[library_benchmark]
-#[bench::off(args = (RepairMode::Off, false), setup = recorded, teardown = forwarded, config = limit(362_000))]
-#[bench::on(args = (RepairMode::Adaptive, false), setup = recorded, teardown = forwarded, config = limit(416_000))]
-#[bench::parity_10_2(args = (BLOCK, false), setup = recorded, teardown = forwarded, config = limit(903_000))]
-#[bench::lossy(args = (RepairMode::Adaptive, true), setup = recorded, teardown = forwarded, config = limit(500_000))]
+#[bench::off(args = (RepairMode::Off, false), setup = recorded, teardown = forwarded, config = limit(356_000))]
+#[bench::on(args = (RepairMode::Adaptive, false), setup = recorded, teardown = forwarded, config = limit(406_000))]
+#[bench::parity_10_2(args = (BLOCK, false), setup = recorded, teardown = forwarded, config = limit(890_000))]
+#[bench::lossy(args = (RepairMode::Adaptive, true), setup = recorded, teardown = forwarded, config = limit(490_000))]
 fn steps_of_10(mut bench: Bench) -> Bench {
     for step in &bench.steps {
         bench.left += step.give(&mut bench.relay, &mut bench.train, |_, _, plain| {

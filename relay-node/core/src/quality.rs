@@ -17,7 +17,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Of fewer datagrams than this the missing ones count as of this many, as losses do.
 const OF_LEAST: u64 = 20;
 /// Of so many numbers up to the highest it is known which had media.
-const RECENT: u64 = u128::BITS as u64;
+const RECENT: u64 = u64::BITS as u64;
 
 /// The share of datagrams with media that did not come, late and restored ones excepted.
 ///
@@ -30,9 +30,10 @@ pub(crate) struct ResidualLoss {
     came: u64,
     /// The highest number of them, and which of the numbers up to it they had: the lowest bit is the highest number.
     highest: u64,
-    recent: u128,
-    /// Oldest first.
+    recent: u64,
+    /// Oldest first, and below which number the newest counts.
     readings: VecDeque<Reading>,
+    told_through: u64,
     ppm: u32,
 }
 
@@ -61,6 +62,13 @@ impl ResidualLoss {
         } else {
             self.recent |= shifted(1, self.highest - number);
         }
+        if number < self.told_through {
+            self.came_late(number);
+        }
+    }
+
+    #[cold]
+    fn came_late(&mut self, number: u64) {
         for reading in self.readings.iter_mut().rev().take_while(|reading| reading.through > number) {
             reading.came += 1;
         }
@@ -88,6 +96,7 @@ impl ResidualLoss {
             self.readings.pop_front();
         }
         self.readings.push_back(Reading { at: now, through, sent, came });
+        self.told_through = through;
     }
 
     /// Judges what is gone by now; to be called about once a second.
@@ -106,8 +115,8 @@ impl ResidualLoss {
     }
 }
 
-fn shifted(bits: u128, by: u64) -> u128 {
-    u32::try_from(by).ok().and_then(|by| bits.checked_shl(by)).unwrap_or(0)
+fn shifted(bits: u64, by: u64) -> u64 {
+    if by < RECENT { bits << by } else { 0 }
 }
 
 impl LinkStats {
