@@ -75,7 +75,7 @@ pub(crate) struct Terminal {
     pub(crate) life: u32,
     /// The core's name for it; none before the core was told, and none after.
     pub(crate) link: Option<LinkId>,
-    last_number: Option<PacketNumber>,
+    pub(crate) last_number: Option<PacketNumber>,
     highest: u64,
     seen: BTreeSet<u64>,
     next_outgoing: u64,

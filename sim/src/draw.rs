@@ -55,6 +55,8 @@ enum Theme {
     Leaderless,
     /// Links that carry little, or less for a while, lose in one direction alone, or lose everything for half a second.
     Squeezed,
+    /// All of it at once, on the same links, and a relay that means harm.
+    Everything,
 }
 
 struct Draw {
@@ -78,13 +80,14 @@ impl Draw {
     }
 
     fn scenario(mut self, seed: u64) -> String {
-        let theme = match self.within(0, 12) {
+        let theme = match self.within(0, 15) {
             0..=3 => Theme::Single,
             4 | 5 => Theme::Turmoil,
             6 => Theme::Lossy,
             7 => Theme::Bursts,
             8 | 9 => Theme::Leaderless,
-            _ => Theme::Squeezed,
+            10..=12 => Theme::Squeezed,
+            _ => Theme::Everything,
         };
         let relays = if self.one_in(8) { self.within(8, 16) } else { self.within(3, 7) };
         let run_ms = DISTURBED_MS + RECOVERS_MS + WATCHED_MS + 1_000;
@@ -135,7 +138,7 @@ impl Draw {
         let links = graph::links(&mut self.rng, shape, relays);
         let most_ms = 150.min(ACROSS_MS / relays);
         for (a, b) in &links {
-            let spec = self.spec(1, most_ms, theme == Theme::Lossy);
+            let spec = self.spec(1, most_ms, matches!(theme, Theme::Lossy | Theme::Everything));
             self.line(format_args!("\n[[link]]\nbetween = \"r{a}-r{b}\"\nis = \"{spec}\""));
             if self.one_in(4) {
                 let spec = self.spec(1, most_ms, false);
@@ -156,6 +159,13 @@ impl Draw {
                     1 => self.lose_one_way(*a, *b),
                     2 => self.outage(*a, *b),
                     _ => {}
+                }
+            }
+            if theme == Theme::Everything {
+                for wrong in [Draw::lose_one_way, Draw::squeeze, Draw::burst, Draw::outage] {
+                    if self.one_in(3) {
+                        wrong(self, *a, *b);
+                    }
                 }
             }
         }
@@ -322,6 +332,14 @@ impl Draw {
                 }
             }
             Theme::Leaderless => self.leaderless(relays, links),
+            Theme::Everything => {
+                let (at, until) = (self.within(500, 4_000), self.within(5_000, DISTURBED_MS));
+                let relay = self.within(1, relays);
+                self.fault(at, until, &format!("hostile = \"r{relay}\""));
+                for _ in 0..self.within(0, 2) {
+                    self.any_fault(relays, links);
+                }
+            }
         }
     }
 

@@ -22,6 +22,7 @@ mod draw;
 mod drive;
 mod freeze;
 mod graph;
+mod hostile;
 mod loss;
 mod media;
 mod network;

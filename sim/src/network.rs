@@ -5,6 +5,7 @@ use crate::connection::{
     Stage, next_backoff,
 };
 use crate::drive::{Departure, sealed_bytes};
+use crate::hostile;
 use crate::loss::Cost;
 use crate::node::{Core, Dial, Stimulus};
 use crate::play::SILENCE_EVERY;
@@ -330,11 +331,18 @@ impl World<'_> {
 
     // Sealed datagrams.
 
-    pub(crate) fn send_datagram(&mut self, connection: ConnectionId, from: End, departure: Departure) {
+    pub(crate) fn send_datagram(&mut self, connection: ConnectionId, from: End, mut departure: Departure) {
         let (host, to_host) = self.connection(connection).direction(from);
         if !self.connection(connection).end_mut(from).number_is_fresh(departure.number) {
             let what = format!("packet number {} used twice or out of order", departure.number);
             self.violation(self.scenario.host_name(host), what);
+        }
+        let sound = departure.plain.len();
+        if let (Host::Relay(_), Host::Relay(_)) = (host, to_host)
+            && self.node(host).hostile > 0
+            && let Some(heard) = self.connection(connection).end(from.other()).last_number
+        {
+            hostile::provoke(&mut departure.plain, departure.number, heard);
         }
         let bytes = sealed_bytes(&departure);
         if bytes > DATAGRAM_BYTES_MAX {
@@ -344,7 +352,7 @@ impl World<'_> {
         let fate = self.offer((host, to_host), bytes);
         let end = from;
         if let (Host::Relay(from), Host::Relay(to), Observer::Trace(_)) = (host, to_host, &self.observer) {
-            self.observe_datagram((connection, end), (from, to), &departure.plain, fate);
+            self.observe_datagram((connection, end), (from, to), &departure.plain[..sound], fate);
         }
         let Departure { link: _, number, plain } = departure;
         if let Fate::Delivered { at, copy_at } = fate {

@@ -161,6 +161,8 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     /// Faults that keep it dead now.
     pub(crate) held_down: u32,
+    /// Faults that make it hostile now.
+    pub(crate) hostile: u32,
     /// Faults that keep it from running now.
     pub(crate) frozen: u32,
     /// What would have happened to it meanwhile.
@@ -190,6 +192,7 @@ impl Node {
             life: 0,
             alive: false,
             held_down: 0,
+            hostile: 0,
             frozen: 0,
             stalled: Vec::new(),
             core: None,

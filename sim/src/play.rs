@@ -141,6 +141,10 @@ impl World<'_> {
             FaultKind::Isolate(relay) => self.isolate(*relay, begins),
             FaultKind::Mute(relay) => self.mute(*relay, begins),
             FaultKind::Freeze(relay) => self.freeze(*relay, begins),
+            FaultKind::Hostile(relay) => {
+                let node = self.node(Host::Relay(*relay));
+                node.hostile = if begins { node.hostile + 1 } else { node.hostile - 1 };
+            }
             FaultKind::ControllerCrash if begins => {
                 self.controller.held_down += 1;
                 self.stop_controller();

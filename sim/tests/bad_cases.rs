@@ -1,6 +1,6 @@
 //! Links that go wrong in ways that repair could make worse: what it may cost then, seen at the link model.
 
-use sim::{Datagram, Event, Packet, Purpose, RelayId, Scenario, Trace, judge};
+use sim::{Datagram, Event, Host, Packet, Purpose, RelayId, Scenario, Trace, judge};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -200,5 +200,32 @@ fn duplicated_datagrams_are_delivered_once_and_not_repaired() {
         call.was_not_slowed();
         let counts = [Purpose::Again, Purpose::Parity].map(|purpose| call.count(purpose));
         assert_eq!((counts, call.asked()), ([0, 0], 0));
+    }
+}
+
+#[test]
+fn a_hostile_neighbour_gets_its_share_of_repairs_and_the_call_goes_on() {
+    for loss in ["", ",loss=2%,burst=3"] {
+        let links = format!(
+            "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms{loss}\"\n\
+             [[fault]]\nat = \"2s\"\nhostile = \"r2\"\n"
+        );
+        let call = Call::run(&links, 200, "150ms", 1);
+        // Where some is lost its own requests are in each other's way, and nobody else's.
+        if loss.is_empty() {
+            call.all_arrived();
+        }
+        let (media, again) = (call.count(Purpose::Media), call.count(Purpose::Again));
+        assert!(again > media / 10, "it is answered: {again} of {media}");
+        assert!(again < media * 2 / 5, "and gets its share: {again} of {media}");
+        // One of eight of its frames names what was never sent, one a row that is none, one what was not sent yet.
+        let counts = call.trace.events().iter().filter_map(|(_, event)| match event {
+            Event::Counter { host, name, value } if *name == "drop_malformed" => Some((*host, *value)),
+            _ => None,
+        });
+        let [(Host::Relay(RelayId(0)), malformed)] = counts.collect::<Vec<_>>()[..] else {
+            panic!("the other relay counts it, and nobody else")
+        };
+        assert!(malformed > 100, "{malformed}");
     }
 }

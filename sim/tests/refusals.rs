@@ -47,7 +47,10 @@ fn mistakes_are_named() {
 fn a_fault_says_exactly_what_goes_wrong() {
     for fault in ["at = \"1s\"", "at = \"1s\"\ncut = \"r1-r2\"\ncrash = \"r1\""] {
         let refusal = refusal(|text| format!("{text}\n[[fault]]\n{fault}\n"));
-        assert!(refusal.contains("exactly one of cut, crash, leave, isolate, mute and freeze"), "{refusal}");
+        assert!(
+            refusal.contains("exactly one of cut, crash, leave, isolate, mute, freeze and hostile"),
+            "{refusal}"
+        );
     }
     let refusal = refusal(|text| format!("{text}\n[[fault]]\nat = \"2s\"\nuntil = \"1s\"\ncrash = \"r1\"\n"));
     assert!(refusal.contains("until = \"1s\": must be later than `at`"), "{refusal}");

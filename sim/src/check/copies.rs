@@ -35,6 +35,7 @@ fn fails_clearly(scenario: &Scenario) -> bool {
             | FaultKind::Leave(_)
             | FaultKind::Isolate(_)
             | FaultKind::Mute(_)
+            | FaultKind::Hostile(_)
             | FaultKind::ControllerCrash => true,
             FaultKind::Freeze(_) => false,
         })

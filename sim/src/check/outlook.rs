@@ -29,9 +29,11 @@ impl<'a> Outlook<'a> {
             FaultKind::Crash(relay) | FaultKind::Leave(relay) | FaultKind::Freeze(relay) => {
                 host != Host::Relay(*relay)
             }
-            FaultKind::Cut(_) | FaultKind::Isolate(_) | FaultKind::Mute(_) | FaultKind::ControllerCrash => {
-                true
-            }
+            FaultKind::Cut(_)
+            | FaultKind::Isolate(_)
+            | FaultKind::Mute(_)
+            | FaultKind::Hostile(_)
+            | FaultKind::ControllerCrash => true,
         })
     }
 
@@ -51,6 +53,7 @@ impl<'a> Outlook<'a> {
                 | FaultKind::Freeze(_)
                 | FaultKind::Isolate(_)
                 | FaultKind::Mute(_)
+                | FaultKind::Hostile(_)
                 | FaultKind::ControllerCrash => true,
             })
     }
@@ -91,7 +94,11 @@ pub(super) fn controlled_spans(scenario: &Scenario) -> Vec<(Duration, Duration)>
         .iter()
         .filter(|fault| match fault.kind {
             FaultKind::ControllerCrash | FaultKind::Isolate(_) | FaultKind::Mute(_) => true,
-            FaultKind::Cut(_) | FaultKind::Crash(_) | FaultKind::Leave(_) | FaultKind::Freeze(_) => false,
+            FaultKind::Cut(_)
+            | FaultKind::Crash(_)
+            | FaultKind::Leave(_)
+            | FaultKind::Freeze(_)
+            | FaultKind::Hostile(_) => false,
         })
         .map(|fault| (fault.at, fault.until.unwrap_or(scenario.run_for)))
         .collect();

@@ -92,9 +92,11 @@ impl Failed {
                 }
                 _ => None,
             },
-            FaultKind::Leave(_) | FaultKind::Isolate(_) | FaultKind::Mute(_) | FaultKind::ControllerCrash => {
-                None
-            }
+            FaultKind::Leave(_)
+            | FaultKind::Isolate(_)
+            | FaultKind::Mute(_)
+            | FaultKind::Hostile(_)
+            | FaultKind::ControllerCrash => None,
         }
     }
 

@@ -120,11 +120,17 @@ fn is_distrusted(scenario: &Scenario, from: Host, to: Host) -> bool {
     let failed = |kind: &FaultKind| match kind {
         FaultKind::Cut(directions) => directions.contains(&(from, to)) || directions.contains(&(to, from)),
         FaultKind::Crash(relay) | FaultKind::Leave(relay) | FaultKind::Freeze(relay) => ends(relay),
-        FaultKind::Isolate(_) | FaultKind::Mute(_) | FaultKind::ControllerCrash => false,
+        FaultKind::Isolate(_) | FaultKind::Mute(_) | FaultKind::Hostile(_) | FaultKind::ControllerCrash => {
+            false
+        }
     };
     let missed = |kind: &FaultKind| match kind {
         FaultKind::Isolate(relay) | FaultKind::Mute(relay) | FaultKind::Freeze(relay) => ends(relay),
-        FaultKind::Cut(_) | FaultKind::Crash(_) | FaultKind::Leave(_) | FaultKind::ControllerCrash => false,
+        FaultKind::Cut(_)
+        | FaultKind::Crash(_)
+        | FaultKind::Leave(_)
+        | FaultKind::Hostile(_)
+        | FaultKind::ControllerCrash => false,
     };
     let kinds = || scenario.faults.iter().map(|fault| &fault.kind);
     kinds().filter(|kind| failed(kind)).count() > 1 || kinds().any(missed)

@@ -104,6 +104,7 @@ section! {
         isolate: Option<String>,
         mute: Option<String>,
         freeze: Option<String>,
+        hostile: Option<String>,
     }
 }
 section! {

@@ -172,6 +172,8 @@ pub enum FaultKind {
     Mute(RelayId),
     /// A relay's process is stopped for a while and goes on where it was, knowing nothing of it.
     Freeze(RelayId),
+    /// A relay sends its neighbours, beside all else, requests for everything and parity and repairs that cannot be.
+    Hostile(RelayId),
     /// The controller's process dies and loses all state but its store.
     ControllerCrash,
 }
@@ -181,7 +183,10 @@ impl FaultKind {
     pub fn hurts_media(&self) -> bool {
         match self {
             FaultKind::Cut(_) | FaultKind::Crash(_) | FaultKind::Leave(_) | FaultKind::Freeze(_) => true,
-            FaultKind::Isolate(_) | FaultKind::Mute(_) | FaultKind::ControllerCrash => false,
+            FaultKind::Isolate(_)
+            | FaultKind::Mute(_)
+            | FaultKind::Hostile(_)
+            | FaultKind::ControllerCrash => false,
         }
     }
 }

@@ -279,11 +279,13 @@ impl Reader {
             (&fault.isolate, FaultKind::Isolate),
             (&fault.mute, FaultKind::Mute),
             (&fault.freeze, FaultKind::Freeze),
+            (&fault.hostile, FaultKind::Hostile),
         ] {
             kinds.extend(name.as_ref().map(relay).transpose()?.map(kind));
         }
         let Ok([kind]) = <[FaultKind; 1]>::try_from(kinds) else {
-            let problem = "exactly one of cut, crash, leave, isolate, mute and freeze says what goes wrong";
+            let problem =
+                "exactly one of cut, crash, leave, isolate, mute, freeze and hostile says what goes wrong";
             let (value, problem) = (fault.at.clone(), problem.to_owned());
             return Err(ScenarioError::Value { place: PLACE, key: "at", value, problem });
         };
