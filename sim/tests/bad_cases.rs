@@ -219,11 +219,13 @@ fn a_hostile_neighbour_gets_its_share_of_repairs_and_the_call_goes_on() {
         assert!(again > media / 10, "it is answered: {again} of {media}");
         assert!(again < media * 2 / 5, "and gets its share: {again} of {media}");
         // One of eight of its frames names what was never sent, one a row that is none, one what was not sent yet.
-        let counts = call.trace.events().iter().filter_map(|(_, event)| match event {
-            Event::Counter { host, name, value } if *name == "drop_malformed" => Some((*host, *value)),
-            _ => None,
-        });
-        let [(Host::Relay(RelayId(0)), malformed)] = counts.collect::<Vec<_>>()[..] else {
+        let mut counts = Vec::new();
+        for (_, event) in call.trace.events() {
+            if let Event::Counter { host, name: "drop_malformed", value } = event {
+                counts.push((*host, *value));
+            }
+        }
+        let [(Host::Relay(RelayId(0)), malformed)] = counts[..] else {
             panic!("the other relay counts it, and nobody else")
         };
         assert!(malformed > 100, "{malformed}");
