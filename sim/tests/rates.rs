@@ -90,14 +90,14 @@ fn what_a_link_cannot_carry_is_the_enhancement_layer() {
     for stream in [AUDIO, VIDEO] {
         let (sent, arrived, latest) = between(&packets(&trace, stream), 6_000, 19_000);
         assert_eq!(arrived, sent, "stream {stream}");
-        // Every few seconds the layer is let in again, to see whether it fits.
-        assert!(latest < Duration::from_millis(250), "stream {stream} was {latest:?} late");
-        let (_, _, latest) = between(&packets(&trace, stream), 6_000, 9_000);
         assert!(latest < Duration::from_millis(60), "stream {stream} was {latest:?} late");
     }
+    // The layer is let in again now and then, to see whether it fits, and never makes a queue of it.
+    let queue = longest_queue(&trace, 6_000, 12_000);
+    assert!(queue < Duration::from_millis(60), "{queue:?}");
     let (sent, arrived, _) = between(&packets(&trace, ENHANCEMENT), 6_000, 12_000);
     assert!(arrived * 2 < sent, "{arrived} of {sent}, of which a quarter could pass");
-    let (sent, arrived, _) = between(&packets(&trace, ENHANCEMENT), 17_500, 19_000);
+    let (sent, arrived, _) = between(&packets(&trace, ENHANCEMENT), 13_500, 19_000);
     assert_eq!(arrived, sent, "the rate is back");
     let counts = ["audio", "base", "video"].map(|what| counted(&trace, &format!("drop_congested_{what}")));
     assert_eq!(counts, [0; 3]);

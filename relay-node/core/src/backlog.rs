@@ -202,7 +202,12 @@ impl Header {
 impl Backlog {
     /// Nothing waits, and nobody is kept out: what comes may leave without a look.
     pub(crate) fn is_open(&self, now: Timestamp) -> bool {
-        self.frames == 0 && now >= self.restricted_until
+        self.frames == 0 && !self.keeps_out(now)
+    }
+
+    /// A layer or a stream may be kept out.
+    pub(crate) fn keeps_out(&self, now: Timestamp) -> bool {
+        now < self.restricted_until
     }
 
     pub(crate) fn is_empty(&self) -> bool {

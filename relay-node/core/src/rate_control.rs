@@ -10,7 +10,8 @@
 //!   in which the queue has not yet heard of the new limit do not lower it again and again.
 //! - **When none stands** the limit grows, by a twelfth in the first second and at twice the pace in each second that
 //!   follows: near what was too much slowly, far from it fast. After [`CALM_FOR`] it is lifted if it is far above what
-//!   is sent.
+//!   is sent. While media is held back, as whole layers are, what is sent says nothing of what would be: then the limit is
+//!   not lifted, and above [`HELD_MAX`] of the capacity it grows slowly, so that what is let in at once makes no long queue.
 //! - **What a queue is**: more than [`QUEUE`] above what is usual on the link while nothing is limited, and twice the
 //!   usual step from one report to the next, and that in two reports in a row (the least of each interval counts
 //!   already, see `queueing`). So paths that jitter, and hosts that are busy, are not taken for full ones.
@@ -50,6 +51,8 @@ const FAR_ABOVE: u64 = 4;
 const GROWTH_FIRST: u64 = 85;
 /// ... and at most in any.
 const GROWTH_MAX: u64 = 2048;
+/// What the path was found to carry, and half as much: beyond that the limit grows slowly while media is held back.
+const HELD_MAX: (u64, u64) = (3, 2);
 /// No link is limited to less, bytes per second.
 const LIMIT_MIN: u64 = 8_000;
 /// No link is limited to more: what carries so much (80 Gbit/s) is not limited.
@@ -127,7 +130,9 @@ impl RateControl {
     }
 
     /// A report of the other end.
-    pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport) {
+    ///
+    /// `held_back`: layers or streams are kept out because of the limit.
+    pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport, held_back: bool) {
         let Some(rate) = self.rate(&report) else { return };
         let passed = self.reported_at.map_or(Duration::ZERO, |at| now.since(at)).min(RATE_OVER * 2);
         self.reported_at = Some(now);
@@ -150,7 +155,7 @@ impl RateControl {
             self.over = Over::default();
         }
         if let Some(limit) = self.limit {
-            self.grow(now, limit, rate, passed);
+            self.grow(now, limit, rate, passed, held_back);
         }
     }
 
@@ -235,14 +240,15 @@ impl RateControl {
         }
     }
 
-    fn grow(&mut self, now: Timestamp, limit: u64, rate: u64, passed: Duration) {
+    fn grow(&mut self, now: Timestamp, limit: u64, rate: u64, passed: Duration, held_back: bool) {
         self.capacity = self.capacity.max(rate);
         let calm = now.since(self.calm_since);
-        if calm >= CALM_FOR && limit / FAR_ABOVE >= rate {
+        if calm >= CALM_FOR && limit / FAR_ABOVE >= rate && !held_back {
             self.limit = None;
             return;
         }
-        let seconds = calm.as_secs().min(16);
+        let far = held_back && limit >= self.capacity / HELD_MAX.1 * HELD_MAX.0;
+        let seconds = if far { 0 } else { calm.as_secs().min(16) };
         let growth = (GROWTH_FIRST << seconds).min(GROWTH_MAX);
         let more = u128::from(limit) * u128::from(growth) * passed.as_micros() / (1024 * 1_000_000);
         self.limit = Some((limit + more as u64).max(LIMIT_MIN));
@@ -325,7 +331,7 @@ mod tests {
             self.now_ms += 1;
             while self.under_way.front().is_some_and(|(at, _)| *at <= self.now_ms) {
                 let (_, report) = self.under_way.pop_front().expect("there is one");
-                self.control.report(Timestamp::from_micros(self.now_ms * 1000), report);
+                self.control.report(Timestamp::from_micros(self.now_ms * 1000), report, false);
             }
         }
 
@@ -468,8 +474,11 @@ mod tests {
                 let queueing =
                     if least == u64::MAX { control.queueing() } else { Duration::from_micros(least) };
                 let rtt = Duration::from_millis(20);
-                control
-                    .report(now, ArrivalReport { said_at: now.wire(), queueing, bytes: bytes as u32, rtt });
+                control.report(
+                    now,
+                    ArrivalReport { said_at: now.wire(), queueing, bytes: bytes as u32, rtt },
+                    false,
+                );
             }
             limited += control.limited();
         }
@@ -502,7 +511,7 @@ mod tests {
                     bytes,
                     rtt: Duration::from_micros(queueing / 7),
                 };
-                control.report(Timestamp::from_micros(now), report);
+                control.report(Timestamp::from_micros(now), report, false);
                 prop_assert!(control.limit().is_none_or(|limit| (LIMIT_MIN..=2 * LIMIT_MAX).contains(&limit)));
                 prop_assert!(control.reports.len() <= REPORTS_MAX);
             }

@@ -14,6 +14,9 @@ use wire_format::{SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp};
 /// What a datagram costs beyond its frames.
 const DATAGRAM_OVERHEAD_BYTES: usize = SEAL_OVERHEAD_BYTES + SEND_TIME_BYTES;
 
+/// Who is held back tries again within this.
+const HELD_BACK_FOR: Duration = Duration::from_secs(2);
+
 /// The rate of a link's outgoing direction, and what waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Sending {
@@ -22,12 +25,15 @@ pub(crate) struct Sending {
     backlog: Backlog,
     /// What the queue holds may leave: the present wake-up has been looked at.
     scheduled: bool,
+    /// When a layer or a stream was kept out last.
+    held_back_at: Option<Timestamp>,
 }
 
 impl Sending {
     /// The other end says what arrives there.
     pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport) {
-        self.rate.report(now, report);
+        let held_back = self.held_back_at.is_some_and(|at| now.since(at) < HELD_BACK_FOR);
+        self.rate.report(now, report, held_back);
         self.pacer.set_rate(self.rate.limit());
     }
 
@@ -88,9 +94,12 @@ impl Sending {
         {
             release(queue, backlog, parked, (arena, annex), memory);
         }
-        if pacer.rate().is_none() {
+        if backlog.keeps_out(now) {
+            self.held_back_at = Some(now);
+        }
+        if self.pacer.rate().is_none() {
             // Nobody is kept out any more.
-            backlog.reset();
+            self.backlog.reset();
         }
     }
 
