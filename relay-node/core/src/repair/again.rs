@@ -79,15 +79,23 @@ impl Again {
         self.seconds.retain(|second| second.number != number);
     }
 
-    /// A datagram is to be sent again, so many times before the deadline.
-    pub(crate) fn add(&mut self, now: Timestamp, number: PacketNumber, copies: u32, deadline: Timestamp) {
+    /// A datagram is to be sent again, so many times from `first` on and before the deadline.
+    pub(crate) fn add(&mut self, first: Timestamp, number: PacketNumber, copies: u32, deadline: Timestamp) {
         if self.pending.len() >= PENDING_MAX {
             self.dropped += 1;
             return;
         }
         self.asked_for(number);
-        let spacing = deadline.since(now) / copies.max(1);
-        self.pending.push(Pending { number, due: now, deadline, copies, spacing, left: false });
+        let spacing = deadline.since(first) / copies.max(1);
+        self.pending.push(Pending { number, due: first, deadline, copies, spacing, left: false });
+    }
+
+    /// What waits for its first copy to be due need not wait. `true` if it did.
+    pub(crate) fn hurry(&mut self, now: Timestamp, number: PacketNumber) -> bool {
+        let mut waiting = self.pending.iter_mut();
+        let held =
+            waiting.find(|pending| pending.number == number && !pending.left && pending.due > now + RETRY);
+        held.map(|pending| pending.due = now).is_some()
     }
 
     /// A datagram is to be sent a second time when `due`, unless that comes later than the deadline.
@@ -141,7 +149,7 @@ impl Again {
             return None;
         }
         // Everything once comes before anything again, and leaves something for what is lost next.
-        let copies = self.allowance > SAVED_MAX / 2;
+        let copies = self.spares();
         let due = self.pending.iter().filter(|pending| pending.due <= now && (copies || !pending.left));
         let next = due.min_by_key(|pending| (pending.left, pending.deadline, pending.number));
         let next = next.map(|pending| pending.number);
@@ -149,6 +157,16 @@ impl Again {
             self.postpone(now);
         }
         next
+    }
+
+    /// There is something for what need not be, and enough left for what is lost next.
+    pub(crate) fn spares(&self) -> bool {
+        self.allowance > SAVED_MAX / 2
+    }
+
+    /// So many bytes went into something else that answers a request.
+    pub(crate) fn spent(&mut self, bytes: u64) {
+        self.allowance -= bytes as i64;
     }
 
     /// What is due now may leave a little later.
@@ -167,7 +185,7 @@ impl Again {
             self.seconds.pop_front();
             return;
         }
-        self.allowance -= bytes as i64;
+        self.spent(bytes);
         let Some(place) = self.pending.iter().position(|pending| pending.number == number) else { return };
         let pending = &mut self.pending[place];
         pending.left = true;
@@ -219,6 +237,19 @@ mod tests {
             left.extend(next(&mut again, at(ms), 0).map(|_| ms));
         }
         assert_eq!(left, [0, 10, 20]);
+    }
+
+    #[test]
+    fn what_is_held_back_leaves_when_due_or_when_it_need_not_wait() {
+        let mut again = Again::new(at(0));
+        again.add(at(30), PacketNumber(1), 1, at(60));
+        again.add(at(40), PacketNumber(2), 1, at(60));
+        assert_eq!((again.due(), next(&mut again, at(29), 0)), (Some(at(30)), None));
+        assert!(again.hurry(at(29), PacketNumber(2)) && !again.hurry(at(29), PacketNumber(2)));
+        assert!(!again.hurry(at(29), PacketNumber(3)));
+        assert_eq!(next(&mut again, at(29), 0), Some(PacketNumber(2)));
+        assert_eq!(next(&mut again, at(30), 0), Some(PacketNumber(1)));
+        assert_eq!(again.due(), None);
     }
 
     #[test]

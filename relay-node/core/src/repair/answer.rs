@@ -1,7 +1,8 @@
 //! What is done when the other end asks: which of what it misses is sent again, and how often.
 
 use super::gaps::MISSING_MAX;
-use super::{MARGIN, Repair, Sent, policy};
+use super::policy::{self, Lost};
+use super::{MARGIN, Repair, Sent, class};
 use std::time::Duration;
 use wire_format::{FrameError, MissingRange, PacketNumber, REQUEST_RANGES_MAX, RepairRequest, Timestamp};
 
@@ -9,6 +10,11 @@ use wire_format::{FrameError, MissingRange, PacketNumber, REQUEST_RANGES_MAX, Re
 const OUTAGE: Duration = Duration::from_millis(250);
 /// What should have come a round trip ago may be so late.
 const SILENCE_MARGIN: Duration = Duration::from_millis(2);
+/// What is held back because nothing is heard leaves after this part of the time that is left, in percent: the burst is
+/// over by then, or little helps.
+const HELD_PERCENT: u32 = 75;
+/// Other media flows beside audio if some left within this time.
+const OTHERS_FLOW: Duration = Duration::from_secs(1);
 /// Numbers that a peer may have looked up within a millisecond, as many as can be missing at once; requests beyond that
 /// are counted and cut short.
 pub(super) const LOOKUPS_PER_MS: usize = MISSING_MAX;
@@ -65,7 +71,7 @@ impl Repair {
                 break;
             }
             if sent.repeats.is_none() && now.since(sent.last_at) >= should_be_there {
-                more |= self.send_again(now, &sent);
+                more |= self.send_again(now, &sent, true);
             }
         }
         more
@@ -114,25 +120,39 @@ impl Repair {
         }
         let patience = self.conditions.rtt + 2 * self.conditions.rtt_var + Duration::from_millis(5);
         let under_way = sent.last_number > through && now.since(sent.last_at) < patience;
-        !under_way && self.send_again(now, &sent)
+        !under_way && self.send_again(now, &sent, false)
     }
 
-    /// A datagram is lost. `true` if it is to be sent again.
-    fn send_again(&mut self, now: Timestamp, sent: &Sent) -> bool {
+    /// A datagram is lost, and perhaps nothing came at the other end since. `true` if it is to be sent again.
+    fn send_again(&mut self, now: Timestamp, sent: &Sent, silence: bool) -> bool {
         if self.again.contains(sent.number) {
-            return false;
+            // Named because something came after it: the burst that it was held back for is over.
+            return !silence && self.again.hurry(now, sent.number);
         }
-        let deadline = sent.at + sent.urgency.slack.as_duration().saturating_sub(MARGIN);
+        let slack = sent.urgency.slack.as_duration();
+        let deadline = sent.at + slack.saturating_sub(MARGIN);
         if deadline < now {
             self.stats.requests_late += 1;
             return false;
         }
         let rounds_after = policy::rounds(&self.conditions, deadline.since(now));
-        let copies = policy::copies(&self.conditions, u32::from(sent.times), rounds_after);
+        let small = self.is_small(now, sent);
+        let lost = Lost { times: u32::from(sent.times), slack, small, silence };
+        let answer = policy::answer(&self.conditions, &lost, rounds_after);
+        let wait = if answer.held { deadline.since(now) * HELD_PERCENT / 100 } else { Duration::ZERO };
         // Copies leave early enough for a further round, if there is one.
         let until = if rounds_after == 0 { deadline } else { deadline.min(now + self.conditions.rtt / 2) };
-        self.again.add(now, sent.number, copies, until);
+        self.again.add(now + wait, sent.number, answer.copies, until);
+        if let Some(lost_milli) = answer.row_milli {
+            self.protect.lost.add(sent.number, deadline, self.conditions.rtt_var, lost_milli);
+        }
         true
+    }
+
+    /// It is audio beside larger media.
+    fn is_small(&self, now: Timestamp, sent: &Sent) -> bool {
+        let others = self.spacings[1].last.is_some_and(|at| now.since(at) < OTHERS_FLOW);
+        others && class(sent.urgency, self.history.plain(sent).len()) == 0
     }
 }
 

@@ -3,7 +3,7 @@
 //! One [`Repair`] belongs to each end of a link and does both directions' work. As receiver it sees gaps in the packet
 //! numbers ([`gaps`]), asks for what is missing, and restores from parity ([`restore`]). As sender it keeps what it sent
 //! ([`history`]), sends again what is asked for ([`answer`]) while it may still come in time ([`again`]), and covers what it sends with
-//! parity ([`protect`]) where [`policy`] says so. A datagram restored is handled like one that arrived, with the time that
+//! parity ([`protect`]), and what is lost with more of it ([`lost_rows`]), where [`policy`] says so. A datagram restored is handled like one that arrived, with the time that
 //! it took to restore counted against its slack.
 
 mod again;
@@ -11,6 +11,7 @@ mod answer;
 mod bursts;
 mod gaps;
 mod history;
+mod lost_rows;
 mod memory;
 mod mode;
 pub(crate) mod policy;
@@ -123,8 +124,9 @@ pub(crate) struct Repair {
     loss_slow_ppm256: u64,
     lookups_at: Timestamp,
     lookups_left: usize,
-    /// A row that was made and did not fit the train.
+    /// A row that was made and did not fit the train, and whether it covers what is lost.
     row: Vec<u8>,
+    row_answers: bool,
     pub(crate) stats: RepairStats,
 }
 
@@ -164,6 +166,7 @@ impl Repair {
             lookups_at: now,
             lookups_left: LOOKUPS_PER_MS,
             row: Vec::new(),
+            row_answers: false,
             stats: RepairStats::default(),
         }
     }
@@ -363,6 +366,11 @@ impl Repair {
             if !self.protect.is_due(now) {
                 return None;
             }
+            self.row_answers = self.protect.lost.is_due(now);
+            if self.row_answers && !self.again.spares() {
+                self.protect.lost.give_up();
+                continue;
+            }
             self.row.resize(body_max, 0);
             let used = self.protect.row(now, &self.history, &mut self.row, body_max).unwrap_or(0);
             self.row.truncate(used);
@@ -373,6 +381,9 @@ impl Repair {
     /// It has left in a datagram of so many bytes.
     pub(crate) fn row_left(&mut self, bytes: usize) {
         self.row.clear();
+        if self.row_answers {
+            self.again.spent(bytes as u64);
+        }
         self.stats.parity += 1;
         self.stats.parity_bytes += bytes as u64;
     }

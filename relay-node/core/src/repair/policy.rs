@@ -7,6 +7,9 @@
 //!   that is late is given more copies than one that is fresh: the later the round, the fewer packets reach it, the less
 //!   its copies cost, and the less may still go wrong (Hairpin's observation). The copies of a round are spread over the
 //!   time that is left, because what comes next to a loss is likely lost too.
+//! - Where only one round fits, what is lost at about the same time also shares rows of parity, sent as late as may be
+//!   (`lost_rows`): a row makes good whichever copy is lost, for less than half of what second copies take. Where there is but one
+//!   copy, and nothing is heard at the other end, it waits, too: it would meet the same burst.
 //! - Where no round fits, parity in windows that slide (streaming codes, as in Tambur, NSDI 2023), as much of it as the
 //!   window's losses need: their mean, and a few standard deviations, wider by the length of bursts. Where a window
 //!   holds hardly any datagram, each is sent twice, as far apart as the budget allows, so that both seldom meet one
@@ -18,6 +21,7 @@
 
 use std::time::Duration;
 use wire_format::control::RepairPlan;
+use wire_format::parity::PARITY_SPAN;
 
 /// Rounds beyond this many make no difference.
 const ROUNDS_MAX: u32 = 8;
@@ -26,6 +30,16 @@ const COPIES_MAX: u32 = 8;
 /// Rate that all copies of a round but the first may add, parts per million; and of the last round, the first included.
 const EXTRA_PPM: u64 = 20_000;
 const LAST_PPM: u64 = 79_000;
+/// Rows have so much of the rate of the last round, as part of the rate that is lost.
+const ROW_PART: u64 = 5;
+/// Copies then of what is small beside the rest.
+const COPIES_SMALL: u32 = 3;
+/// How often such a copy is lost, thousandths: of what was missed because something came after it, and of what was sent
+/// into a silence.
+const COPY_LOST_MILLI: u32 = 100;
+const COPY_INTO_SILENCE_LOST_MILLI: u32 = 400;
+/// A row may cover what left so many datagrams with media ago: its span, less what goes between them.
+const ROW_REACH: u32 = PARITY_SPAN as u32 * 7 / 8;
 /// Bounds of the share of parity in the rate of what it protects, parts per million.
 const PARITY_PPM_MIN: u64 = 20_000;
 pub(crate) const PARITY_PPM_MAX: u64 = 360_000;
@@ -141,8 +155,8 @@ pub fn rounds(conditions: &Conditions, time: Duration) -> u32 {
     ((left.as_micros() / round.as_micros().max(1)) as u32).min(ROUNDS_MAX)
 }
 
-/// Copies to send now of a datagram that was already sent `sent` times, when so many more rounds fit after this one.
-pub fn copies(conditions: &Conditions, sent: u32, rounds_after: u32) -> u32 {
+/// Copies to send of a datagram that was already sent `sent` times, when so many more rounds fit after this one.
+fn copies(conditions: &Conditions, sent: u32, rounds_after: u32) -> u32 {
     let loss = u64::from(conditions.loss_ppm.max(LOSS_PPM_MIN));
     // A copy a round trip later is lost a little more often than any datagram: bursts.
     let burst = 250_000 - 250_000_000 / conditions.dispersion_milli.max(1000);
@@ -151,6 +165,46 @@ pub fn copies(conditions: &Conditions, sent: u32, rounds_after: u32) -> u32 {
     let reach = (1..sent.max(1)).fold(loss, |reach, _| reach * again / 1_000_000).max(1);
     let copies = if rounds_after == 0 { (LAST_PPM + reach / 2) / reach } else { 1 + EXTRA_PPM / reach };
     copies.clamp(1, u64::from(COPIES_MAX)) as u32
+}
+
+/// How a request for a datagram is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// So many copies, spread over the time that is left.
+    pub copies: u32,
+    /// They wait for the burst to be over.
+    pub held: bool,
+    /// It is part of a row over what is lost, because all copies are lost so often, in thousandths.
+    pub row_milli: Option<u32>,
+}
+
+/// A datagram that is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// How often it was sent.
+    pub times: u32,
+    /// The time that its media had when it left.
+    pub slack: Duration,
+    /// It is small beside others on the link.
+    pub small: bool,
+    /// Nothing is heard at the other end since.
+    pub silence: bool,
+}
+
+/// How to answer when so many more rounds fit after this one.
+pub fn answer(conditions: &Conditions, lost: &Lost, rounds_after: u32) -> Answer {
+    let only_round = rounds_after == 0 && lost.times == 1;
+    if !only_round || conditions.spacing * ROW_REACH < lost.slack {
+        let copies = copies(conditions, lost.times, rounds_after);
+        return Answer { copies, held: false, row_milli: None };
+    }
+    let loss = u64::from(conditions.loss_ppm.max(LOSS_PPM_MIN));
+    let copies = (LAST_PPM.saturating_sub(loss / ROW_PART) / loss).clamp(1, u64::from(COPIES_MAX)) as u32;
+    if lost.small {
+        return Answer { copies: copies.max(COPIES_SMALL), held: false, row_milli: None };
+    }
+    let lost_milli = if lost.silence { COPY_INTO_SILENCE_LOST_MILLI } else { COPY_LOST_MILLI };
+    Answer { copies, held: lost.silence && copies == 1, row_milli: Some(lost_milli / copies) }
 }
 
 /// Share of parity that covers the losses of a window: mean and some deviations.
@@ -232,6 +286,28 @@ mod tests {
     }
 
     #[test]
+    fn what_has_one_round_goes_as_often_as_the_rate_allows_and_shares_a_row() {
+        let lost = Lost { times: 1, slack: Duration::from_millis(150), small: false, silence: false };
+        let silence = Lost { silence: true, ..lost };
+        let small = Lost { small: true, ..lost };
+        let answer_of = |copies, held, row_milli| Answer { copies, held, row_milli };
+        let link = conditions(50_000, 80, 150);
+        assert_eq!(answer(&link, &lost, 0), answer_of(1, false, Some(100)));
+        assert_eq!(answer(&link, &silence, 0), answer_of(1, true, Some(400)));
+        assert_eq!(answer(&link, &small, 0), answer_of(3, false, None));
+        assert_eq!(
+            answer(&link, &lost, 1),
+            answer_of(1, false, None),
+            "if the copy is lost, it may go again"
+        );
+        let better = conditions(20_000, 80, 150);
+        assert_eq!(answer(&better, &lost, 0), answer_of(3, false, Some(33)));
+        assert_eq!(answer(&better, &silence, 0), answer_of(3, false, Some(133)), "not all in one burst");
+        let fast = Conditions { spacing: Duration::from_millis(1), ..link };
+        assert_eq!(answer(&fast, &lost, 0), answer_of(2, false, None), "out of the reach of a row");
+    }
+
+    #[test]
     fn any_conditions_give_a_bounded_plan() {
         for loss_ppm in [0, 99, 100, 500_000, 1_000_000] {
             for ms in [0, 1, 60, 10_000] {
@@ -249,6 +325,11 @@ mod tests {
                     assert!(plan.rounds <= ROUNDS_MAX && plan.window <= WINDOW_MAX);
                     assert!(plan.parity_ppm <= 1_000_000);
                     assert!((1..=COPIES_MAX).contains(&copies(&link, other as u32, ms as u32)));
+                    let slack = Duration::from_millis(ms);
+                    let lost = Lost { times: other as u32, slack, small: ms == 0, silence: ms == 60 };
+                    let answer = answer(&link, &lost, ms as u32);
+                    assert!((1..=COPIES_MAX).contains(&answer.copies));
+                    assert!(answer.row_milli.is_none_or(|milli| milli <= 1000));
                 }
             }
         }

@@ -9,6 +9,7 @@
 
 use super::class;
 use super::history::{History, Sent};
+use super::lost_rows::LostRows;
 use std::time::Duration;
 use wire_format::parity::{
     self, PARITY_COVERED_MAX, PARITY_FIXED_BYTES, PARITY_ROWS, PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES,
@@ -38,6 +39,8 @@ pub(crate) struct Protect {
     /// What a row would cost: the length of the last one, or of the longest datagram since.
     cost: i64,
     next_row: u8,
+    /// Rows over what is lost, whatever the share.
+    pub(super) lost: LostRows,
     /// The newest datagram that a row covered.
     through: Option<PacketNumber>,
     /// When there was enough for a row first.
@@ -57,6 +60,7 @@ impl Protect {
             credit: 0,
             cost: 0,
             next_row: 0,
+            lost: LostRows::default(),
             through: None,
             earned_at: None,
             media_at: None,
@@ -73,7 +77,8 @@ impl Protect {
             self.uncovered[class] = None;
         }
         if share_ppm == [0; 2] {
-            *self = Protect { next_row: self.next_row, ..Protect::new() };
+            let lost = std::mem::take(&mut self.lost);
+            *self = Protect { next_row: self.next_row, lost, ..Protect::new() };
         }
     }
 
@@ -108,7 +113,7 @@ impl Protect {
             let pause = self.media_at.map_or(since, |at| at + PAUSE);
             pause.min(since + self.oldest_useful() / WAIT_PART)
         });
-        closed.chain(earned).min()
+        closed.chain(earned).chain(self.lost.due()).min()
     }
 
     /// How old a datagram may be that a row covers.
@@ -140,6 +145,11 @@ impl Protect {
         out: &mut [u8],
         body_max: usize,
     ) -> Option<usize> {
+        if self.lost.is_due(now) {
+            let used = self.lost.row(self.next_row, history, out, body_max);
+            self.next_row = (self.next_row + 1) % PARITY_ROWS as u8;
+            return used;
+        }
         let audio_only = self.share_ppm[1] == 0 || self.earned_at.is_none() && self.uncovered[1].is_none();
         let skipped = self.skipped(now, history);
         let sent_before = history.sent().iter().rev().filter(|sent| sent.repeats.is_none()).skip(skipped);
@@ -180,20 +190,26 @@ impl Protect {
         let covered = covered >> covered.trailing_zeros();
         let header = ParityHeader { row: self.next_row, base: PacketNumber(base), covered };
         self.next_row = (self.next_row + 1) % PARITY_ROWS as u8;
-        let head = header.encode(out);
-        let used = head + SHARD_LENGTH_BYTES + longest;
-        let sum = &mut out[head..used];
-        sum.fill(0);
-        for sent in history.sent().iter().rev().take_while(|sent| sent.number.0 >= base) {
-            if header.covers(sent.number) {
-                parity::add_datagram(parity::coefficient(header.row, sent.number), history.plain(sent), sum);
-            }
-        }
+        let used = write_row(&header, history, longest, out);
         self.credit = (self.credit - used as i64).max(CREDIT_MIN);
         self.cost = used as i64;
         self.earn(now);
         Some(used)
     }
+}
+
+/// Writes a row over datagrams of at most so many bytes to the beginning of `out`; returns its length.
+pub(super) fn write_row(header: &ParityHeader, history: &History, longest: usize, out: &mut [u8]) -> usize {
+    let head = header.encode(out);
+    let used = head + SHARD_LENGTH_BYTES + longest;
+    let sum = &mut out[head..used];
+    sum.fill(0);
+    for sent in history.sent().iter().rev().take_while(|sent| sent.number >= header.base) {
+        if header.covers(sent.number) {
+            parity::add_datagram(parity::coefficient(header.row, sent.number), history.plain(sent), sum);
+        }
+    }
+    used
 }
 
 #[cfg(test)]
