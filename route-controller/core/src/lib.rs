@@ -67,6 +67,7 @@ mod hubs;
 mod ids;
 mod links;
 mod load;
+mod overlay;
 mod planes;
 mod recovery;
 mod relays;
@@ -86,4 +87,5 @@ pub use explain::{
     TurnView, Verdict, WayView, WhyNotView,
 };
 pub use guard::Doubt;
+pub use overlay::Overlay;
 pub use view::{Counters, LinkView, NodeState, NodeView, RouteFilter, RouteView, StatusView, StreamView};

@@ -7,8 +7,14 @@
 //! falls apart there ([`blocks`]).
 //!
 //! Shortest paths move with every change of a cost, and that is their purpose. Red and blue are for bad moments, and
-//! whether they are a little longer than they could be hardly matters: as long as the same links join the same relays,
-//! a destination's trees stay as they are until others would be cheaper by a tenth, over all relays together.
+//! whether they are a little longer than they could be hardly matters: as long as the relays hang together in the same
+//! blocks, a destination's trees stay as they are, but for those who lose a link ([`forest`]), until others would be cheaper
+//! by a tenth, over all relays together. To know that, others must be made, which is most of the work in a large overlay:
+//! there each computation looks at the trees of some destinations, taking turns. Nor does a relay turn to its other
+//! redundant plane for a gain, but when the one that it has avoids its next hop no longer.
+//!
+//! What is kept of one computation for the next is kept for each destination by itself and shared between both, so that a
+//! change costs what hangs on it, in time and in memory, and tables that are the same are seen to be ([`update`]).
 
 mod blocks;
 mod forest;
@@ -18,15 +24,18 @@ mod redundant;
 mod shortest;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub(crate) use blocks::WeakPoints;
 
 use crate::history::PriceChange;
 use crate::topology::Topology;
-use forest::{Forester, Trees};
+use blocks::Blocks;
+use forest::Trees;
 use mesh::Mesh;
-use redundant::{Branch, Side};
-use shortest::Shortest;
+use redundant::Side;
+use shortest::Ways;
+use std::sync::Arc;
 use wire_format::{Epoch, NodeIndex, Plane, RouteTable, Timestamp};
 
 /// The first of the redundant planes.
@@ -34,8 +43,6 @@ pub(crate) const RED: Plane = Plane(1);
 /// The second of the redundant planes.
 pub(crate) const BLUE: Plane = Plane(2);
 const PLANES: [Plane; 3] = [Plane::PRIMARY, RED, BLUE];
-/// New trees replace old ones when they cost less than this share of them.
-const BETTER_PCT: u64 = 90;
 /// No relay has this place.
 const NOWHERE: u16 = u16::MAX;
 
@@ -61,61 +68,57 @@ pub(crate) struct RowChange {
 /// Tables of all relays.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
-    mesh: Mesh,
-    /// By plane.
-    planes: [Rows; 3],
-    /// By destination and relay: the number of the plane to turn to, or 0.
-    backups: Vec<u8>,
+    mesh: Arc<Mesh>,
+    /// Of the relays that may be passed.
+    blocks: Arc<Blocks>,
+    /// By place.
+    destinations: Vec<Towards>,
+    /// By place: how many pairs of others have a primary way through the relay.
+    passing: Vec<u64>,
+    /// The place of the destination whose trees are looked at next.
+    turn: usize,
 }
 
-/// One plane of all tables, by place of the destination times the number of relays plus place of the relay: routes are
-/// computed one destination after the other.
-#[derive(Clone, Debug, Default)]
-struct Rows {
-    /// Places of the next hops, or [`NOWHERE`].
-    next: Vec<u16>,
-    since: Vec<Timestamp>,
+/// What leads to one destination, by place of the relay; shared by all routes in which it is the same.
+#[derive(Clone, Debug)]
+struct Towards {
+    primary: Arc<Ways>,
+    trees: Arc<Trees>,
+    /// The number of the plane to turn to, or 0.
+    backups: Arc<Vec<u8>>,
+    /// By plane.
+    births: [Arc<Births>; 3],
+}
+
+/// When each row of a plane towards one destination became what it is, by place of the relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Births(Vec<u32>);
+
+impl Births {
+    /// A sixteenth of a second: four bytes last for eight years.
+    const TICK_US: u64 = 62_500;
+
+    fn tick(now: Timestamp) -> u32 {
+        u32::try_from(now.as_micros() / Births::TICK_US).unwrap_or(u32::MAX)
+    }
+
+    fn at(&self, relay: usize) -> Timestamp {
+        Timestamp::from_micros(u64::from(self.0[relay]) * Births::TICK_US)
+    }
+}
+
+impl Towards {
+    fn next(&self, plane: Plane) -> Option<&[u16]> {
+        match plane {
+            Plane::PRIMARY => Some(&self.primary.next),
+            RED => Some(self.trees.next(Side::Red)),
+            BLUE => Some(self.trees.next(Side::Blue)),
+            Plane(3..) => None,
+        }
+    }
 }
 
 impl Routes {
-    /// Shortest paths and redundant trees between all relays. Paths that stood in `before` keep their age, and trees
-    /// their shape as long as it is good enough.
-    pub(crate) fn compute(now: Timestamp, topology: &Topology, before: Option<&Routes>) -> Routes {
-        let mesh = Mesh::of(topology);
-        let pairs = mesh.len() * mesh.len();
-        let rows = Rows { next: vec![NOWHERE; pairs], since: vec![now; pairs] };
-        let planes = [rows.clone(), rows.clone(), rows];
-        let mut routes = Routes { mesh, planes, backups: vec![0; pairs] };
-        let mesh = routes.mesh.clone();
-        let mut forester = Forester::new(&mesh);
-        let mut shortest = Shortest::new(&mesh);
-        // By place: where each relay was before.
-        let places_before = before.map(|before| {
-            (0..mesh.len()).map(|relay| before.mesh.place(mesh.relay(relay))).collect::<Vec<_>>()
-        });
-        let unchanged = before.filter(|before| before.mesh.is_joined_like(&mesh));
-        for destination in 0..mesh.len() {
-            for (relay, next) in shortest.towards(destination) {
-                routes.set(Plane::PRIMARY, relay, destination, next);
-            }
-            let fresh = forester.towards(destination);
-            let kept = unchanged.and_then(|before| before.trees_worth_keeping(&mesh, destination, &fresh));
-            let trees = kept.unwrap_or(fresh);
-            for relay in 0..mesh.len() {
-                for (plane, side) in [(RED, Side::Red), (BLUE, Side::Blue)] {
-                    if let Some(branch) = trees.of(side)[relay] {
-                        routes.set(plane, relay, destination, branch.next);
-                    }
-                }
-            }
-            routes.choose_backups(destination, &trees);
-            if let (Some(before), Some(places)) = (before, &places_before) {
-                routes.keep_ages(before, places, destination);
-            }
-        }
-        routes
-    }
-
     /// The row of `relay` for `destination`.
     pub(crate) fn route(&self, relay: NodeIndex, plane: Plane, destination: NodeIndex) -> Option<Route> {
         self.route_at(plane, self.mesh.place(relay)?, self.mesh.place(destination)?)
@@ -123,8 +126,9 @@ impl Routes {
 
     /// The redundant plane that `relay` turns to when its primary next hop for `destination` fails.
     pub(crate) fn backup(&self, relay: NodeIndex, destination: NodeIndex) -> Option<Plane> {
-        let at = self.at(self.mesh.place(relay)?, self.mesh.place(destination)?);
-        (self.backups[at] != 0).then_some(Plane(self.backups[at]))
+        let relay = self.mesh.place(relay)?;
+        let plane = self.destinations[self.mesh.place(destination)?].backups[relay];
+        (plane != 0).then_some(Plane(plane))
     }
 
     /// All rows: relay, plane, destination, row.
@@ -142,20 +146,20 @@ impl Routes {
     /// The table of one relay as it is pushed; empty for a relay that was not there when the routes were computed.
     pub(crate) fn table(&self, epoch: Epoch, relay: NodeIndex) -> RouteTable {
         let Some(relay) = self.mesh.place(relay) else { return RouteTable::new(epoch) };
-        let to = |destination: usize| self.mesh.relay(destination);
-        let destinations = 0..self.mesh.len();
+        let destinations = || self.destinations.iter().enumerate().map(|(at, to)| (self.mesh.relay(at), to));
         let next_hops = PLANES.into_iter().flat_map(|plane| {
-            let row = move |destination| Some((destination, self.route_at(plane, relay, destination)?));
-            destinations.clone().filter_map(row).map(move |(at, route)| ((plane, to(at)), route.next_hop))
+            destinations().filter_map(move |(destination, towards)| {
+                let next = towards.next(plane)?[relay];
+                (next != NOWHERE).then(|| ((plane, destination), self.mesh.relay(usize::from(next))))
+            })
         });
-        let backups =
-            destinations.clone().map(|destination| (destination, self.backups[self.at(relay, destination)]));
+        let backups = destinations().map(|(destination, towards)| (destination, towards.backups[relay]));
         RouteTable {
             epoch,
             next_hops: next_hops.collect(),
             backups: backups
                 .filter(|(_, plane)| *plane != 0)
-                .map(|(at, plane)| (to(at), Plane(plane)))
+                .map(|(destination, plane)| (destination, Plane(plane)))
                 .collect(),
         }
     }
@@ -220,12 +224,17 @@ impl Routes {
     ) -> Vec<(NodeIndex, Plane, NodeIndex, Option<NodeIndex>)> {
         let mut changes = Vec::new();
         for plane in PLANES {
-            let number = usize::from(plane.0);
-            let pairs = self.planes[number].next.iter().zip(&newer.planes[number].next).enumerate();
-            for (at, (before, _)) in pairs.filter(|(_, (before, now))| before != now) {
-                let (destination, relay) = (at / self.mesh.len(), at % self.mesh.len());
-                let before = (*before != NOWHERE).then(|| self.mesh.relay(usize::from(*before)));
-                changes.push((self.mesh.relay(relay), plane, self.mesh.relay(destination), before));
+            for (destination, (before, now)) in self.destinations.iter().zip(&newer.destinations).enumerate()
+            {
+                if before.is_shared(plane, now) {
+                    continue;
+                }
+                let (Some(before), Some(now)) = (before.next(plane), now.next(plane)) else { continue };
+                let rows = before.iter().zip(now).enumerate();
+                for (relay, (before, _)) in rows.filter(|(_, (before, now))| before != now) {
+                    let before = (*before != NOWHERE).then(|| self.mesh.relay(usize::from(*before)));
+                    changes.push((self.mesh.relay(relay), plane, self.mesh.relay(destination), before));
+                }
             }
         }
         changes
@@ -233,18 +242,7 @@ impl Routes {
 
     /// For each relay, how many pairs of others have a primary way through it.
     pub(crate) fn transit_pairs(&self) -> Vec<(NodeIndex, u64)> {
-        let mut pairs = vec![0_u64; self.mesh.len()];
-        for destination in 0..self.mesh.len() {
-            let line = outwards(self.mesh.len(), |relay| self.next(Plane::PRIMARY, relay, destination));
-            let mut beyond = vec![0_u64; self.mesh.len()];
-            for &relay in line.iter().rev() {
-                if let Some(next) = self.next(Plane::PRIMARY, relay, destination) {
-                    pairs[relay] += beyond[relay];
-                    beyond[next] += beyond[relay] + 1;
-                }
-            }
-        }
-        pairs.into_iter().enumerate().map(|(place, pairs)| (self.mesh.relay(place), pairs)).collect()
+        self.passing.iter().enumerate().map(|(place, pairs)| (self.mesh.relay(place), *pairs)).collect()
     }
 
     /// What a link cost when the routes were computed.
@@ -255,8 +253,13 @@ impl Routes {
     /// Whether anybody's way to somebody else passes a relay, on any plane.
     pub(crate) fn pass(&self, relay: NodeIndex) -> bool {
         let Some(place) = self.mesh.place(relay) else { return false };
-        let passes = |(at, next): (usize, &u16)| usize::from(*next) == place && at / self.mesh.len() != place;
-        self.planes.iter().any(|rows| rows.next.iter().enumerate().any(passes))
+        let passes = |(at, next): (usize, &u16)| at != place && usize::from(*next) == place;
+        self.destinations.iter().enumerate().filter(|(destination, _)| *destination != place).any(
+            |(_, towards)| {
+                let mut planes = PLANES.into_iter().filter_map(|plane| towards.next(plane));
+                planes.any(|next| next.iter().enumerate().any(passes))
+            },
+        )
     }
 
     /// Whether the plane that a relay turns to when its primary next hop fails leads to the destination without
@@ -273,92 +276,42 @@ impl Routes {
 
     /// Whether some relay would turn to another plane by `newer` when a next hop fails.
     pub(crate) fn turns_otherwise(&self, newer: &Routes) -> bool {
-        !self.mesh.has_relays_of(&newer.mesh) || self.backups != newer.backups
+        let turns = |(before, now): (&Towards, &Towards)| {
+            !Arc::ptr_eq(&before.backups, &now.backups) && before.backups != now.backups
+        };
+        !self.mesh.has_relays_of(&newer.mesh) || self.destinations.iter().zip(&newer.destinations).any(turns)
     }
 
     /// What no route goes around in the topology of these routes.
     pub(crate) fn weak_points(&self) -> WeakPoints {
-        WeakPoints::of(&self.mesh)
-    }
-
-    fn at(&self, relay: usize, destination: usize) -> usize {
-        destination * self.mesh.len() + relay
-    }
-
-    fn set(&mut self, plane: Plane, relay: usize, destination: usize, next: usize) {
-        let at = self.at(relay, destination);
-        self.planes[usize::from(plane.0)].next[at] = u16::try_from(next).expect("indices are of 16 bits");
+        WeakPoints::of(&self.mesh, &self.blocks)
     }
 
     fn next(&self, plane: Plane, relay: usize, destination: usize) -> Option<usize> {
-        let next = *self.planes.get(usize::from(plane.0))?.next.get(self.at(relay, destination))?;
+        let next = self.destinations[destination].next(plane)?[relay];
         (next != NOWHERE).then_some(usize::from(next))
     }
 
     fn route_at(&self, plane: Plane, relay: usize, destination: usize) -> Option<Route> {
         let next = self.next(plane, relay, destination)?;
-        let since = self.planes[usize::from(plane.0)].since[self.at(relay, destination)];
+        let births = &self.destinations[destination].births[usize::from(plane.0)];
+        // A path is as old as the youngest row on it.
+        let mut since = births.at(relay);
+        let mut at = next;
+        while let Some(next) = self.next(plane, at, destination) {
+            since = since.max(births.at(at));
+            at = next;
+        }
         Some(Route { next_hop: self.mesh.relay(next), since })
     }
+}
 
-    /// The trees of these routes at the costs of another mesh with the same links, unless `fresh` ones are better by so
-    /// much that they should replace them.
-    fn trees_worth_keeping(&self, mesh: &Mesh, destination: usize, fresh: &Trees) -> Option<Trees> {
-        let tree = |plane| {
-            let mut tree: Vec<Option<Branch>> = vec![None; mesh.len()];
-            for relay in outwards(mesh.len(), |relay| self.next(plane, relay, destination)) {
-                let next = self.next(plane, relay, destination)?;
-                let rest_us = tree[next].map_or(0, |branch| branch.cost_us);
-                let passing_us = if next == destination { 0 } else { mesh.price_us(next) };
-                tree[relay] =
-                    Some(Branch { next, cost_us: mesh.cost_us(relay, next)? + passing_us + rest_us });
-            }
-            Some(tree)
-        };
-        let kept = Trees { red: tree(RED)?, blue: tree(BLUE)? };
-        let whole = |trees: &Trees| {
-            let branches = trees.red.iter().chain(&trees.blue).flatten();
-            branches.map(|branch| u128::from(branch.cost_us)).sum::<u128>()
-        };
-        (whole(fresh) * 100 >= whole(&kept) * u128::from(BETTER_PCT)).then_some(kept)
-    }
-
-    /// For each relay, the redundant plane whose way to the destination avoids the primary next hop and the link to it.
-    /// If both do, the cheaper one.
-    fn choose_backups(&mut self, destination: usize, trees: &Trees) {
-        let ancestry = [Side::Red, Side::Blue].map(|side| Ancestry::of(trees.of(side)));
-        for relay in 0..self.mesh.len() {
-            let Some(suspect) = self.next(Plane::PRIMARY, relay, destination) else { continue };
-            let choices = [(RED, Side::Red), (BLUE, Side::Blue)].into_iter().zip(&ancestry);
-            let avoiding = choices.filter_map(|((plane, side), ancestry)| {
-                let branch = trees.of(side)[relay]?;
-                let avoids = branch.next != suspect
-                    && (suspect == destination || !ancestry.is_on_the_way(suspect, relay));
-                avoids.then_some((branch.cost_us, plane))
-            });
-            if let Some((_, plane)) = avoiding.min() {
-                let at = self.at(relay, destination);
-                self.backups[at] = plane.0;
-            }
-        }
-    }
-
-    /// A path is as old as the youngest row on it.
-    fn keep_ages(&mut self, before: &Routes, places_before: &[Option<usize>], destination: usize) {
-        let Some(destination_before) = places_before[destination] else { return };
-        for plane in PLANES {
-            for relay in outwards(self.mesh.len(), |relay| self.next(plane, relay, destination)) {
-                let Some(next) = self.next(plane, relay, destination) else { continue };
-                let known = places_before[relay]
-                    .and_then(|relay| before.route_at(plane, relay, destination_before))
-                    .filter(|known| known.next_hop == self.mesh.relay(next));
-                let rest = (next != destination).then(|| self.at(next, destination));
-                let rest_since = rest.map(|at| self.planes[usize::from(plane.0)].since[at]);
-                let at = self.at(relay, destination);
-                if let Some(known) = known.filter(|known| rest_since.is_none_or(|rest| rest <= known.since)) {
-                    self.planes[usize::from(plane.0)].since[at] = known.since;
-                }
-            }
+impl Towards {
+    /// Whether a plane is the same in both without looking.
+    fn is_shared(&self, plane: Plane, newer: &Towards) -> bool {
+        match plane {
+            Plane::PRIMARY => Arc::ptr_eq(&self.primary, &newer.primary),
+            Plane(1..) => Arc::ptr_eq(&self.trees, &newer.trees),
         }
     }
 }
@@ -382,55 +335,18 @@ pub(crate) fn follow(
 }
 
 /// Everyone who has a next hop, next hops before those who name them.
-fn outwards(len: usize, next: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
-    let mut done = vec![false; len];
-    let mut line = Vec::with_capacity(len);
+fn outwards(next: &[u16]) -> Vec<usize> {
+    let mut done = vec![false; next.len()];
+    let mut line = Vec::with_capacity(next.len());
     let mut way = Vec::new();
-    for start in 0..len {
+    for start in 0..next.len() {
         let mut at = start;
-        while !done[at]
-            && let Some(onwards) = next(at)
-        {
+        while !done[at] && next[at] != NOWHERE {
             done[at] = true;
             way.push(at);
-            at = onwards;
+            at = usize::from(next[at]);
         }
         line.extend(way.drain(..).rev());
     }
     line
-}
-
-/// Who is on whose way down a tree, by a tour of it: whoever passes a relay is entered after it and left before it.
-struct Ancestry {
-    entered: Vec<usize>,
-    left: Vec<usize>,
-}
-
-impl Ancestry {
-    fn of(tree: &[Option<Branch>]) -> Ancestry {
-        let line = outwards(tree.len(), |place| tree[place].map(|branch| branch.next));
-        // How many relays pass each, itself included; then where the part of the tour that is theirs begins.
-        let mut within = vec![1; tree.len()];
-        for &place in line.iter().rev() {
-            if let Some(branch) = tree[place] {
-                within[branch.next] += within[place];
-            }
-        }
-        let mut entered: Vec<usize> = vec![0; tree.len()];
-        let mut free: Vec<usize> = vec![1; tree.len()];
-        for &place in &line {
-            if let Some(branch) = tree[place] {
-                entered[place] = free[branch.next];
-                free[branch.next] += within[place];
-                free[place] = entered[place] + 1;
-            }
-        }
-        let left = entered.iter().zip(within).map(|(entered, within)| entered + within).collect();
-        Ancestry { entered, left }
-    }
-
-    /// Whether `passed` is on the way of `relay`, or is it.
-    fn is_on_the_way(&self, passed: usize, relay: usize) -> bool {
-        (self.entered[passed]..self.left[passed]).contains(&self.entered[relay])
-    }
 }

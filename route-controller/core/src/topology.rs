@@ -54,6 +54,19 @@ impl Topology {
         }
     }
 
+    /// A link that is there or not, at this cost or none, from now on.
+    pub(crate) fn set_link(&mut self, from: NodeIndex, to: NodeIndex, cost_us: Option<u64>) {
+        let (Some(&from), Some(&to)) = (self.places.get(&from), self.places.get(&to)) else { return };
+        match cost_us {
+            Some(cost_us) => {
+                self.reversed.update_edge(to, from, cost_us.max(1));
+            }
+            None => {
+                self.reversed.find_edge(to, from).map(|edge| self.reversed.remove_edge(edge));
+            }
+        }
+    }
+
     /// The same at other prices of one relay's links: what they cost by `former`, if that is more, and none where it
     /// knows none.
     pub(crate) fn with_former_prices(
@@ -88,6 +101,16 @@ impl Topology {
             let (from, to) = ends(edge);
             (from, to, *edge.weight())
         })
+    }
+
+    /// The same with the ends' ranks among all relays instead of their indices.
+    pub(crate) fn links_by_rank(&self) -> Vec<(u32, u32, u64)> {
+        let mut ranks = vec![0; self.places.len()];
+        for (rank, place) in (0..).zip(self.places.values()) {
+            ranks[place.index()] = rank;
+        }
+        let edges = self.reversed.raw_edges().iter();
+        edges.map(|edge| (ranks[edge.target().index()], ranks[edge.source().index()], edge.weight)).collect()
     }
 
     /// Whether a frame for `destination` may go from `from` to `to` without misgivings.

@@ -5,15 +5,15 @@
 //! two ways from one block to another must share are the cut vertices and bridges between. Found by the search of
 //! Hopcroft and Tarjan (Algorithm 447, 1973).
 
-use super::mesh::{Hop, Mesh};
+use super::mesh::{Hop, Lists, Mesh};
 use std::collections::{BTreeMap, BTreeSet};
 use wire_format::NodeIndex;
 
 /// A link within a block, by the places of its ends in it, `low` below `high`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
-    pub low: usize,
-    pub high: usize,
+    pub low: u32,
+    pub high: u32,
     /// Cost of both directions together.
     pub round_us: u64,
 }
@@ -23,10 +23,16 @@ pub(crate) struct Link {
 pub(crate) struct Block {
     /// By place in the block: place in the mesh. Ascending.
     members: Vec<usize>,
-    hops: Vec<Vec<Hop>>,
+    hops: Lists<Hop>,
+    /// The same, cheapest out first.
+    cheapest: Lists<Hop>,
     links: Vec<Link>,
+    near: Vec<u32>,
     prices_us: Vec<u64>,
 }
+
+/// How many of its links, there and back, are a relay's cheapest.
+const NEAR: usize = 32;
 
 impl Block {
     /// How many relays it has, at least two.
@@ -46,12 +52,44 @@ impl Block {
 
     /// Links of a relay within the block, ascending.
     pub(crate) fn hops(&self, place: usize) -> &[Hop] {
-        &self.hops[place]
+        self.hops.of(place)
+    }
+
+    /// The same, the cheapest way out first; of equal ones the lowest place.
+    pub(super) fn cheapest_hops(&self, place: usize) -> &[Hop] {
+        self.cheapest.of(place)
     }
 
     /// All links, ascending.
     pub(crate) fn links(&self) -> &[Link] {
         &self.links
+    }
+
+    /// Numbers of the links that are among the cheapest of one of their ends, ascending.
+    pub(super) fn near_links(&self) -> &[u32] {
+        &self.near
+    }
+
+    /// Whether it is all of a mesh, with the same places.
+    pub(super) fn is_all_of(&self, mesh: &Mesh) -> bool {
+        self.len() == mesh.len() && self.hops.all().len() == mesh.link_count()
+    }
+
+    fn new(members: Vec<usize>, hops: Lists<Hop>, links: Vec<Link>, prices_us: Vec<u64>) -> Block {
+        let mut cheapest = Lists::default();
+        let mut least = vec![u64::MAX; members.len()];
+        for place in 0..members.len() {
+            let mut sorted = hops.of(place).to_vec();
+            sorted.sort_unstable_by_key(|hop| (hop.out_us, hop.to));
+            cheapest.push(sorted);
+            let mut rounds: Vec<u64> = hops.of(place).iter().map(Hop::round_us).collect();
+            if rounds.len() > NEAR {
+                least[place] = *rounds.select_nth_unstable(NEAR - 1).1;
+            }
+        }
+        let is_near = |link: &Link| link.round_us <= least[link.low as usize].max(least[link.high as usize]);
+        let near = (0..).zip(&links).filter(|(_, link)| is_near(link)).map(|(number, _)| number).collect();
+        Block { members, hops, cheapest, links, near, prices_us }
     }
 
     /// What passing a relay costs beside the links.
@@ -61,7 +99,7 @@ impl Block {
 }
 
 /// All blocks of some relays and the links between them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
     /// By place in the mesh: the blocks that a relay is in, ascending.
@@ -79,28 +117,27 @@ impl Blocks {
         }
         let mut blocks =
             Blocks { blocks: Vec::new(), of: vec![Vec::new(); mesh.len()], component: search.component };
-        let mut place = vec![usize::MAX; mesh.len()];
+        // In an order that the search has no part in: the same blocks have the same numbers.
+        search.found.sort_unstable();
+        let mut place = vec![u32::MAX; mesh.len()];
         for members in search.found {
             for (at, member) in members.iter().enumerate() {
-                place[*member] = at;
+                place[*member] = at as u32;
                 blocks.of[*member].push(blocks.blocks.len());
             }
-            let within = |member: usize| {
-                let hops = mesh.hops(member).iter().filter(|hop| place[hop.to] != usize::MAX);
-                hops.map(|hop| Hop { to: place[hop.to], ..*hop }).collect::<Vec<Hop>>()
-            };
-            let hops: Vec<Vec<Hop>> = members.iter().map(|member| within(*member)).collect();
-            let upwards = |(low, hops): (usize, &Vec<Hop>)| {
-                let up = hops.iter().filter(move |hop| hop.to > low);
-                up.map(move |hop| Link { low, high: hop.to, round_us: hop.out_us + hop.back_us })
-                    .collect::<Vec<Link>>()
-            };
-            let links = hops.iter().enumerate().flat_map(upwards).collect();
+            let (mut hops, mut links) = (Lists::default(), Vec::new());
+            for (low, member) in members.iter().enumerate() {
+                let low = low as u32;
+                let within = mesh.hops(*member).iter().filter(|hop| place[hop.to as usize] != u32::MAX);
+                hops.push(within.map(|hop| Hop { to: place[hop.to as usize], ..*hop }));
+                let up = hops.of(low as usize).iter().filter(|hop| hop.to > low);
+                links.extend(up.map(|hop| Link { low, high: hop.to, round_us: hop.round_us() }));
+            }
             let prices_us = members.iter().map(|member| mesh.price_us(*member)).collect();
             for member in &members {
-                place[*member] = usize::MAX;
+                place[*member] = u32::MAX;
             }
-            blocks.blocks.push(Block { members, hops, links, prices_us });
+            blocks.blocks.push(Block::new(members, hops, links, prices_us));
         }
         blocks
     }
@@ -110,9 +147,19 @@ impl Blocks {
         &self.blocks[number]
     }
 
-    /// Numbers of the blocks that a relay is in.
+    /// Numbers of the blocks that a relay is in, ascending.
     pub(crate) fn of_place(&self, place: usize) -> &[usize] {
         &self.of[place]
+    }
+
+    /// The block that two relays are in; there is at most one.
+    pub(super) fn common(&self, one: usize, other: usize) -> Option<usize> {
+        self.of[one].iter().copied().find(|number| self.of[other].contains(number))
+    }
+
+    /// Whether the same relays make the same blocks in both.
+    pub(super) fn are_like(&self, other: &Blocks) -> bool {
+        self.of == other.of
     }
 }
 
@@ -151,13 +198,13 @@ impl Search {
         while let Some((at, hops)) = path.last_mut() {
             let at = *at;
             match hops.next() {
-                Some(hop) if !included(hop.to) => {}
-                Some(hop) if self.reached[hop.to] > 0 => {
-                    self.low[at] = self.low[at].min(self.reached[hop.to]);
+                Some(hop) if !included(hop.to as usize) => {}
+                Some(hop) if self.reached[hop.to as usize] > 0 => {
+                    self.low[at] = self.low[at].min(self.reached[hop.to as usize]);
                 }
                 Some(hop) => {
-                    self.reach(hop.to, start);
-                    path.push((hop.to, mesh.hops(hop.to).iter()));
+                    self.reach(hop.to as usize, start);
+                    path.push((hop.to as usize, mesh.hops(hop.to as usize).iter()));
                 }
                 None => {
                     path.pop();
@@ -203,16 +250,15 @@ pub(crate) struct WeakPoints {
 }
 
 impl WeakPoints {
-    /// Those of a mesh.
-    pub(crate) fn of(mesh: &Mesh) -> WeakPoints {
-        let core = Blocks::of(mesh, |place| mesh.is_passable(place));
+    /// Those of a mesh whose passable relays make these blocks.
+    pub(super) fn of(mesh: &Mesh, core: &Blocks) -> WeakPoints {
         let mut weak = WeakPoints::default();
         for block in core.blocks.iter().filter(|block| block.len() == 2) {
             weak.add_bridge(mesh, block.members[0], block.members[1]);
         }
         let joints = (0..mesh.len()).filter(|place| core.of[*place].len() > 1);
         weak.cut_vertices.extend(joints.map(|place| mesh.relay(place)));
-        weak.add_dead_ends(mesh, &core);
+        weak.add_dead_ends(mesh, core);
         weak
     }
 
@@ -225,8 +271,8 @@ impl WeakPoints {
         for &end in &ends {
             let mut ties: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
             for hop in mesh.hops(end) {
-                if let Some(component) = core.component[hop.to] {
-                    ties.entry(component).or_default().push(hop.to);
+                if let Some(component) = core.component[hop.to as usize] {
+                    ties.entry(component).or_default().push(hop.to as usize);
                 }
             }
             for joint in ties.values().filter(|joints| joints.len() == 1).map(|joints| joints[0]) {
@@ -237,7 +283,7 @@ impl WeakPoints {
         }
         let apart = |one: &usize, other: &usize, without: usize| {
             let common = reach[one].intersection(&reach[other]).any(|component| *component != without);
-            !common && !mesh.hops(*one).iter().any(|hop| hop.to == *other)
+            !common && !mesh.hops(*one).iter().any(|hop| hop.to as usize == *other)
         };
         for (&joint, hung) in &hanging {
             let own = core.component[joint].unwrap_or(joint);
@@ -250,9 +296,10 @@ impl WeakPoints {
             }
         }
         for &end in &ends {
-            let others = mesh.hops(end).iter().filter(|hop| hop.to > end && !mesh.is_passable(hop.to));
-            for hop in others.filter(|hop| reach[&end].is_disjoint(&reach[&hop.to])) {
-                self.add_bridge(mesh, end, hop.to);
+            let others = mesh.hops(end).iter().map(|hop| hop.to as usize);
+            let later = others.filter(|other| *other > end && !mesh.is_passable(*other));
+            for other in later.filter(|other| reach[&end].is_disjoint(&reach[other])) {
+                self.add_bridge(mesh, end, other);
             }
         }
     }

@@ -8,46 +8,214 @@
 //! A relay that must not be passed is a destination like others, but part of no other relay's way: it is left out when
 //! blocks are sought, and joined afterwards to two of its neighbours whose ways part as early as can be.
 
+use super::NOWHERE;
 use super::blocks::Blocks;
-use super::mesh::{Hop, Mesh};
-use super::redundant::{BlockTrees, Branch, Side};
+use super::mesh::{Hop, LinkChange, Mesh};
+use super::redundant::{BlockTrees, Side};
+use super::shortest::Ways;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Both trees towards one destination, by place in the mesh. `None` where no way leads there, and for itself.
+/// Both trees towards one destination, by place in the mesh.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Trees {
-    pub red: Vec<Option<Branch>>,
-    pub blue: Vec<Option<Branch>>,
+    /// Red and blue: places of next hops; [`NOWHERE`] where no way leads there, and for the destination itself.
+    next: [Vec<u16>; 2],
+    /// Where each is in the line of the block through which its ways lead, from 1 on, with gaps in which others fit.
+    ranks: Vec<u16>,
 }
 
+/// What the ways of both trees cost, red and blue, by place: those on them included that are dear to pass.
+pub(super) type TreeCosts = [Vec<u64>; 2];
+
 impl Trees {
-    /// One of the two.
-    pub(crate) fn of(&self, side: Side) -> &[Option<Branch>] {
-        match side {
-            Side::Red => &self.red,
-            Side::Blue => &self.blue,
+    /// Places of next hops on one of the two, or [`NOWHERE`].
+    pub(super) fn next(&self, side: Side) -> &[u16] {
+        &self.next[side as usize]
+    }
+
+    /// Who passes whom, from one relay to the destination, both included. Trees do not loop.
+    fn way(&self, side: Side, from: usize) -> impl Iterator<Item = usize> + '_ {
+        let next = self.next(side);
+        let onwards = move |at: &usize| (next[*at] != NOWHERE).then(|| usize::from(next[*at]));
+        std::iter::successors(Some(from), onwards)
+    }
+
+    /// Whether a relay's way neither begins over the link to `suspect` nor passes it.
+    pub(super) fn avoids(&self, side: Side, relay: usize, suspect: usize, destination: usize) -> bool {
+        let next = self.next(side)[relay];
+        next != NOWHERE
+            && usize::from(next) != suspect
+            && (suspect == destination || self.way(side, relay).all(|passed| passed != suspect))
+    }
+
+    /// What a relay's way costs by these prices of links.
+    pub(super) fn cost_us(
+        &self,
+        side: Side,
+        relay: usize,
+        mesh: &Mesh,
+        link_us: impl Fn(usize, usize) -> u64,
+    ) -> u64 {
+        let mut cost_us = 0;
+        let mut at = relay;
+        for next in self.way(side, relay).skip(1) {
+            cost_us += link_us(at, next) + mesh.price_us(at);
+            at = next;
         }
+        // It passes all but its ends.
+        cost_us - if at == relay { 0 } else { mesh.price_us(relay) }
+    }
+
+    /// The same of all relays.
+    pub(super) fn costs(&self, mesh: &Mesh, destination: usize) -> TreeCosts {
+        [Side::Red, Side::Blue].map(|side| {
+            let mut costs_us = vec![0; mesh.len()];
+            let next = self.next(side);
+            for relay in super::outwards(next) {
+                let hop = usize::from(next[relay]);
+                let passing_us = if hop == destination { 0 } else { mesh.price_us(hop) };
+                costs_us[relay] = mesh.cost_us(relay, hop).unwrap_or(0) + passing_us + costs_us[hop];
+            }
+            costs_us
+        })
+    }
+
+    /// Whether a way takes one of these links, seen from their beginnings.
+    pub(super) fn take_any(&self, links: &[(usize, usize)]) -> bool {
+        links.iter().any(|(from, to)| self.next.iter().any(|next| usize::from(next[*from]) == *to))
+    }
+
+    /// All who come by one of these relays on one of the trees, and they themselves; some may be named twice.
+    pub(super) fn all_behind(&self, mesh: &Mesh, relays: Vec<u32>) -> Vec<u32> {
+        let mut all = Vec::new();
+        for side in [Side::Red, Side::Blue] {
+            let next = self.next(side);
+            let mut open = relays.clone();
+            while let Some(relay) = open.pop() {
+                all.push(relay);
+                let hops = mesh.hops(relay as usize).iter().map(|hop| hop.to);
+                open.extend(hops.filter(|other| u32::from(next[*other as usize]) == relay));
+            }
+        }
+        all
+    }
+
+    /// These trees without links that are gone, and who takes others, where the blocks are what they were: whoever took one takes the cheapest
+    /// other link that goes the same way along the line, if need be from another place in it. `None` if somebody cannot.
+    pub(super) fn mended(
+        &self,
+        mesh: &Mesh,
+        blocks: &Blocks,
+        destination: usize,
+        gone: &[LinkChange],
+    ) -> Option<(Trees, Vec<u32>)> {
+        if !mesh.is_passable(destination) {
+            return None;
+        }
+        let (mut trees, mut moved) = (self.clone(), Vec::new());
+        for change in gone {
+            for side in [Side::Red, Side::Blue] {
+                if usize::from(trees.next(side)[change.from]) == change.to {
+                    trees.turn(side, mesh, blocks, destination, change.from, gone)?;
+                    moved.push(change.from as u32);
+                }
+            }
+        }
+        Some((trees, moved))
+    }
+
+    fn turn(
+        &mut self,
+        side: Side,
+        mesh: &Mesh,
+        blocks: &Blocks,
+        destination: usize,
+        relay: usize,
+        gone: &[LinkChange],
+    ) -> Option<()> {
+        // A link that is gone and still on somebody's way costs what it did, until that one's turn comes.
+        let link_us = |from: usize, to: usize| {
+            let former = || gone.iter().find(|link| (link.from, link.to) == (from, to))?.before_us;
+            mesh.cost_us(from, to).unwrap_or_else(|| former().map_or(0, u64::from))
+        };
+        let block = blocks.common(relay, usize::from(self.next(side)[relay]))?;
+        // Both ways leave the block at the same relay, and share none before.
+        let gate = self.way(Side::Red, relay).skip(1).find(|red| {
+            *red == destination || self.way(Side::Blue, relay).skip(1).any(|blue| blue == *red)
+        })?;
+        let members = |hop: &&Hop| {
+            let to = hop.to as usize;
+            to != gate && blocks.of_place(to).contains(&block)
+        };
+        let hops: Vec<Hop> = mesh.hops(relay).iter().filter(members).copied().collect();
+        let over_gate = mesh.hops(relay).iter().find(|hop| hop.to as usize == gate);
+        let best = |trees: &Trees, side: Side| {
+            let direct = over_gate.filter(|_| usize::from(trees.next(side.other())[relay]) != gate);
+            let further =
+                hops.iter().filter(|hop| trees.is_further(side, relay, hop.to as usize)).chain(direct);
+            let cost_us = |hop: &Hop| {
+                let to = hop.to as usize;
+                let passing_us = if to == destination { 0 } else { mesh.price_us(to) };
+                u64::from(hop.out_us) + passing_us + trees.cost_us(side, to, mesh, link_us)
+            };
+            further.map(|hop| (cost_us(hop), hop.to)).min().map(|(_, to)| to as u16)
+        };
+        if best(self, side).is_none() {
+            self.shift(side, relay, &hops)?;
+            let other = usize::from(self.next(side.other())[relay]);
+            if other != gate && !self.is_further(side.other(), relay, other) {
+                self.next[side.other() as usize][relay] = best(self, side.other())?;
+            }
+        }
+        self.next[side as usize][relay] = best(self, side)?;
+        Some(())
+    }
+
+    /// Whether one relay of a block comes after another on the way along its line.
+    fn is_further(&self, side: Side, from: usize, to: usize) -> bool {
+        match side {
+            Side::Red => self.ranks[to] < self.ranks[from],
+            Side::Blue => self.ranks[to] > self.ranks[from],
+        }
+    }
+
+    /// Moves a relay back in its line, just past the first of its neighbours there, so that one lies before it again.
+    fn shift(&mut self, side: Side, relay: usize, hops: &[Hop]) -> Option<()> {
+        let ranks = hops.iter().map(|hop| self.ranks[hop.to as usize]);
+        let rank = match side {
+            Side::Red => ranks.min()?.checked_add(1)?,
+            Side::Blue => ranks.max()?.checked_sub(1)?,
+        };
+        if rank == 0 || self.ranks.contains(&rank) {
+            return None;
+        }
+        self.ranks[relay] = rank;
+        // Those who come by it must still be behind.
+        let comes_by = |hop: &&Hop| usize::from(self.next(side)[hop.to as usize]) == relay;
+        let behind = |hop: &Hop| self.is_further(side, hop.to as usize, relay);
+        hops.iter().filter(comes_by).all(behind).then_some(())
     }
 }
 
 /// Makes trees towards one destination after the other.
 pub(crate) struct Forester<'a> {
     mesh: &'a Mesh,
-    blocks: Blocks,
-    /// By block and place in it of the relay that they lead to.
+    blocks: &'a Blocks,
+    /// Of cut vertices, through which the ways to many others lead, by block and place in it.
     made: BTreeMap<(usize, usize), BlockTrees>,
 }
 
 impl<'a> Forester<'a> {
-    pub(crate) fn new(mesh: &'a Mesh) -> Forester<'a> {
-        Forester { mesh, blocks: Blocks::of(mesh, |place| mesh.is_passable(place)), made: BTreeMap::new() }
+    /// With the blocks that the passable relays of the mesh make.
+    pub(super) fn new(mesh: &'a Mesh, blocks: &'a Blocks) -> Forester<'a> {
+        Forester { mesh, blocks, made: BTreeMap::new() }
     }
 
-    /// The trees towards the relay at this place.
-    pub(crate) fn towards(&mut self, destination: usize) -> Trees {
-        let mut planting = Planting::new(self.mesh, destination);
+    /// The trees towards the relay at this place, to which the shortest ways are `ways`.
+    pub(super) fn towards(&mut self, destination: usize, ways: &Ways) -> (Trees, TreeCosts) {
+        let mut planting = Planting::new(self.mesh, destination, ways);
         if self.mesh.is_passable(destination) {
-            planting.plant(&self.blocks, &mut self.made);
+            planting.plant(self.blocks, &mut self.made);
         } else {
             let open = |place| place == destination || self.mesh.is_passable(place);
             planting.plant(&Blocks::of(self.mesh, open), &mut BTreeMap::new());
@@ -57,7 +225,10 @@ impl<'a> Forester<'a> {
                 planting.join_dead_end(place);
             }
         }
-        planting.trees
+        let gap = usize::from(u16::MAX) / (self.mesh.len() + 1);
+        let rank = |stand: &Option<Stand>| stand.map_or(0, |stand| ((stand.rank + 1) * gap.max(1)) as u16);
+        let ranks = planting.stands.iter().map(rank).collect();
+        (Trees { next: planting.next, ranks }, planting.costs_us)
     }
 }
 
@@ -76,18 +247,22 @@ struct Stand {
 struct Planting<'a> {
     mesh: &'a Mesh,
     destination: usize,
+    ways: &'a Ways,
     stands: Vec<Option<Stand>>,
-    trees: Trees,
+    next: [Vec<u16>; 2],
+    costs_us: TreeCosts,
 }
 
 impl<'a> Planting<'a> {
-    fn new(mesh: &'a Mesh, destination: usize) -> Planting<'a> {
-        let none = vec![None; mesh.len()];
+    fn new(mesh: &'a Mesh, destination: usize, ways: &'a Ways) -> Planting<'a> {
+        let len = mesh.len();
         Planting {
             mesh,
             destination,
-            stands: vec![None; mesh.len()],
-            trees: Trees { red: none.clone(), blue: none },
+            ways,
+            stands: vec![None; len],
+            next: [vec![NOWHERE; len], vec![NOWHERE; len]],
+            costs_us: [vec![0; len], vec![0; len]],
         }
     }
 
@@ -98,18 +273,24 @@ impl<'a> Planting<'a> {
             for &number in blocks.of_place(gate).iter().filter(|number| Some(**number) != from) {
                 let block = blocks.block(number);
                 let root = block.place_of(gate).expect("a block holds the relays that are in it");
-                let trees = made.entry((number, root)).or_insert_with(|| BlockTrees::towards(block, root));
+                let fresh;
+                let trees = if blocks.of_place(gate).len() > 1 {
+                    made.entry((number, root)).or_insert_with(|| BlockTrees::towards(block, root, None))
+                } else {
+                    // Shortest ways of a block are those of a mesh that is nothing else.
+                    let ways = block.is_all_of(self.mesh).then_some(self.ways);
+                    fresh = BlockTrees::towards(block, root, ways);
+                    &fresh
+                };
                 let depth = self.stands[gate].map_or(0, |stand| stand.depth) + 1;
-                let gate_us = [&self.trees.red, &self.trees.blue].map(|tree| self.onwards_us(tree, gate));
+                let gate_us = [Side::Red, Side::Blue].map(|side| self.onwards_us(side, gate));
                 for (rank, &place) in trees.order.iter().enumerate() {
                     let member = block.members()[place];
                     self.stands[member] = Some(Stand { gate, block: number, rank, depth });
-                    let branch = |branch: Branch, gate_us| Branch {
-                        next: block.members()[branch.next],
-                        cost_us: branch.cost_us + gate_us,
-                    };
-                    self.trees.red[member] = Some(branch(trees.red[place], gate_us[0]));
-                    self.trees.blue[member] = Some(branch(trees.blue[place], gate_us[1]));
+                    for (side, branch) in [trees.red[place], trees.blue[place]].into_iter().enumerate() {
+                        self.next[side][member] = block.members()[branch.next as usize] as u16;
+                        self.costs_us[side][member] = branch.cost_us + gate_us[side];
+                    }
                     if blocks.of_place(member).len() > 1 {
                         gates.push_back((member, Some(number)));
                     }
@@ -119,22 +300,27 @@ impl<'a> Planting<'a> {
     }
 
     /// What a way costs from a relay on that it passes, and the passing itself.
-    fn onwards_us(&self, tree: &[Option<Branch>], passed: usize) -> u64 {
-        let rest_us = tree[passed].map_or(0, |branch| branch.cost_us);
-        rest_us + if passed == self.destination { 0 } else { self.mesh.price_us(passed) }
+    fn onwards_us(&self, side: Side, passed: usize) -> u64 {
+        if passed == self.destination {
+            return 0;
+        }
+        self.costs_us[side as usize][passed] + self.mesh.price_us(passed)
     }
 
     /// Ways for a relay that nobody else may pass.
     fn join_dead_end(&mut self, place: usize) {
-        let planted = |hop: &&Hop| hop.to == self.destination || self.stands[hop.to].is_some();
+        let planted = |hop: &&Hop| {
+            let to = hop.to as usize;
+            to == self.destination || self.stands[to].is_some()
+        };
         let hops: Vec<Hop> = self.mesh.hops(place).iter().filter(planted).copied().collect();
-        let by = |hop: &Hop, tree: &[Option<Branch>]| hop.out_us + self.onwards_us(tree, hop.to);
-        let red_by = |hop: &Hop| by(hop, &self.trees.red);
-        let blue_by = |hop: &Hop| by(hop, &self.trees.blue);
+        let by = |hop: &Hop, side: Side| u64::from(hop.out_us) + self.onwards_us(side, hop.to as usize);
+        let red_by = |hop: &Hop| by(hop, Side::Red);
+        let blue_by = |hop: &Hop| by(hop, Side::Blue);
         let Some(first) = hops.iter().min_by_key(|hop| (red_by(hop).min(blue_by(hop)), hop.to)) else {
             return;
         };
-        let meets = hops.iter().map(|hop| self.meet(first.to, hop.to));
+        let meets = hops.iter().map(|hop| self.meet(first.to as usize, hop.to as usize));
         // The ways of the second part from those of the first as close to the destination as can be.
         let second = hops
             .iter()
@@ -143,16 +329,17 @@ impl<'a> Planting<'a> {
             .min_by_key(|(hop, meet)| (self.depth(*meet), red_by(hop).min(blue_by(hop)), hop.to));
         let second = second.map_or(first, |(hop, _)| hop);
         let ways_us = [red_by(first) + blue_by(second), red_by(second) + blue_by(first)];
-        let (red, blue) = match self.lower_of(first.to, second.to) {
-            Some(lower) if lower == first.to => (first, second),
+        let (red, blue) = match self.lower_of(first.to as usize, second.to as usize) {
+            Some(lower) if lower == first.to as usize => (first, second),
             Some(_) => (second, first),
             None if ways_us[0] <= ways_us[1] => (first, second),
             None => (second, first),
         };
-        let branches = [(red, red_by(red)), (blue, blue_by(blue))]
-            .map(|(hop, cost_us)| Branch { next: hop.to, cost_us });
-        self.trees.red[place] = Some(branches[0]);
-        self.trees.blue[place] = Some(branches[1]);
+        let ways = [(red.to, red_by(red)), (blue.to, blue_by(blue))];
+        for (side, (next, cost_us)) in ways.into_iter().enumerate() {
+            self.next[side][place] = next as u16;
+            self.costs_us[side][place] = cost_us;
+        }
     }
 
     fn depth(&self, place: usize) -> usize {

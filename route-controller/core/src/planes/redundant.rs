@@ -17,12 +17,10 @@
 
 use super::blocks::{Block, Link};
 use super::order::Order;
+use super::shortest::Ways;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Links put in order at a time: so many, and this part of those that are left.
-const SORTED_MIN: usize = 64;
-const SORTED_SHARE: usize = 8;
 /// More than any way costs, and little enough to be added to.
 const CLOSED_US: u64 = u64::MAX / 2;
 
@@ -30,16 +28,26 @@ const CLOSED_US: u64 = u64::MAX / 2;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Side {
     /// Down the line.
-    Red,
+    Red = 0,
     /// Up the line.
-    Blue,
+    Blue = 1,
+}
+
+impl Side {
+    /// Not this one.
+    pub(super) fn other(self) -> Side {
+        match self {
+            Side::Red => Side::Blue,
+            Side::Blue => Side::Red,
+        }
+    }
 }
 
 /// What a relay does on a tree, in places of the block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Branch {
     /// Who comes next.
-    pub next: usize,
+    pub next: u32,
     /// Cost of the way to the root, those on it included that are dear to pass.
     pub cost_us: u64,
 }
@@ -57,17 +65,66 @@ pub(crate) struct BlockTrees {
 
 impl BlockTrees {
     /// The trees towards the relay of the block that is at place `root`.
-    pub(crate) fn towards(block: &Block, root: usize) -> BlockTrees {
+    /// `ways` are the shortest ones there, where they are known.
+    pub(super) fn towards(block: &Block, root: usize, ways: Option<&Ways>) -> BlockTrees {
         let mut ears = Ears::new(block, root);
         if block.len() == 2 {
             // A bridge: both go over it, at different times.
             ears.order.insert_above(root, &[1 - root]);
         } else {
-            ears.grow();
+            ears.grow(ways);
         }
         let order: Vec<usize> = ears.order.iter().collect();
         debug_assert_eq!(order.len() + 1, block.len(), "every relay of a block is on an ear");
         Sweep::new(block, root, order, ears.direct).trees()
+    }
+}
+
+/// Links by what their ears cost, not quite in order: most of a dense overlay are never asked for.
+#[derive(Clone, Debug, Default)]
+struct Buckets {
+    /// Those of the cheapest bucket last.
+    links: Vec<(u64, u32)>,
+    /// Where each bucket begins, the cheapest one last.
+    begins: Vec<u32>,
+}
+
+impl Buckets {
+    const COUNT: u64 = 512;
+
+    fn new(links: Vec<(u64, u32)>) -> Buckets {
+        let (least_us, most_us) =
+            links.iter().fold((u64::MAX, 0), |(least, most), link| (least.min(link.0), most.max(link.0)));
+        let width_us = (most_us.saturating_sub(least_us) / Buckets::COUNT) + 1;
+        // The dearest first. Division is slow: a power of two at least as wide does.
+        let shift = width_us.next_power_of_two().trailing_zeros();
+        let count = (most_us.saturating_sub(least_us) >> shift) as usize + 1;
+        let bucket = |cost_us: u64| count - 1 - ((cost_us - least_us) >> shift) as usize;
+        let mut filled = vec![0_u32; count + 1];
+        for (cost_us, _) in &links {
+            filled[bucket(*cost_us) + 1] += 1;
+        }
+        for at in 0..count {
+            filled[at + 1] += filled[at];
+        }
+        let begins = filled[..count].to_vec();
+        let mut sorted = vec![(0, 0); links.len()];
+        for link in links {
+            let at = &mut filled[bucket(link.0)];
+            sorted[*at as usize] = link;
+            *at += 1;
+        }
+        Buckets { links: sorted, begins }
+    }
+
+    /// Appends the next bucket that has links which are still of use, dearest first.
+    fn next_into(&mut self, cheapest: &mut Vec<(u64, u32)>, is_open: impl Fn(u32) -> bool) {
+        while cheapest.is_empty()
+            && let Some(begin) = self.begins.pop()
+        {
+            cheapest.extend(self.links.drain(begin as usize..).filter(|(_, number)| is_open(*number)));
+            cheapest.sort_unstable_by(|one, other| other.cmp(one));
+        }
     }
 }
 
@@ -89,13 +146,13 @@ struct Ears<'a> {
     up_us: Vec<u64>,
     /// By place: which neighbour of the root its shortest path comes by, itself if it is one.
     limb: Vec<usize>,
-    /// Links that may complete an ear, each with what that costs: the cheapest of all, dearest first; the rest, in no
-    /// order; and those that waited for a relay to be in the line.
-    cheapest: Vec<(u64, usize)>,
-    rest: Vec<(u64, usize)>,
-    returned: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Links that may complete an ear, each with what that costs: the cheapest ones, dearest first; the rest; and those that
+    /// waited for a relay to be in the line.
+    cheapest: Vec<(u64, u32)>,
+    waiting: Buckets,
+    returned: BinaryHeap<Reverse<(u64, u32)>>,
     /// By place: numbers of links that complete no ear until this relay is in the line.
-    parked: Vec<Vec<usize>>,
+    parked: Vec<Vec<u32>>,
 }
 
 impl<'a> Ears<'a> {
@@ -117,61 +174,54 @@ impl<'a> Ears<'a> {
             up_us: vec![0; len],
             limb: (0..len).collect(),
             cheapest: Vec::new(),
-            rest: Vec::new(),
+            waiting: Buckets::default(),
             returned: BinaryHeap::new(),
             parked: vec![Vec::new(); len],
         }
     }
 
-    fn grow(&mut self) {
-        self.find_shortest_paths();
-        let links = self.block.links().iter().enumerate();
-        self.rest = links
-            .filter(|(_, link)| !self.is_in_tree(link))
-            .map(|(number, link)| (self.ear_us(link), number))
-            .collect();
-        while self.left > 0
-            && let Some(number) = self.cheapest_link()
-        {
-            let link = self.block.links()[number];
-            if self.in_line[link.low] && self.in_line[link.high] {
-                continue;
+    /// Links that are among the cheapest of one of their ends come first: mostly they suffice.
+    fn grow(&mut self, ways: Option<&Ways>) {
+        match ways {
+            Some(ways) => self.take_shortest_paths(ways),
+            None => self.find_shortest_paths(),
+        }
+        for near in [true, false] {
+            if self.left > 0 {
+                self.waiting = Buckets::new(self.candidates(near));
             }
-            match self.obstacles(link) {
-                Some(obstacles) => {
-                    for place in obstacles.into_iter().flatten() {
-                        self.parked[place].push(number);
-                    }
-                }
-                None => self.insert(link),
+            while self.left > 0
+                && let Some(number) = self.cheapest_link()
+            {
+                self.consider(self.block.links()[number as usize], number);
             }
         }
     }
 
-    fn is_in_tree(&self, link: &Link) -> bool {
-        let (low, high) = (link.low, link.high);
-        self.parent[low] == high && low != self.root || self.parent[high] == low && high != self.root
+    /// Links that may complete an ear, each with what that costs.
+    fn candidates(&self, near: bool) -> Vec<(u64, u32)> {
+        let ends_us: Vec<u64> =
+            (0..self.block.len()).map(|place| self.distance_us[place] + self.price_us(place)).collect();
+        let candidate = |number: u32| {
+            let link = &self.block.links()[number as usize];
+            let (low, high) = (link.low as usize, link.high as usize);
+            let is_in_tree = self.parent[low] == high || self.parent[high] == low;
+            let open = !is_in_tree && !(self.in_line[low] && self.in_line[high]);
+            open.then(|| (ends_us[low] + ends_us[high] + link.round_us, number))
+        };
+        if near {
+            self.block.near_links().iter().filter_map(|number| candidate(*number)).collect()
+        } else {
+            (0..self.block.links().len() as u32).filter_map(candidate).collect()
+        }
     }
 
-    /// What an ear costs that a link completes: both ways to the root, and there and back over the link.
-    fn ear_us(&self, link: &Link) -> u64 {
-        let end_us = |end: usize| self.distance_us[end] + self.price_us(end);
-        end_us(link.low) + end_us(link.high) + link.round_us
-    }
-
-    /// The next link by the cost of its ear; ties fall to the lower number. Most links of a dense overlay are never
-    /// asked for, so they are put in order only as far as needed.
-    fn cheapest_link(&mut self) -> Option<usize> {
+    /// The next link by the cost of its ear; ties fall to the lower number.
+    fn cheapest_link(&mut self) -> Option<u32> {
         if self.cheapest.is_empty() {
             let (links, in_line) = (self.block.links(), &self.in_line);
-            self.rest.retain(|(_, number)| !in_line[links[*number].low] || !in_line[links[*number].high]);
-            let count = (self.rest.len() / SORTED_SHARE).max(SORTED_MIN).min(self.rest.len());
-            if count > 0 {
-                let dearer = self.rest.len() - count;
-                self.rest.select_nth_unstable_by(dearer, |one, other| other.cmp(one));
-                self.cheapest.extend(self.rest.drain(dearer..));
-                self.cheapest.sort_unstable_by(|one, other| other.cmp(one));
-            }
+            let is_open = |link: &Link| !in_line[link.low as usize] || !in_line[link.high as usize];
+            self.waiting.next_into(&mut self.cheapest, |number| is_open(&links[number as usize]));
         }
         let returned = self.returned.peek().map(|Reverse(link)| *link);
         match (self.cheapest.last().copied(), returned) {
@@ -181,23 +231,56 @@ impl<'a> Ears<'a> {
         }
     }
 
+    /// Puts the ear of a link into the line, if there is one.
+    fn consider(&mut self, link: Link, number: u32) {
+        if self.in_line[link.low as usize] && self.in_line[link.high as usize] {
+            return;
+        }
+        match self.obstacles(link) {
+            Some(obstacles) => {
+                for place in obstacles.into_iter().flatten() {
+                    self.parked[place].push(number);
+                }
+            }
+            None => self.insert(link),
+        }
+    }
+
+    /// What an ear costs that a link completes: both ways to the root, and there and back over the link.
+    fn ear_us(&self, link: &Link) -> u64 {
+        let end_us = |end: usize| self.distance_us[end] + self.price_us(end);
+        end_us(link.low as usize) + end_us(link.high as usize) + link.round_us
+    }
+
+    /// They are known already.
+    fn take_shortest_paths(&mut self, ways: &Ways) {
+        self.distance_us.copy_from_slice(&ways.distances_us);
+        for place in super::outwards(&ways.next) {
+            let at = usize::from(ways.next[place]);
+            self.parent[place] = at;
+            self.limb[place] = if at == self.root { place } else { self.limb[at] };
+            self.depth[place] = self.depth[at] + 1;
+        }
+    }
+
     /// Ties fall to the next hop with the lowest index.
     fn find_shortest_paths(&mut self) {
         self.distance_us[self.root] = 0;
-        let mut open = BinaryHeap::from([Reverse((0, self.root))]);
+        let mut open = BinaryHeap::from([Reverse((0, self.root as u32))]);
         while let Some(Reverse((distance_us, at))) = open.pop() {
+            let at = at as usize;
             if distance_us > self.distance_us[at] {
                 continue;
             }
             let onwards_us = distance_us + self.price_us(at);
             for hop in self.block.hops(at) {
-                let whole_us = onwards_us + hop.back_us;
-                let known_us = self.distance_us[hop.to];
-                if whole_us < known_us || (whole_us == known_us && at < self.parent[hop.to]) {
-                    self.parent[hop.to] = at;
-                    self.limb[hop.to] = if at == self.root { hop.to } else { self.limb[at] };
-                    self.depth[hop.to] = self.depth[at] + 1;
-                    self.distance_us[hop.to] = whole_us;
+                let (to, whole_us) = (hop.to as usize, onwards_us + u64::from(hop.back_us));
+                let known_us = self.distance_us[to];
+                if whole_us < known_us || (whole_us == known_us && at < self.parent[to]) {
+                    self.parent[to] = at;
+                    self.limb[to] = if at == self.root { to } else { self.limb[at] };
+                    self.depth[to] = self.depth[at] + 1;
+                    self.distance_us[to] = whole_us;
                     if whole_us < known_us {
                         open.push(Reverse((whole_us, hop.to)));
                     }
@@ -214,7 +297,7 @@ impl<'a> Ears<'a> {
     /// be in the line, or what the link completes would begin and end at the same relay. Those whose arrival in the
     /// line helps, or `None` if all is well.
     fn obstacles(&self, link: Link) -> Option<[Option<usize>; 2]> {
-        let (mut low, mut high) = (link.low, link.high);
+        let (mut low, mut high) = (link.low as usize, link.high as usize);
         if self.limb[low] != self.limb[high] {
             return None;
         }
@@ -236,8 +319,8 @@ impl<'a> Ears<'a> {
 
     /// Puts into the line what is not yet in it of the branches of the link's ends.
     fn insert(&mut self, link: Link) {
-        let one = self.climb(link.low);
-        let other = self.climb(link.high);
+        let one = self.climb(link.low as usize);
+        let other = self.climb(link.high as usize);
         // At the root it is free which end of the line is meant: what goes on from the other end decides.
         let turned = match (one.end == self.root, other.end == self.root) {
             (true, true) => false,
@@ -265,7 +348,8 @@ impl<'a> Ears<'a> {
             self.in_line[place] = true;
             self.left -= 1;
             for number in std::mem::take(&mut self.parked[place]) {
-                self.returned.push(Reverse((self.ear_us(&self.block.links()[number]), number)));
+                let ear_us = self.ear_us(&self.block.links()[number as usize]);
+                self.returned.push(Reverse((ear_us, number)));
             }
         }
     }
@@ -283,8 +367,9 @@ impl<'a> Ears<'a> {
 
     /// Both directions of a link are taken to be half of its round here: this only helps to choose.
     fn estimate(&mut self, link: Link, low_end: usize, ear: &[usize], high_end: usize) {
+        let ends = (link.low as usize, link.high as usize);
         let step_us = |one: usize, other: usize| {
-            if (one == link.low && other == link.high) || (one == link.high && other == link.low) {
+            if ends == (one, other) || ends == (other, one) {
                 link.round_us / 2
             } else {
                 self.distance_us[one].abs_diff(self.distance_us[other])
@@ -362,15 +447,17 @@ impl Sweep<'_> {
         let mut undecided = Vec::new();
         for &place in &self.order {
             let hops = self.block.hops(place);
-            let Ok(at) = hops.binary_search_by_key(&self.root, |hop| hop.to) else { continue };
+            let Ok(at) = hops.binary_search_by_key(&self.root, |hop| hop.to as usize) else { continue };
             let others = |below: bool| {
-                let mut others = hops.iter().filter(|hop| hop.to != self.root);
-                others.any(|hop| (self.ranks[hop.to] < self.ranks[place]) == below)
+                let mut others = hops.iter().map(|hop| hop.to as usize).filter(|other| *other != self.root);
+                others.any(|other| (self.ranks[other] < self.ranks[place]) == below)
             };
             match (others(true), others(false)) {
                 (false, _) => self.direct[place] = Some(Side::Red),
                 (true, false) => self.direct[place] = Some(Side::Blue),
-                (true, true) if self.direct[place].is_none() => undecided.push((place, hops[at].out_us)),
+                (true, true) if self.direct[place].is_none() => {
+                    undecided.push((place, u64::from(hops[at].out_us)))
+                }
                 (true, true) => {}
             }
         }
@@ -379,7 +466,7 @@ impl Sweep<'_> {
 
     /// The shortest ways of one tree; ties fall to the next hop with the lowest index.
     fn sweep(&self, side: Side) -> Vec<Branch> {
-        let mut tree = vec![Branch { next: self.root, cost_us: u64::MAX }; self.block.len()];
+        let mut tree = vec![Branch { next: self.root as u32, cost_us: u64::MAX }; self.block.len()];
         // By place: what a way costs from there on, its passing included. Who has not had its turn is not open.
         let mut onwards_us = vec![CLOSED_US; self.block.len()];
         for at in 0..self.order.len() {
@@ -389,10 +476,13 @@ impl Sweep<'_> {
             };
             let may_end = self.direct[place] == Some(side) || self.block.len() == 2;
             onwards_us[self.root] = if may_end { 0 } else { CLOSED_US };
-            let (mut cost_us, mut next) = (CLOSED_US, self.root);
-            for hop in self.block.hops(place) {
-                let whole_us = hop.out_us + onwards_us[hop.to];
-                if whole_us < cost_us {
+            let (mut cost_us, mut next) = (CLOSED_US, u32::MAX);
+            for hop in self.block.cheapest_hops(place) {
+                if u64::from(hop.out_us) > cost_us {
+                    break;
+                }
+                let whole_us = u64::from(hop.out_us) + onwards_us[hop.to as usize];
+                if (whole_us, hop.to) < (cost_us, next) {
                     (cost_us, next) = (whole_us, hop.to);
                 }
             }

@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 
 /// An overlay: whether each relay may be passed, and links with their costs there and back.
 #[derive(Clone, Debug)]
-struct Overlay {
-    transit: Vec<Transit>,
-    links: Vec<(usize, usize, u64, u64)>,
+pub(super) struct Overlay {
+    pub(super) transit: Vec<Transit>,
+    pub(super) links: Vec<(usize, usize, u64, u64)>,
     graph: UnGraph<(), ()>,
 }
 
 /// Indices have gaps, as after years of relays that came and went.
-fn index(relay: usize) -> NodeIndex {
+pub(super) fn index(relay: usize) -> NodeIndex {
     NodeIndex(3 * u16::try_from(relay).expect("small") + 1)
 }
 
@@ -27,7 +27,7 @@ fn place(index: NodeIndex) -> usize {
 
 impl Overlay {
     /// Links come once per pair, the first one counts.
-    fn new(count: usize, links: impl IntoIterator<Item = (usize, usize, u64, u64)>) -> Overlay {
+    pub(super) fn new(count: usize, links: impl IntoIterator<Item = (usize, usize, u64, u64)>) -> Overlay {
         let mut seen = BTreeSet::new();
         let links = links.into_iter().filter(|(a, b, ..)| a != b && seen.insert((*a.min(b), *a.max(b))));
         let links: Vec<_> = links.collect();
@@ -39,7 +39,7 @@ impl Overlay {
         Overlay { transit: vec![Transit::Willing; count], links, graph }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.transit.len()
     }
 
@@ -60,7 +60,7 @@ impl Overlay {
     }
 
     /// Whether a way leads from one relay to another that passes nobody who must not be passed, nor what is gone.
-    fn reaches(&self, from: usize, to: usize, gone: Option<Gone>) -> bool {
+    pub(super) fn reaches(&self, from: usize, to: usize, gone: Option<Gone>) -> bool {
         let relays = NodeFiltered::from_fn(&self.graph, |node| {
             let relay = node.index();
             let passable = relay == from || relay == to || self.transit[relay] != Transit::Never;
@@ -72,7 +72,7 @@ impl Overlay {
         petgraph::algo::has_path_connecting(&links, GraphIndex::new(from), GraphIndex::new(to), None)
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let count = self.len();
         (0..count).flat_map(move |from| (0..count).filter(move |to| *to != from).map(move |to| (from, to)))
     }
@@ -84,7 +84,7 @@ impl Overlay {
     }
 
     /// What every way from one relay to another passes.
-    fn narrows(&self, from: usize, to: usize) -> BTreeSet<Gone> {
+    pub(super) fn narrows(&self, from: usize, to: usize) -> BTreeSet<Gone> {
         let between =
             self.parts().into_iter().filter(|part| *part != Gone::Relay(from) && *part != Gone::Relay(to));
         between.filter(|part| !self.reaches(from, to, Some(*part))).collect()
@@ -102,7 +102,7 @@ impl Overlay {
 
 /// What has failed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Gone {
+pub(super) enum Gone {
     Relay(usize),
     /// The lower end first.
     Link(usize, usize),
@@ -113,7 +113,7 @@ impl Gone {
         self == Gone::Link(one.min(other), one.max(other))
     }
 
-    fn is_on(self, path: &[usize]) -> bool {
+    pub(super) fn is_on(self, path: &[usize]) -> bool {
         match self {
             Gone::Relay(relay) => path.contains(&relay),
             Gone::Link(..) => path.windows(2).any(|hop| self.is_link(hop[0], hop[1])),
@@ -122,13 +122,13 @@ impl Gone {
 }
 
 /// Everything between the ends of a path.
-fn between(path: &[usize]) -> BTreeSet<Gone> {
+pub(super) fn between(path: &[usize]) -> BTreeSet<Gone> {
     let relays = path[1..path.len() - 1].iter().map(|relay| Gone::Relay(*relay));
     let links = path.windows(2).map(|hop| Gone::Link(hop[0].min(hop[1]), hop[0].max(hop[1])));
     relays.chain(links).collect()
 }
 
-fn way(routes: &Routes, from: usize, plane: Plane, to: usize) -> Option<Vec<usize>> {
+pub(super) fn way(routes: &Routes, from: usize, plane: Plane, to: usize) -> Option<Vec<usize>> {
     let path = routes.path(index(from), plane, index(to))?;
     let path: Vec<usize> = path.into_iter().map(place).collect();
     assert_eq!(path.iter().collect::<BTreeSet<_>>().len(), path.len(), "{path:?} passes a relay twice");
@@ -144,7 +144,7 @@ fn costs() -> impl Strategy<Value = (u64, u64)> {
 }
 
 /// All relays reach each other: each is tied to an earlier one, and then further links are added.
-fn connected(relays: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Overlay> {
+pub(super) fn connected(relays: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Overlay> {
     relays.prop_flat_map(|count| {
         let ties = proptest::collection::vec((any::<Index>(), costs()), count - 1);
         let more = proptest::collection::vec((0..count, 0..count, costs()), 0..=2 * count);

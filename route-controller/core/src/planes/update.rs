@@ -1,0 +1,327 @@
+//! Routes from a topology and the routes before.
+//!
+//! While the same relays may be passed alike, each destination is looked at by itself for what changed links mean to it:
+//! mostly nothing. The primary plane is what a computation from nothing would give; the redundant planes keep the past, by
+//! rules that hold for one destination after the other and do not depend on how it was found out that nothing is to be done.
+
+use super::blocks::Blocks;
+use super::forest::{Forester, TreeCosts, Trees};
+use super::mesh::{LinkChange, Mesh};
+use super::redundant::Side;
+use super::shortest::{Shortest, Ways};
+use super::{BLUE, Births, NOWHERE, PLANES, RED, Routes, Towards};
+use crate::topology::Topology;
+use std::sync::Arc;
+use wire_format::{Plane, Timestamp};
+
+/// New trees replace old ones when they cost less than this share of them.
+const BETTER_PCT: u128 = 90;
+/// Each computation judges the trees of so many destinations that their links, counted once for each, are about as many: all
+/// destinations of 34 relays with links to all others, one of a thousand with 32 links each.
+const JUDGED_LINKS: usize = 40_000;
+const SIDES: [(Plane, Side); 2] = [(RED, Side::Red), (BLUE, Side::Blue)];
+
+impl Routes {
+    /// Shortest paths and redundant trees between all relays. Paths that stood in `before` keep their age, and trees
+    /// their shape as long as it is good enough.
+    pub(crate) fn compute(now: Timestamp, topology: &Topology, before: Option<&Routes>) -> Routes {
+        let mesh = Arc::new(Mesh::of(topology));
+        match before {
+            Some(before) if before.mesh.is_passed_like(&mesh) => before.updated(now, mesh),
+            Some(_) | None => Routes::afresh(now, mesh, before),
+        }
+    }
+
+    fn afresh(now: Timestamp, mesh: Arc<Mesh>, before: Option<&Routes>) -> Routes {
+        let blocks = Arc::new(passable_blocks(&mesh));
+        let mut forester = Forester::new(&mesh, &blocks);
+        let mut shortest = Shortest::new(&mesh);
+        // By place: where each relay was before.
+        let places_before = before.map(|before| {
+            (0..mesh.len()).map(|relay| before.mesh.place(mesh.relay(relay))).collect::<Vec<_>>()
+        });
+        let mut destinations = Vec::with_capacity(mesh.len());
+        let mut passing = vec![0; mesh.len()];
+        for destination in 0..mesh.len() {
+            let primary = shortest.towards(destination);
+            count_passing(&mut passing, &primary.next, destination);
+            let (trees, costs_us) = forester.towards(destination, &primary);
+            let mut backups = vec![0; mesh.len()];
+            choose_backups(&mut backups, &primary, &trees, destination, &costs_us);
+            let births = || Arc::new(Births(vec![Births::tick(now); mesh.len()]));
+            let mut towards = Towards {
+                primary: Arc::new(primary),
+                trees: Arc::new(trees),
+                backups: Arc::new(backups),
+                births: [births(), births(), births()],
+            };
+            if let (Some(before), Some(places)) = (before, &places_before) {
+                towards.keep_ages(&mesh, before, places, destination);
+            }
+            destinations.push(towards);
+        }
+        Routes { mesh, blocks, destinations, passing, turn: 0 }
+    }
+
+    fn updated(&self, now: Timestamp, mesh: Arc<Mesh>) -> Routes {
+        let changes = self.mesh.changes(&mesh);
+        let blocks =
+            if changes.is_empty() { Arc::clone(&self.blocks) } else { Arc::new(passable_blocks(&mesh)) };
+        let update = Update::of(self, &mesh, &blocks, changes);
+        let mut forester = Forester::new(&mesh, &blocks);
+        let mut shortest = Shortest::new(&mesh);
+        let mut passing = self.passing.clone();
+        let mut destinations = self.destinations.clone();
+        for (destination, towards) in destinations.iter_mut().enumerate() {
+            let before = &self.destinations[destination];
+            let repaired = shortest.repair(destination, &before.primary, &update.changes);
+            let turned = repaired.map_or_else(Vec::new, |(primary, turned)| {
+                recount_passing(&mut passing, &mesh, [&before.primary, &primary], &turned, destination);
+                towards.primary = Arc::new(primary);
+                turned
+            });
+            let grown = update.trees(&before.trees, destination, &towards.primary, &mut forester);
+            towards.take(&mesh, destination, grown, turned);
+            towards.keep_births(now, before);
+        }
+        let turn = update.next_turn();
+        Routes { mesh: Arc::clone(&mesh), blocks: Arc::clone(&blocks), destinations, passing, turn }
+    }
+}
+
+/// What is another in a newer mesh of the same relays.
+struct Update<'a> {
+    mesh: &'a Mesh,
+    blocks: &'a Blocks,
+    changes: Vec<LinkChange>,
+    /// Links that led both ways and do not any more, from both ends; and these alone.
+    gone: Vec<LinkChange>,
+    gone_ends: Vec<(usize, usize)>,
+    /// Whether relays hang together as they did, so that trees of before share no more than they must.
+    hangs_alike: bool,
+    /// The destinations whose trees are judged: the first, and how many.
+    judged: (usize, usize),
+}
+
+/// What becomes of a destination's trees.
+enum Grown {
+    /// They stay.
+    Kept,
+    /// These relays took another link.
+    Mended(Trees, Vec<u32>),
+    /// They were made from nothing.
+    Fresh(Trees, TreeCosts),
+}
+
+impl<'a> Update<'a> {
+    fn of(before: &Routes, mesh: &'a Mesh, blocks: &'a Blocks, changes: Vec<LinkChange>) -> Update<'a> {
+        let mut gone = Vec::new();
+        let mut hangs_alike = blocks.are_like(&before.blocks);
+        for change in changes.iter().filter(|change| change.before_us.is_none() != change.after_us.is_none())
+        {
+            for (from, to) in [(change.from, change.to), (change.to, change.from)] {
+                let costs = |mesh: &Mesh| mesh.cost_us(from, to).zip(mesh.cost_us(to, from));
+                match (costs(&before.mesh), costs(mesh)) {
+                    (Some((before_us, _)), None) => {
+                        let before_us = Some(u32::try_from(before_us).unwrap_or(u32::MAX));
+                        gone.push(LinkChange { from, to, before_us, after_us: None });
+                    }
+                    // Relays that must not be passed are in no block.
+                    (None, Some(_)) => hangs_alike &= mesh.is_passable(from) && mesh.is_passable(to),
+                    (Some(_), Some(_)) | (None, None) => {}
+                }
+            }
+        }
+        gone.sort_unstable_by_key(|link| (link.from, link.to));
+        gone.dedup();
+        let gone_ends = gone.iter().map(|link| (link.from, link.to)).collect();
+        let judged = (JUDGED_LINKS / mesh.link_count().max(1)).clamp(1, mesh.len().max(1));
+        Update { mesh, blocks, changes, gone, gone_ends, hangs_alike, judged: (before.turn, judged) }
+    }
+
+    fn next_turn(&self) -> usize {
+        (self.judged.0 + self.judged.1) % self.mesh.len().max(1)
+    }
+
+    fn is_judged(&self, destination: usize) -> bool {
+        let (first, count) = self.judged;
+        (destination + self.mesh.len() - first) % self.mesh.len() < count
+    }
+
+    fn trees(&self, before: &Trees, destination: usize, ways: &Ways, forester: &mut Forester<'_>) -> Grown {
+        let kept = if !self.hangs_alike {
+            None
+        } else if before.take_any(&self.gone_ends) {
+            before.mended(self.mesh, self.blocks, destination, &self.gone).map(Some)
+        } else {
+            Some(None)
+        };
+        if kept.is_some() && !self.is_judged(destination) {
+            return kept.flatten().map_or(Grown::Kept, |(trees, moved)| Grown::Mended(trees, moved));
+        }
+        let (fresh, costs_us) = forester.towards(destination, ways);
+        let Some(kept) = kept else { return Grown::Fresh(fresh, costs_us) };
+        let whole = |costs_us: &TreeCosts| {
+            costs_us.iter().flatten().map(|cost_us| u128::from(*cost_us)).sum::<u128>()
+        };
+        let kept_us = kept.as_ref().map_or(before, |(trees, _)| trees).costs(self.mesh, destination);
+        if whole(&costs_us) * 100 < whole(&kept_us) * BETTER_PCT {
+            return Grown::Fresh(fresh, costs_us);
+        }
+        kept.map_or(Grown::Kept, |(trees, moved)| Grown::Mended(trees, moved))
+    }
+}
+
+impl Towards {
+    /// Takes over trees, and chooses anew for those relays whose backup may serve no longer. `turned` are the relays with
+    /// another primary next hop.
+    fn take(&mut self, mesh: &Mesh, destination: usize, grown: Grown, mut turned: Vec<u32>) {
+        let mut backups = self.backups.to_vec();
+        match grown {
+            Grown::Fresh(trees, costs_us) => {
+                choose_backups(&mut backups, &self.primary, &trees, destination, &costs_us);
+                self.trees = Arc::new(trees);
+            }
+            Grown::Mended(trees, moved) => {
+                turned.extend(trees.all_behind(mesh, moved));
+                self.trees = Arc::new(trees);
+                keep_backups(&mut backups, mesh, &self.primary, &self.trees, destination, &turned);
+            }
+            Grown::Kept => {
+                keep_backups(&mut backups, mesh, &self.primary, &self.trees, destination, &turned);
+            }
+        }
+        if backups != *self.backups {
+            self.backups = Arc::new(backups);
+        }
+    }
+
+    /// Rows whose next hop is what it was are as old as they were.
+    fn keep_births(&mut self, now: Timestamp, before: &Towards) {
+        for plane in PLANES {
+            if before.is_shared(plane, self) {
+                continue;
+            }
+            let (Some(next_before), Some(next)) = (before.next(plane), self.next(plane)) else { continue };
+            if next_before == next {
+                continue;
+            }
+            let mut births = Births::clone(&before.births[usize::from(plane.0)]);
+            let rows = births.0.iter_mut().zip(next_before.iter().zip(next));
+            for (birth, _) in rows.filter(|(_, (before, now))| before != now) {
+                *birth = Births::tick(now);
+            }
+            self.births[usize::from(plane.0)] = Arc::new(births);
+        }
+    }
+
+    /// The same where relays had other places before, or were not there.
+    fn keep_ages(&mut self, mesh: &Mesh, before: &Routes, places: &[Option<usize>], destination: usize) {
+        let Some(towards) = places[destination].map(|place| &before.destinations[place]) else { return };
+        for plane in PLANES {
+            let (Some(next_before), Some(next)) = (towards.next(plane), self.next(plane)) else { continue };
+            let births_before = &towards.births[usize::from(plane.0)];
+            let mut births = Births::clone(&self.births[usize::from(plane.0)]);
+            for (relay, next) in next.iter().enumerate().filter(|(_, next)| **next != NOWHERE) {
+                let Some(place) = places[relay] else { continue };
+                let same = next_before[place] != NOWHERE
+                    && before.mesh.relay(usize::from(next_before[place])) == mesh.relay(usize::from(*next));
+                if same {
+                    births.0[relay] = births_before.0[place];
+                }
+            }
+            self.births[usize::from(plane.0)] = Arc::new(births);
+        }
+    }
+}
+
+/// For each relay, the redundant plane whose way to the destination avoids the primary next hop and the link to it.
+/// If both do, the cheaper one.
+fn choose_backups(
+    backups: &mut [u8],
+    primary: &Ways,
+    trees: &Trees,
+    destination: usize,
+    costs_us: &TreeCosts,
+) {
+    for (relay, backup) in backups.iter_mut().enumerate() {
+        let serving = SIDES.into_iter().filter(|(_, side)| serves(primary, trees, *side, relay, destination));
+        let cheapest = serving.map(|(plane, side)| (costs_us[side as usize][relay], plane.0)).min();
+        *backup = cheapest.map_or(0, |(_, plane)| plane);
+    }
+}
+
+/// The same for these relays, but what they have stays if it serves.
+fn keep_backups(
+    backups: &mut [u8],
+    mesh: &Mesh,
+    primary: &Ways,
+    trees: &Trees,
+    destination: usize,
+    relays: &[u32],
+) {
+    let link_us = |from, to| mesh.cost_us(from, to).unwrap_or(0);
+    for relay in relays.iter().map(|relay| *relay as usize) {
+        let serving = SIDES.into_iter().filter(|(_, side)| serves(primary, trees, *side, relay, destination));
+        let is_other = |plane: Plane| plane.0 != backups[relay];
+        let best = serving.min_by_key(|(plane, side)| {
+            (is_other(*plane), trees.cost_us(*side, relay, mesh, link_us), plane.0)
+        });
+        backups[relay] = best.map_or(0, |(plane, _)| plane.0);
+    }
+}
+
+/// Whether a relay's way on a tree avoids its primary next hop and the link to it.
+fn serves(primary: &Ways, trees: &Trees, side: Side, relay: usize, destination: usize) -> bool {
+    let suspect = primary.next[relay];
+    suspect != NOWHERE && trees.avoids(side, relay, usize::from(suspect), destination)
+}
+
+fn passable_blocks(mesh: &Mesh) -> Blocks {
+    Blocks::of(mesh, |place| mesh.is_passable(place))
+}
+
+/// Those whom a relay's way passes between its ends.
+fn passed(next: &[u16], relay: usize, destination: usize) -> impl Iterator<Item = usize> + '_ {
+    let onwards = |at: u16| (at != NOWHERE).then_some(usize::from(at));
+    std::iter::successors(onwards(next[relay]), move |at| onwards(next[*at]))
+        .take_while(move |at| *at != destination)
+}
+
+fn count_passing(passing: &mut [u64], next: &[u16], destination: usize) {
+    for relay in 0..next.len() {
+        for at in passed(next, relay, destination) {
+            passing[at] += 1;
+        }
+    }
+}
+
+/// The same after some relays turned to other next hops: whoever comes by one of them passes others than before.
+fn recount_passing(
+    passing: &mut [u64],
+    mesh: &Mesh,
+    [before, now]: [&Ways; 2],
+    turned: &[u32],
+    destination: usize,
+) {
+    let mut counted = vec![false; mesh.len()];
+    let mut open = turned.to_vec();
+    while let Some(relay) = open.pop() {
+        let relay = relay as usize;
+        if std::mem::replace(&mut counted[relay], true) {
+            continue;
+        }
+        for at in passed(&before.next, relay, destination) {
+            passing[at] -= 1;
+        }
+        for at in passed(&now.next, relay, destination) {
+            passing[at] += 1;
+        }
+        let comes_by =
+            mesh.links_to(relay).iter().filter(|link| usize::from(now.next[link.other as usize]) == relay);
+        open.extend(comes_by.map(|link| link.other));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! Overlays that change at random: what is carried over from one computation to the next against what each rule says where
+//! nothing is passed over.
+
+use super::*;
+use crate::planes::tests::{Gone, Overlay, between, connected, index, way};
+use crate::topology::Transit;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug)]
+enum Change {
+    /// A link costs this many percent of what it cost at first, there and back.
+    Cost(Index, u64, u64),
+    LinkGone(Index),
+    LinkBack(Index),
+    RelayGone(Index),
+    RelayBack,
+    Transit(Index, Transit),
+}
+
+/// Mostly links; what a change of a relay means is not carried over anyway.
+fn changes() -> impl Strategy<Value = Vec<Vec<Change>>> {
+    let transit = prop_oneof![Just(Transit::Willing), Just(Transit::Reluctant), Just(Transit::Never)];
+    let change = prop_oneof![
+        6 => (any::<Index>(), 20..300_u64, 20..300_u64).prop_map(|(at, out, back)| Change::Cost(at, out, back)),
+        8 => any::<Index>().prop_map(Change::LinkGone),
+        6 => any::<Index>().prop_map(Change::LinkBack),
+        1 => any::<Index>().prop_map(Change::RelayGone),
+        2 => Just(Change::RelayBack),
+        1 => (any::<Index>(), transit).prop_map(|(at, transit)| Change::Transit(at, transit)),
+    ];
+    proptest::collection::vec(proptest::collection::vec(change, 1..4), 1..25)
+}
+
+/// An overlay of which parts are gone for the moment.
+#[derive(Clone, Debug)]
+struct Changing {
+    whole: Overlay,
+    percents: BTreeMap<usize, (u64, u64)>,
+    links_gone: BTreeSet<usize>,
+    relays_gone: BTreeSet<usize>,
+}
+
+impl Changing {
+    fn new(whole: Overlay) -> Changing {
+        Changing {
+            whole,
+            percents: BTreeMap::new(),
+            links_gone: BTreeSet::new(),
+            relays_gone: BTreeSet::new(),
+        }
+    }
+
+    fn take(&mut self, change: &Change) {
+        let link = |at: &Index| at.index(self.whole.links.len());
+        let relay = |at: &Index| at.index(self.whole.len());
+        match change {
+            Change::Cost(at, out, back) => {
+                self.percents.insert(link(at), (*out, *back));
+            }
+            Change::LinkGone(at) => {
+                self.links_gone.insert(link(at));
+            }
+            Change::LinkBack(at) => {
+                // One that is gone, if there is one.
+                if !self.links_gone.is_empty() {
+                    let link =
+                        *self.links_gone.iter().nth(at.index(self.links_gone.len())).expect("it is there");
+                    self.links_gone.remove(&link);
+                }
+            }
+            Change::RelayGone(at) => {
+                self.relays_gone.insert(relay(at));
+            }
+            Change::RelayBack => {
+                self.relays_gone.pop_first();
+            }
+            Change::Transit(at, transit) => {
+                let relay = relay(at);
+                self.whole.transit[relay] = *transit;
+            }
+        }
+    }
+
+    /// What is there; relays that are gone have no links.
+    fn overlay(&self) -> Overlay {
+        let links = self.whole.links.iter().enumerate().filter_map(|(at, &(a, b, out_us, back_us))| {
+            let (out, back) = self.percents.get(&at).copied().unwrap_or((100, 100));
+            let gone =
+                self.links_gone.contains(&at) || [a, b].iter().any(|end| self.relays_gone.contains(end));
+            (!gone).then_some((a, b, (out_us * out / 100).max(1), (back_us * back / 100).max(1)))
+        });
+        let mut overlay = Overlay::new(self.whole.len(), links);
+        overlay.transit.clone_from(&self.whole.transit);
+        overlay
+    }
+
+    fn topology(&self) -> Topology {
+        let overlay = self.overlay();
+        let mut topology = Topology::default();
+        for relay in (0..overlay.len()).filter(|relay| !self.relays_gone.contains(relay)) {
+            topology.add_relay(index(relay), overlay.transit[relay]);
+        }
+        for (a, b, out_us, back_us) in overlay.links {
+            topology.add_link(index(a), index(b), out_us);
+            topology.add_link(index(b), index(a), back_us);
+        }
+        topology
+    }
+}
+
+/// Trees and backups by the rules, every relay of every destination looked at.
+fn plainly(before: &Routes, after: &Routes) -> Vec<(Trees, Vec<u8>)> {
+    let (mesh, blocks) = (&after.mesh, &after.blocks);
+    let update = Update::of(before, mesh, blocks, before.mesh.changes(mesh));
+    let everyone: Vec<u32> = (0..mesh.len() as u32).collect();
+    let plain = |destination: usize| {
+        let (old, primary) = (&before.destinations[destination], &after.destinations[destination].primary);
+        let mended = old.trees.mended(mesh, blocks, destination, &update.gone).filter(|_| update.hangs_alike);
+        // Who must not be passed is joined to others by rules of its own: its trees are mended by nobody, and stay as
+        // long as they serve.
+        let untouched = update.hangs_alike && !old.trees.take_any(&update.gone_ends);
+        let kept = mended.map(|(trees, _)| trees).or(untouched.then(|| Trees::clone(&old.trees)));
+        let (fresh, costs_us) = Forester::new(mesh, blocks).towards(destination, primary);
+        let sum = |costs_us: &TreeCosts| costs_us.iter().flatten().map(|us| u128::from(*us)).sum::<u128>();
+        let much_better =
+            |kept: &Trees| sum(&costs_us) * 100 < sum(&kept.costs(mesh, destination)) * BETTER_PCT;
+        let mut backups = old.backups.to_vec();
+        match kept {
+            Some(kept) if !(update.is_judged(destination) && much_better(&kept)) => {
+                keep_backups(&mut backups, mesh, primary, &kept, destination, &everyone);
+                (kept, backups)
+            }
+            Some(_) | None => {
+                choose_backups(&mut backups, primary, &fresh, destination, &costs_us);
+                (fresh, backups)
+            }
+        }
+    };
+    (0..mesh.len()).map(plain).collect()
+}
+
+/// What is carried over is what the rules say; the primary plane is what it would be without a past.
+fn check_step(before: &Routes, after: &Routes, topology: &Topology) -> Result<(), TestCaseError> {
+    let anew = Routes::compute(Timestamp::ZERO, topology, None);
+    prop_assert_eq!(&anew.passing, &after.passing);
+    for (one, other) in anew.destinations.iter().zip(&after.destinations) {
+        prop_assert_eq!(&one.primary, &other.primary);
+    }
+    if before.mesh.is_passed_like(&after.mesh) {
+        for (destination, (trees, backups)) in plainly(before, after).into_iter().enumerate() {
+            prop_assert_eq!(&*after.destinations[destination].trees, &trees);
+            prop_assert_eq!(&*after.destinations[destination].backups, &backups);
+        }
+    }
+    Ok(())
+}
+
+/// Red and blue share what every way must pass, and a backup avoids the next hop wherever something does.
+fn check_redundancy(routes: &Routes, overlay: &Overlay) -> Result<(), TestCaseError> {
+    for (from, to) in overlay.pairs() {
+        let ways = [Plane::PRIMARY, RED, BLUE].map(|plane| way(routes, from, plane, to));
+        prop_assert_eq!(ways.each_ref().map(Option::is_some), [overlay.reaches(from, to, None); 3]);
+        let [Some(primary), Some(red), Some(blue)] = ways else { continue };
+        let shared: BTreeSet<Gone> = between(&red).intersection(&between(&blue)).copied().collect();
+        prop_assert_eq!(shared, overlay.narrows(from, to), "{:?} and {:?}", red, blue);
+        let next = primary[1];
+        let link = Gone::Link(from.min(next), from.max(next));
+        let failed = if next == to { link } else { Gone::Relay(next) };
+        let backup = routes.backup(index(from), index(to));
+        prop_assert_eq!(backup.is_some(), overlay.reaches(from, to, Some(failed)), "{} to {}", from, to);
+        if let Some(plane) = backup {
+            let backup = if plane == RED { &red } else { &blue };
+            prop_assert!(!link.is_on(backup) && !failed.is_on(backup), "{:?} by {:?}", backup, primary);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_carried_over_is_what_looking_at_everything_gives(
+        overlay in connected(2..=30), turn: usize, changes in changes(),
+    ) {
+        let mut changing = Changing::new(overlay);
+        let mut routes = Routes::compute(Timestamp::ZERO, &changing.topology(), None);
+        routes.turn = turn % routes.mesh.len();
+        for step in &changes {
+            step.iter().for_each(|change| changing.take(change));
+            let topology = changing.topology();
+            let after = Routes::compute(Timestamp::ZERO, &topology, Some(&routes));
+            check_step(&routes, &after, &topology)?;
+            routes = after;
+        }
+    }
+
+    #[test]
+    fn whatever_changed_red_and_blue_share_what_they_must_alone(
+        overlay in connected(3..=10), changes in changes(),
+    ) {
+        let mut changing = Changing::new(overlay);
+        let mut routes = Routes::compute(Timestamp::ZERO, &changing.topology(), None);
+        for step in &changes {
+            step.iter().for_each(|change| changing.take(change));
+            routes = Routes::compute(Timestamp::ZERO, &changing.topology(), Some(&routes));
+            check_redundancy(&routes, &changing.overlay())?;
+            let weak = routes.weak_points();
+            prop_assert_eq!(weak, Routes::compute(Timestamp::ZERO, &changing.topology(), None).weak_points());
+        }
+    }
+}
