@@ -53,4 +53,16 @@ impl Overlay {
     pub fn cost_us(&self, relay: NodeIndex, plane: Plane, destination: NodeIndex) -> Option<u64> {
         Some(self.routes.cost_us(&self.routes.path(relay, plane, destination)?))
     }
+
+    /// For comparison: by destination and relay, what petgraph's `dijkstra` from every relay finds the shortest way to cost.
+    #[must_use]
+    pub fn all_by_dijkstra(&self) -> Vec<Vec<Option<u64>>> {
+        self.topology.all_by_dijkstra()
+    }
+
+    /// The same by petgraph's `floyd_warshall`.
+    #[must_use]
+    pub fn all_by_floyd_warshall(&self) -> Vec<Vec<Option<u64>>> {
+        self.topology.all_by_floyd_warshall()
+    }
 }

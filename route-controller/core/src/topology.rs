@@ -122,6 +122,26 @@ impl Topology {
         willing && self.reversed.find_edge(to_place, from).is_some()
     }
 
+    /// By destination and relay: what petgraph's search finds the shortest way to cost.
+    pub(crate) fn all_by_dijkstra(&self) -> Vec<Vec<Option<u64>>> {
+        let from = |goal: &GraphIndex| {
+            let found = petgraph::algo::dijkstra(&self.reversed, *goal, None, |edge| *edge.weight());
+            self.places.values().map(|place| found.get(place).copied()).collect()
+        };
+        self.places.values().map(from).collect()
+    }
+
+    /// The same by petgraph's dynamic programming.
+    pub(crate) fn all_by_floyd_warshall(&self) -> Vec<Vec<Option<u64>>> {
+        // It fails on negative cycles alone.
+        let Ok(found) = petgraph::algo::floyd_warshall(&self.reversed, |edge| *edge.weight()) else {
+            return Vec::new();
+        };
+        let cost_us = |goal, relay| found.get(&(goal, relay)).copied().filter(|us| *us != u64::MAX);
+        let row = |goal: &GraphIndex| self.places.values().map(|relay| cost_us(*goal, *relay)).collect();
+        self.places.values().map(row).collect()
+    }
+
     /// For every relay that reaches `destination`: its next hop and the cost of its path. The next hop's own path is
     /// the rest of that path; of several equally short ones the next hop with the lowest index is taken, by everyone.
     #[cfg(test)]

@@ -14,6 +14,7 @@ mod links;
 mod outcome;
 mod overlay;
 mod plot;
+pub(crate) mod routes;
 mod tool;
 
 use anyhow::{Context as _, bail, ensure};

@@ -102,6 +102,8 @@ pub enum Bench {
     /// The same media over the same lossy link with the same delay budget, through this overlay, SRT and RIST: what each
     /// leaves lost, and at what price.
     Loss(crate::bench::LossArgs),
+    /// Routes between all relays, from nothing and after one link has changed, beside petgraph's all-pairs on the same graph.
+    Routes(crate::bench::routes::RoutesBenchArgs),
 }
 
 /// `relayctl node`

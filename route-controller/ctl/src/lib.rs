@@ -34,6 +34,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match command {
         Command::Dev(args) => return dev::command(&args),
         Command::Bench(cli::Bench::Loss(args)) => return bench::command(&args),
+        Command::Bench(cli::Bench::Routes(args)) => return bench::routes::command(&args),
         Command::Nodes(args) => nodes::run(&controller, &args),
         Command::Node(cli::Node::Revoke(args)) => nodes::revoke(&controller, &args),
         Command::Cordon(args) => cordon::run(&controller, &args, true),

@@ -1,4 +1,4 @@
-//! `relayctl bench loss` as scripts see it.
+//! `relayctl bench` as scripts see it.
 
 use serde_json::Value;
 use std::process::{Command, Output};
@@ -73,4 +73,24 @@ fn what_is_missing_is_named() {
         assert_eq!(output.status.code(), Some(2), "{arguments}: {complaint}");
         assert!(complaint.contains(words), "{arguments}: {complaint}");
     }
+}
+
+#[test]
+fn routes_are_measured_beside_those_of_petgraph() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relayctl"));
+    command.args("bench routes --sizes 12,40 --links 8 --changes 3 --floyd-up-to 12 --json --out".split(' '));
+    let Output { status, stdout, stderr } = command.arg(folder.path()).output().expect("it runs");
+    let (stdout, stderr) = (text(&stdout), text(&stderr));
+    // Where both do not find the same distances, it fails.
+    assert!(status.success(), "{stdout}{stderr}");
+    let report: Value = serde_json::from_str(stdout.lines().last().expect("a line")).expect("JSON");
+    let [small, large] = [&report["overlays"][0], &report["overlays"][1]];
+    assert_eq!((small["links"].as_u64(), large["links"].as_u64()), (Some(96), Some(320)));
+    assert!(small["floyd_warshall_s"].is_f64() && large["floyd_warshall_s"].is_null());
+    assert!(large["full_s"].as_f64() > Some(0.0) && large["dijkstra_s"].is_f64());
+    assert_eq!(large["updates"].as_array().map(Vec::len), Some(3));
+    let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).expect(file);
+    assert!(stdout.starts_with(&read("routes.md")) && read("routes.md").contains("| not run |"));
+    assert!(read("routes.svg").contains(">three planes, all<"));
 }

@@ -77,17 +77,18 @@ impl Block {
 
     fn new(members: Vec<usize>, hops: Lists<Hop>, links: Vec<Link>, prices_us: Vec<u64>) -> Block {
         let mut cheapest = Lists::default();
-        let mut least = vec![u64::MAX; members.len()];
+        // By place: what its dearest near link costs.
+        let mut near_us = Vec::with_capacity(members.len());
         for place in 0..members.len() {
             let mut sorted = hops.of(place).to_vec();
             sorted.sort_unstable_by_key(|hop| (hop.out_us, hop.to));
             cheapest.push(sorted);
             let mut rounds: Vec<u64> = hops.of(place).iter().map(Hop::round_us).collect();
-            if rounds.len() > NEAR {
-                least[place] = *rounds.select_nth_unstable(NEAR - 1).1;
-            }
+            let all = rounds.len() <= NEAR;
+            near_us.push(if all { u64::MAX } else { *rounds.select_nth_unstable(NEAR - 1).1 });
         }
-        let is_near = |link: &Link| link.round_us <= least[link.low as usize].max(least[link.high as usize]);
+        let is_near =
+            |link: &Link| link.round_us <= near_us[link.low as usize].max(near_us[link.high as usize]);
         let near = (0..).zip(&links).filter(|(_, link)| is_near(link)).map(|(number, _)| number).collect();
         Block { members, hops, cheapest, links, near, prices_us }
     }

@@ -206,8 +206,8 @@ impl<'a> Ears<'a> {
             let link = &self.block.links()[number as usize];
             let (low, high) = (link.low as usize, link.high as usize);
             let is_in_tree = self.parent[low] == high || self.parent[high] == low;
-            let open = !is_in_tree && !(self.in_line[low] && self.in_line[high]);
-            open.then(|| (ends_us[low] + ends_us[high] + link.round_us, number))
+            let of_no_use = is_in_tree || self.in_line[low] && self.in_line[high];
+            (!of_no_use).then(|| (ends_us[low] + ends_us[high] + link.round_us, number))
         };
         if near {
             self.block.near_links().iter().filter_map(|number| candidate(*number)).collect()
