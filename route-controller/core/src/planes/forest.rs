@@ -161,6 +161,14 @@ impl Trees {
             further.map(|hop| (cost_us(hop), hop.to)).min().map(|(_, to)| to as u16)
         };
         if best(self, side).is_none() {
+            let hung = |hop: &Hop| {
+                let to = hop.to as usize;
+                !mesh.is_passable(to) && self.next.iter().any(|next| usize::from(next[to]) == relay)
+            };
+            // Dead ends go by two relays one of which was before the other in the line: they stay where they are.
+            if mesh.hops(relay).iter().any(hung) {
+                return None;
+            }
             self.shift(side, relay, &hops)?;
             let other = usize::from(self.next(side.other())[relay]);
             if other != gate && !self.is_further(side.other(), relay, other) {

@@ -185,7 +185,7 @@ fn biconnected() -> impl Strategy<Value = Overlay> {
 }
 
 /// Some relays must not be passed, or only where nothing else leads on.
-fn with_unwilling(overlays: impl Strategy<Value = Overlay>) -> impl Strategy<Value = Overlay> {
+pub(super) fn with_unwilling(overlays: impl Strategy<Value = Overlay>) -> impl Strategy<Value = Overlay> {
     let transits =
         prop_oneof![6 => Just(Transit::Willing), 1 => Just(Transit::Reluctant), 1 => Just(Transit::Never)];
     (overlays, proptest::collection::vec(transits, 40)).prop_map(|(overlay, transits)| {

@@ -176,6 +176,9 @@ impl Towards {
     /// Takes over trees, and chooses anew for those relays whose backup may serve no longer. `turned` are the relays with
     /// another primary next hop.
     fn take(&mut self, mesh: &Mesh, destination: usize, grown: Grown, mut turned: Vec<u32>) {
+        if matches!(grown, Grown::Kept) && turned.is_empty() {
+            return;
+        }
         let mut backups = self.backups.to_vec();
         match grown {
             Grown::Fresh(trees, costs_us) => {
