@@ -14,7 +14,8 @@
 //!   not lifted, and above [`HELD_MAX`] of the capacity it grows slowly, so that what is let in at once makes no long queue.
 //! - **What a queue is**: more than [`QUEUE`] above what is usual on the link while nothing is limited, and twice the
 //!   usual step from one report to the next, and that in two reports in a row (the least of each interval counts
-//!   already, see `queueing`). So paths that jitter, and hosts that are busy, are not taken for full ones.
+//!   already, see `queueing`). So paths that jitter, and hosts that are busy, are not taken for full ones. A report of
+//!   an interval in which nothing arrived repeats what the one before said, and is no second witness to it.
 //! - **A queue that is not ours**: if it is still there after [`OURS_WITHIN`] of sending less, it is another's, or the
 //!   path has become longer. Then it is what is usual from now on, and the limit is lifted (Copa's competitive mode).
 
@@ -133,6 +134,7 @@ impl RateControl {
     ///
     /// `held_back`: layers or streams are kept out because of the limit.
     pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport, held_back: bool) {
+        let nothing_came = self.reports.back().is_some_and(|(_, bytes)| *bytes == report.bytes);
         let Some(rate) = self.rate(&report) else { return };
         let passed = self.reported_at.map_or(Duration::ZERO, |at| now.since(at)).min(RATE_OVER * 2);
         self.reported_at = Some(now);
@@ -142,6 +144,9 @@ impl RateControl {
         self.learn(report.queueing, passed, age.clamp(YOUNG_FOR, learn_over));
         self.queueing = report.queueing;
         if report.queueing > self.threshold() {
+            if nothing_came {
+                return;
+            }
             self.over.reports += 1;
             self.over.calm = 0;
             if self.over.reports >= 2 && self.is_ours(rate, age) {
@@ -483,6 +488,25 @@ mod tests {
             limited += control.limited();
         }
         assert!(limited <= 2, "{limited} times in 200 runs");
+    }
+
+    #[test]
+    fn one_late_datagram_before_a_pause_is_no_queue() {
+        // A burst of 2 kB in every other interval, of which one in fifty is a datagram that was held back.
+        let mut control = RateControl::default();
+        for interval in 0..1_000_u64 {
+            let now = Timestamp::from_micros(interval * REPORT_MS * 1000);
+            let late = interval / 2 % 50 == 49;
+            let report = ArrivalReport {
+                said_at: now.wire(),
+                // Of an interval in which nothing came: what was said before.
+                queueing: Duration::from_millis(if late { 90 } else { 1 }),
+                bytes: (interval / 2 * 2_000) as u32,
+                rtt: Duration::from_millis(180),
+            };
+            control.report(now, report, false);
+            assert_eq!(control.limit(), None, "after {interval} intervals");
+        }
     }
 
     #[test]
