@@ -76,7 +76,7 @@ impl Subscription {
         }
     }
 
-    fn matches(&self, name: &StreamName) -> bool {
+    pub(crate) fn matches(&self, name: &StreamName) -> bool {
         self.namespace == name.namespace
             && self.room == name.room
             && self.user.as_ref().is_none_or(|user| *user == name.user)
@@ -382,11 +382,23 @@ impl Relay {
 
     /// Takes a subscription out of force.
     pub(crate) fn end_subscription(&mut self, subscription: SubscriptionId) {
-        self.subscriptions.remove(&subscription);
+        let ended = self.subscriptions.remove(&subscription);
         self.report(ToController::Unsubscribed { subscription });
+        let others = ended.map_or(Vec::new(), |ended| self.others_of(&ended));
         for key in self.streams.forget_subscription(subscription) {
+            self.keep_for_others(key, &others);
             self.refresh_local(key);
         }
+    }
+
+    /// What else the SFU of a subscription that ended wants in its room.
+    fn others_of(&mut self, ended: &Subscription) -> Vec<SubscriptionId> {
+        let Owner::Link { link, request: _ } = ended.owner else { return Vec::new() };
+        let Some(client) = self.client(link) else { return Vec::new() };
+        let own: Vec<_> = client.subscriptions.values().copied().collect();
+        let same_room =
+            |id: &SubscriptionId| self.subscriptions.get(id).is_some_and(|other| other.room == ended.room);
+        own.into_iter().filter(same_room).collect()
     }
 
     /// The other end is about to stop. The controller is to route around it at once; until it has, destinations beyond it
@@ -489,6 +501,10 @@ impl Relay {
     /// The controller refuses a subscription.
     pub(crate) fn subscription_refused(&mut self, id: SubscriptionId, reason: String) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
+        // It may have been given what was held here, without the controller.
+        for key in self.streams.forget_subscription(id) {
+            self.refresh_local(key);
+        }
         let Owner::Link { link, request } = subscription.owner else {
             self.end_plain_for(PlainId::Subscription(id), EndReason::Limit(reason));
             return;

@@ -200,6 +200,21 @@ impl crate::Relay {
 
     /// Streams that a relay can hold.
     pub const STREAMS_MAX: usize = STREAMS_MAX;
+
+    /// An SFU gives up one of two subscriptions for a stream before the controller, which may be slow or hang, has named
+    /// the other in the stream's row. What is held here goes on to it.
+    pub(crate) fn keep_for_others(&mut self, key: StreamKey, others: &[SubscriptionId]) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let wants = |id: &&SubscriptionId| {
+            self.subscriptions.get(id).is_some_and(|wanted| wanted.matches(&stream.entry.name))
+        };
+        let Some(other) = others.iter().find(wants) else { return };
+        if !others.iter().any(|other| stream.entry.subscriptions.contains(other)) {
+            let mut entry = stream.entry.clone();
+            entry.subscriptions.push(*other);
+            self.streams.upsert(entry);
+        }
+    }
 }
 
 fn destination_sets(nodes: &[NodeIndex]) -> Vec<DestinationSet> {

@@ -3,9 +3,9 @@
 mod lab;
 
 use lab::{Lab, entry, table};
-use relay_core::ClientEvent;
+use relay_core::{ClientCommand, ClientEvent};
 use std::time::Duration;
-use wire_format::control::ToRelay;
+use wire_format::control::{ToController, ToRelay};
 use wire_format::{EdgeHeader, Epoch, FrameKind, Priority, Sequence, Slack, StreamHandle, SubscriptionId};
 
 /// 0 - 1, publisher at 0, which already stamps 1; a subscriber at 1, whose stream no entry names there yet.
@@ -121,4 +121,35 @@ fn an_sfu_that_missed_media_before_the_announcement_asks_for_a_keyframe() {
     lab.push(1, ToRelay::Stream(entry(0, vec![subscription], &[])));
     assert!(lab.delivered.is_empty());
     assert_eq!(keyframes_asked(&lab, publisher), 1);
+}
+
+/// A client that wants all of the room, and gets it, subscribes to a user of it; returns the new subscription's id.
+fn wants_twice(lab: &mut Lab, subscriber: usize, user: &str) -> SubscriptionId {
+    let narrow =
+        ClientCommand::Subscribe { request: 2, room: "room".into(), user: Some(user.into()), stream: None };
+    lab.ask(subscriber, narrow);
+    let id = |(_, report): &(_, _)| {
+        if let ToController::Subscribed(report) = report { Some(report.subscription) } else { None }
+    };
+    lab.reports.iter().rev().find_map(id).expect("it was reported")
+}
+
+#[test]
+fn who_gives_up_one_of_two_subscriptions_goes_on_getting_what_the_other_is_for() {
+    for (user, goes_on) in [("alice", true), ("bob", false)] {
+        let (mut lab, publisher, subscriber, subscription) = early();
+        lab.push(1, ToRelay::Stream(entry(0, vec![subscription], &[])));
+        // The controller hangs: it never names the second one.
+        let second = wants_twice(&mut lab, subscriber, user);
+        lab.send(publisher, 1, &[b"\x80by the first"]);
+        lab.ask(subscriber, ClientCommand::Unsubscribe { request: 1 });
+        lab.send(publisher, 1, &[b"\x80by the second"]);
+        let ended =
+            |lab: &Lab| lab.client_events.iter().any(|(_, event)| matches!(event, ClientEvent::Ended { .. }));
+        assert_eq!((lab.delivered.len(), ended(&lab)), (1 + usize::from(goes_on), !goes_on), "{user}");
+        // A controller that comes to its senses has the last word.
+        lab.push(1, ToRelay::SubscriptionRefused { subscription: second, reason: "one too many".into() });
+        lab.send(publisher, 1, &[b"\x80refused"]);
+        assert_eq!((lab.delivered.len(), ended(&lab)), (1 + usize::from(goes_on), true), "{user}");
+    }
 }
