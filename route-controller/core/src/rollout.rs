@@ -68,8 +68,9 @@ enum Phase {
     /// `prepared` is on its way to the relays; those that have not acknowledged, and until when they are waited for.
     /// `again`: in place of tables that led through a relay which did not.
     Preparing { waiting: BTreeMap<NodeIndex, Wait>, again: bool },
-    /// `prepared` leads through a relay that did not acknowledge it. Tables that go around it are due, until then.
-    Reconsidering { until: Timestamp },
+    /// `prepared` leads through a relay that did not acknowledge it. Tables that go around it are due, until then. Who is
+    /// still waited for, in case there are none.
+    Reconsidering { until: Timestamp, waiting: BTreeMap<NodeIndex, Wait> },
     /// The order to stamp `current` is on its way.
     Stamping { stamped_at: Timestamp, waiting: BTreeMap<NodeIndex, Wait> },
 }
@@ -177,7 +178,7 @@ impl Rollout {
                 });
         }
         self.wanted = changed.then_some(Wanted { routes, urgent });
-        if let (None, Phase::Reconsidering { until }) = (&self.wanted, &mut self.phase) {
+        if let (None, Phase::Reconsidering { until, waiting: _ }) = (&self.wanted, &mut self.phase) {
             // Nothing goes around the silent relay: the tables stay as they are.
             *until = Timestamp::ZERO;
         }
@@ -209,12 +210,8 @@ impl Rollout {
             out.push(Effect::Tell(node, ToRelay::Table(prepared.routes.table(prepared.epoch, node))));
         }
         let wait = Wait { until: now + ACK_WAIT, doubted: false };
-        match &mut self.phase {
-            Phase::Settled { stamped_at: _, settled_at: _ } => {}
-            Phase::Reconsidering { until: _ } => {}
-            Phase::Preparing { waiting, again: _ } | Phase::Stamping { stamped_at: _, waiting } => {
-                waiting.insert(node, wait);
-            }
+        if let Some(waiting) = self.waiting() {
+            waiting.insert(node, wait);
         }
     }
 
@@ -227,14 +224,9 @@ impl Rollout {
 
     /// A neighbour says that its link to this relay is down.
     pub(crate) fn doubt(&mut self, now: Timestamp, node: NodeIndex) {
-        match &mut self.phase {
-            Phase::Settled { stamped_at: _, settled_at: _ } | Phase::Reconsidering { until: _ } => {}
-            Phase::Preparing { waiting, again: _ } | Phase::Stamping { stamped_at: _, waiting } => {
-                if let Some(wait) = waiting.get_mut(&node) {
-                    wait.until = wait.until.min(now + ACK_WAIT_DOUBTED);
-                    wait.doubted = true;
-                }
-            }
+        if let Some(wait) = self.waiting().and_then(|waiting| waiting.get_mut(&node)) {
+            wait.until = wait.until.min(now + ACK_WAIT_DOUBTED);
+            wait.doubted = true;
         }
     }
 
@@ -292,17 +284,22 @@ impl Rollout {
                     let detour = !again && self.leads_through(&missed);
                     self.miss(missed);
                     if detour {
-                        self.phase = Phase::Reconsidering { until: now + RECONSIDER };
+                        let waiting = self.take_waiting();
+                        self.phase = Phase::Reconsidering { until: now + RECONSIDER, waiting };
                     } else if done {
                         self.stamp(now, &doubted, out);
                     } else {
                         return;
                     }
                 }
-                Phase::Reconsidering { until } => match self.wanted.take() {
+                Phase::Reconsidering { until, waiting: _ } => match self.wanted.take() {
                     Some(Wanted { routes, urgent: _ }) => self.prepare(now, routes, true, &doubted, out),
                     None if now < *until => return,
-                    None => self.stamp(now, &doubted, out),
+                    None => {
+                        // Who joined meanwhile has not had its time yet.
+                        let waiting = self.take_waiting();
+                        self.phase = Phase::Preparing { waiting, again: true };
+                    }
                 },
                 Phase::Stamping { stamped_at, waiting } => {
                     let stamped_at = *stamped_at;
@@ -333,7 +330,9 @@ impl Rollout {
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let phase = match &self.phase {
             Phase::Settled { stamped_at: _, settled_at: _ } => self.prepare_at(),
-            Phase::Reconsidering { until } => Some(self.prepare_at().map_or(*until, |at| at.min(*until))),
+            Phase::Reconsidering { until, waiting: _ } => {
+                Some(self.prepare_at().map_or(*until, |at| at.min(*until)))
+            }
             Phase::Preparing { waiting, again: _ } | Phase::Stamping { stamped_at: _, waiting } => {
                 waiting.values().map(|wait| wait.until).min()
             }
@@ -347,7 +346,7 @@ impl Rollout {
             Phase::Settled { stamped_at: _, settled_at } => {
                 Some(if self.current.is_some() { *settled_at + DRAIN_URGENT } else { *settled_at })
             }
-            Phase::Reconsidering { until: _ } => Some(Timestamp::ZERO),
+            Phase::Reconsidering { .. } => Some(Timestamp::ZERO),
             Phase::Preparing { .. } | Phase::Stamping { .. } => None,
         }
     }
@@ -382,7 +381,7 @@ impl Rollout {
     pub(crate) fn in_use(&self, now: Timestamp) -> impl Iterator<Item = &Generation> {
         let over = match self.phase {
             Phase::Settled { stamped_at, settled_at } => now >= settled_at.max(stamped_at + DRAIN),
-            Phase::Preparing { .. } | Phase::Reconsidering { until: _ } => true,
+            Phase::Preparing { .. } | Phase::Reconsidering { .. } => true,
             Phase::Stamping { .. } => false,
         };
         let previous = self.previous.as_ref().filter(|_| !over);
@@ -403,7 +402,7 @@ impl Rollout {
         let wanted = self.wanted.as_ref().filter(|_| !self.live.is_empty())?;
         let (stamped_at, settled_at) = match self.phase {
             Phase::Settled { stamped_at, settled_at } => (stamped_at, settled_at),
-            Phase::Reconsidering { until: _ } => return Some(Timestamp::ZERO),
+            Phase::Reconsidering { .. } => return Some(Timestamp::ZERO),
             Phase::Preparing { .. } | Phase::Stamping { .. } => return None,
         };
         Some(match &self.current {
@@ -484,12 +483,23 @@ impl Rollout {
     }
 
     fn stop_waiting(&mut self, node: NodeIndex) {
-        match &mut self.phase {
-            Phase::Settled { stamped_at: _, settled_at: _ } | Phase::Reconsidering { until: _ } => {}
-            Phase::Preparing { waiting, again: _ } | Phase::Stamping { stamped_at: _, waiting } => {
-                waiting.remove(&node);
-            }
+        if let Some(waiting) = self.waiting() {
+            waiting.remove(&node);
         }
+    }
+
+    /// The relays that the present phase waits for.
+    fn waiting(&mut self) -> Option<&mut BTreeMap<NodeIndex, Wait>> {
+        match &mut self.phase {
+            Phase::Settled { stamped_at: _, settled_at: _ } => None,
+            Phase::Preparing { waiting, again: _ }
+            | Phase::Reconsidering { until: _, waiting }
+            | Phase::Stamping { stamped_at: _, waiting } => Some(waiting),
+        }
+    }
+
+    fn take_waiting(&mut self) -> BTreeMap<NodeIndex, Wait> {
+        self.waiting().map(std::mem::take).unwrap_or_default()
     }
 }
 

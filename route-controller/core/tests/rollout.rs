@@ -61,6 +61,26 @@ fn a_silent_relay_that_nothing_goes_around_is_still_passed() {
 }
 
 #[test]
+fn who_joins_while_another_is_given_up_on_has_all_the_time_to_acknowledge() {
+    // Nothing goes around the silent r2, so the tables that pass it are stamped after all.
+    let mut lab = Lab::relays(4);
+    lab.chain(&[("r1", "r2", 20), ("r2", "r3", 20)]);
+    lab.run(ms(4_000));
+    let before = lab.epoch();
+    lab.station("r2").mute = true;
+    lab.link("r1", "r4", 20);
+    lab.run(ms(400));
+    lab.connect("r5");
+    lab.station("r5").mute = true;
+    let joined_at = lab.now;
+    lab.run(ms(450));
+    assert_eq!(lab.epoch(), before, "r5 has not acknowledged what it was sent");
+    lab.run(ms(200));
+    let stamped = stamps(&lab, "r1").last().copied().expect("stamps");
+    assert!(Some(stamped.1) > before && stamped.0 > joined_at + ms(500), "{stamped:?}");
+}
+
+#[test]
 fn epochs_are_a_second_apart_unless_they_are_urgent() {
     let mut lab = square();
     lab.run(ms(5_000));
