@@ -33,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) controller_open: bool,
     /// The controller has been told of it, with the relay's hello.
     pub(crate) introduced: bool,
+    /// The controller has taken it for the relay's. It does not while an older one of the relay may still speak.
+    pub(crate) welcomed: bool,
     /// What the relay said last of each link.
     pub(crate) reported: BTreeMap<RelayId, LinkState>,
     to_controller: Lane,
@@ -58,6 +60,7 @@ impl Session {
             relay_open: true,
             controller_open: true,
             introduced: false,
+            welcomed: false,
             reported: BTreeMap::new(),
             to_controller: Lane::default(),
             to_relay: Lane::default(),

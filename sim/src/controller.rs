@@ -165,10 +165,11 @@ impl World<'_> {
                 Output::ToRelay { session, message } => self.push_to_relay(session, message),
                 Output::Persist(update) => self.controller.persist(self.now, update),
                 Output::Kick { session, cause: _, reason: _ } => {
-                    if let Some(relay) = self.sessions.get_mut(&session).map(|session| {
+                    let dismissed = self.sessions.get_mut(&session).and_then(|session| {
                         session.controller_open = false;
-                        session.relay
-                    }) {
+                        session.welcomed.then_some(session.relay)
+                    });
+                    if let Some(relay) = dismissed {
                         self.record(Event::Dismissed(relay));
                     }
                     let delay = self.scenario.controller_delay;
@@ -316,9 +317,14 @@ impl World<'_> {
     }
 
     fn push_to_relay(&mut self, session: SessionId, message: ToRelay) {
-        let Some(relay) = self.sessions.get(&session).filter(|s| s.controller_open).map(|s| s.relay) else {
+        let Some(open) = self.sessions.get_mut(&session).filter(|session| session.controller_open) else {
             return;
         };
+        let relay = open.relay;
+        if matches!(message, ToRelay::Welcome(_)) {
+            open.welcomed = true;
+            self.record(Event::Introduced(relay));
+        }
         self.observe_push(relay, &message);
         let bytes = encode_to_relay(message.clone());
         self.check_survival(relay, decode_to_relay(&bytes), message);
@@ -367,7 +373,6 @@ impl World<'_> {
         match decode_to_controller(bytes) {
             Ok(ToController::Hello(hello)) => {
                 session.introduced = true;
-                self.record(Event::Introduced(relay));
                 self.feed_controller(Input::RelayUp { session: id, name, hello });
             }
             Ok(message) if session.introduced => {
@@ -420,7 +425,9 @@ impl World<'_> {
         match way {
             Way::ToController => {
                 if std::mem::take(&mut session.controller_open) && session.introduced {
-                    self.record(Event::Dismissed(relay));
+                    if session.welcomed {
+                        self.record(Event::Dismissed(relay));
+                    }
                     self.feed_controller(Input::RelayDown { session: id });
                 }
             }

@@ -172,9 +172,9 @@ pub enum Event {
         /// The epoch.
         epoch: u32,
     },
-    /// The controller was told that a relay's session stands.
+    /// The controller takes a session for its relay's: it says welcome.
     Introduced(RelayId),
-    /// The controller was told, or decided, that a relay's session is over.
+    /// The controller was told, or decided, that such a session is over.
     Dismissed(RelayId),
     /// A relay reports another state of a link than the last time in this session; heard by the controller.
     Reported {

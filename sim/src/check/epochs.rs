@@ -7,7 +7,7 @@
 
 use super::Verdict;
 use crate::scenario::{FaultKind, RelayId, Scenario};
-use crate::trace::{Event, Trace};
+use crate::trace::{Event, Packet, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::control::LinkState;
@@ -62,6 +62,8 @@ struct Phase {
 
 impl Account {
     fn take(&mut self, scenario: &Scenario, at: Duration, event: &Event, verdict: &mut Verdict) {
+        // The controller's clock knows nothing finer.
+        let at = Duration::from_micros(at.as_micros() as u64);
         if let Event::FaultBegins(place) = event
             && scenario.faults[*place].kind == FaultKind::ControllerCrash
         {
@@ -161,14 +163,29 @@ impl Account {
         self.answered(at, &phase, &stamp_acked, "stamped", verdict);
     }
 
-    /// Tables that were never stamped give way to others only because somebody did not acknowledge them.
+    /// Tables that were never stamped give way to others only because somebody did not acknowledge them in time. Nothing
+    /// is over yet for others who have not, because they were told later: they get a whole wait with the next tables, and
+    /// nobody will ever stamp these.
     fn replaced(&mut self, at: Duration, phase: &Phase, epoch: u32, verdict: &mut Verdict) {
+        self.trust_again(at);
         let acked = std::mem::take(&mut self.acked);
-        if phase.told.keys().all(|relay| acked.contains(&(*relay, phase.epoch))) {
+        let has_acked = |relay: &RelayId| acked.contains(&(*relay, phase.epoch));
+        let over = |relay: &RelayId, (told_at, doubted): (Duration, bool)| {
+            at >= told_at + wait(doubted) || self.left_out.contains_key(relay)
+        };
+        let told = phase.told.iter().map(|(relay, told)| (*relay, *told));
+        let told: BTreeMap<_, _> =
+            told.filter(|(relay, told)| has_acked(relay) || over(relay, *told)).collect();
+        if told.keys().all(has_acked) {
             verdict.object(at, format!("epoch {epoch} is prepared before {} was stamped", phase.epoch));
         }
-        self.answered(at, phase, &acked, "acknowledged", verdict);
+        let decided = Phase { epoch: phase.epoch, ordered_at: None, told };
+        self.answered(at, &decided, &acked, "acknowledged", verdict);
         self.acked = acked;
+    }
+
+    fn trust_again(&mut self, at: Duration) {
+        self.left_out.retain(|_, since| since.is_none_or(|since| at < since + HOLD_DOWN + LATENESS));
     }
 
     fn ordered(&mut self, at: Duration, relay: RelayId, epoch: u32, verdict: &mut Verdict) {
@@ -196,7 +213,7 @@ impl Account {
         what: &str,
         verdict: &mut Verdict,
     ) {
-        self.left_out.retain(|_, since| since.is_none_or(|since| at < since + HOLD_DOWN + LATENESS));
+        self.trust_again(at);
         for (relay, (told_at, doubted)) in &phase.told {
             if answers.contains(&(*relay, phase.epoch)) {
                 continue;
@@ -247,14 +264,31 @@ struct Held {
     tags: BTreeSet<u16>,
     /// It was told what to stamp.
     told_to_stamp: bool,
-    /// Epochs of frames that it forwarded without a mark since tables came last.
+    /// When tables came last.
+    tables_at: Duration,
+    /// Epochs of frames that it forwarded without a mark by what it has held since then.
     in_use: BTreeSet<u16>,
+    /// When packets came, from other relays.
+    came: BTreeMap<Packet, Duration>,
+}
+
+impl Held {
+    /// The packet was not here yet when tables came last. One that was may have left later, for it waits where a link
+    /// carries less than it is given: it goes the way that was chosen when it came.
+    fn chose_since(&self, packet: Packet, sent: &BTreeMap<Packet, Duration>) -> bool {
+        let times = [self.came.get(&packet), sent.get(&packet)];
+        times.into_iter().flatten().any(|at| *at > self.tables_at)
+    }
 }
 
 fn check_relays(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let mut relays: BTreeMap<RelayId, Held> = BTreeMap::new();
     let mut ordered: BTreeSet<u16> = BTreeSet::new();
+    let mut sent: BTreeMap<Packet, Duration> = BTreeMap::new();
     for (at, event) in trace.events() {
+        if let Event::Sent { packet, .. } = event {
+            sent.insert(*packet, *at);
+        }
         if let Event::FaultEnds(place) = event
             && let FaultKind::Crash(relay) | FaultKind::Leave(relay) = &scenario.faults[*place].kind
         {
@@ -264,6 +298,7 @@ fn check_relays(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         if let Event::Table { relay, epoch, rows: _ } = event {
             let held = relays.entry(*relay).or_default();
             held.tags.insert(*epoch as u16);
+            held.tables_at = *at;
             held.in_use.clear();
         }
         if let Event::Ordered { relay: _, epoch } = event {
@@ -272,9 +307,16 @@ fn check_relays(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         if let Event::Stamp { relay, epoch: _ } = event {
             relays.entry(*relay).or_default().told_to_stamp = true;
         }
+        if let Some(frame) = event.frame()
+            && let Ok(came) = frame.fate
+        {
+            relays.entry(frame.to).or_default().came.entry(frame.packet).or_insert(came);
+        }
         let Some(frame) = event.frame().filter(|frame| !frame.marked) else { continue };
         let held = relays.entry(frame.from).or_default();
-        held.in_use.insert(frame.epoch);
+        if held.chose_since(frame.packet, &sent) {
+            held.in_use.insert(frame.epoch);
+        }
         let (packet, from, epoch) = (frame.packet, frame.from, frame.epoch);
         if !held.tags.contains(&epoch) {
             verdict.object(
