@@ -14,7 +14,10 @@ const LINK: Duration = Duration::from_millis(20);
 
 /// The scenario of the folder, with the link between the relays as told.
 fn run(links: Option<&str>) -> (Scenario, Trace) {
-    let mut text = include_str!("../scenarios/slow-link.toml").to_owned();
+    run_text(include_str!("../scenarios/slow-link.toml").to_owned(), links)
+}
+
+fn run_text(mut text: String, links: Option<&str>) -> (Scenario, Trace) {
     if let Some(links) = links {
         let begin = text.find("[[link]]").expect("links");
         let end = text.find("[[client]]").expect("clients");
@@ -187,5 +190,28 @@ fn what_an_ample_rate_carries_is_not_touched() {
         let (sent, arrived, latest) = between(&packets(&trace, stream), 3_000, 21_000);
         assert_eq!(arrived, sent, "stream {stream}");
         assert!(latest < Duration::from_millis(60), "{latest:?}");
+    }
+}
+
+/// Where no round of retransmission fits into the budget, and media leaves little of the rate or nothing.
+#[test]
+fn what_stands_against_loss_takes_no_room_from_media_on_a_narrow_link() {
+    let text = include_str!("../scenarios/slow-link.toml").replace("kind = ", "budget = \"60ms\"\nkind = ");
+    // Of video without loss on the way all gets through at the one rate, and 93% at the other.
+    for (rate, video_pct, late_pct) in [("2500kbit", 96, 5), ("2mbit", 82, 30)] {
+        let links = format!(
+            "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=80ms,rate={rate},queue=500ms,loss=3%,burst=2\"\n"
+        );
+        let (_, trace) = run_text(text.clone(), Some(&links));
+        let (sent, arrived, _) = between(&packets(&trace, AUDIO), 5_000, 20_000);
+        assert!(arrived * 1000 >= sent * 995, "{arrived} of {sent} packets of audio at {rate}");
+        let video = packets(&trace, VIDEO);
+        let (sent, arrived, _) = between(&video, 5_000, 20_000);
+        assert!(arrived * 100 >= sent * video_pct, "{arrived} of {sent} packets of video at {rate}");
+        // By 60 ms more than the path, which is 60 ms longer than that of the folder.
+        let late =
+            video.iter().filter(|(_, delay)| delay.is_some_and(|delay| delay > Duration::from_millis(121)));
+        let late = late.count();
+        assert!(late * 100 <= video.len() * late_pct, "{late} packets of video late at {rate}");
     }
 }

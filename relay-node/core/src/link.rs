@@ -421,6 +421,7 @@ impl Link {
             rtt: self.feedback.rtt(),
             rtt_var: self.feedback.rtt_var(),
             loss_ppm: self.feedback.loss_ppm(),
+            limited: self.sending.limit().is_some(),
         };
         self.repair.tick(now, &path, memory);
         let trusted = self.liveness.trust();

@@ -47,6 +47,11 @@ impl Sending {
         self.pacer.may_send(now, bytes)
     }
 
+    /// Whether so many bytes may leave that media does not need: none waits.
+    pub(crate) fn spares(&self, now: Timestamp, bytes: usize) -> bool {
+        self.backlog.is_empty() && self.pacer.may_send(now, bytes)
+    }
+
     /// So many bytes (UDP payload) have left.
     pub(crate) fn spent(&mut self, now: Timestamp, bytes: usize) {
         self.pacer.spend(now, bytes);

@@ -102,6 +102,10 @@ impl Link {
             if !train.fits(bytes) {
                 return true;
             }
+            if !self.sending.spares(now, train.bytes().len() + bytes + SEAL_OVERHEAD_BYTES) {
+                self.repair.give_up_rows();
+                break;
+            }
             let out = train.append(PacketNumber(self.next_number), bytes);
             self.next_number += 1;
             out[..SEND_TIME_BYTES].copy_from_slice(&send_time_bytes(now.wire()));

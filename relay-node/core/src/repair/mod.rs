@@ -86,6 +86,8 @@ pub(crate) struct PathState {
     pub(crate) rtt: Option<Duration>,
     pub(crate) rtt_var: Duration,
     pub(crate) loss_ppm: u32,
+    /// It carries only so much.
+    pub(crate) limited: bool,
 }
 
 /// Repair of one link, both directions.
@@ -153,6 +155,7 @@ impl Repair {
                 budget: BUDGET_DEFAULT,
                 spacing: Duration::from_millis(20),
                 audio_spacing: None,
+                limited: false,
             },
             plans: [Plan::IDLE; 2],
             share_ppm: [0; 2],
@@ -378,6 +381,12 @@ impl Repair {
         Some(&self.row)
     }
 
+    /// There is no room for the rows that are due: they come too late when there is.
+    pub(crate) fn give_up_rows(&mut self) {
+        self.row.clear();
+        self.protect.give_up();
+    }
+
     /// It has left in a datagram of so many bytes.
     pub(crate) fn row_left(&mut self, bytes: usize) {
         self.row.clear();
@@ -413,6 +422,7 @@ impl Repair {
             spacing: self.spacing.mean.get().unwrap_or(self.conditions.spacing),
             budget: BUDGET_DEFAULT,
             audio_spacing: None,
+            limited: path.limited,
         };
         self.gaps.hurry(self.round_trip(), self.useful_for());
         let mut useful = [Duration::ZERO; 2];

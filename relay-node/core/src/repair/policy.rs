@@ -15,6 +15,7 @@
 //!   holds hardly any datagram, each is sent twice, as far apart as the budget allows, so that both seldom meet one
 //!   burst. The same for audio while it is thin: its copies are small, and a row of parity that makes good its loss is
 //!   one that a large datagram lacks.
+//!   On a link that carries only so much nothing but audio is sent twice, and rows leave where media leaves room.
 //!
 //! SRT, the peer to beat, repeats requests and drops what is too late in the same way, but repeats each packet once a
 //! round whatever is left of its time, and its parity is a fixed matrix.
@@ -72,6 +73,8 @@ pub struct Conditions {
     pub spacing: Duration,
     /// The same of audio, if that is what the plan is for: media in small datagrams.
     pub audio_spacing: Option<Duration>,
+    /// The link carries only so much: what stands against loss may take no room from media.
+    pub limited: bool,
 }
 
 /// Why a plan is what it is.
@@ -131,10 +134,15 @@ pub fn plan(conditions: &Conditions) -> Plan {
         return Plan { reason: Reason::RoundsFit(rounds), ..plan };
     }
     let window = datagrams(conditions.budget, conditions.spacing);
-    let few_audio = |spacing| datagrams(conditions.budget, spacing) < WINDOW_MIN_AUDIO;
-    if window < WINDOW_MIN || conditions.audio_spacing.is_some_and(few_audio) {
+    let few = match conditions.audio_spacing {
+        Some(spacing) => window < WINDOW_MIN || datagrams(conditions.budget, spacing) < WINDOW_MIN_AUDIO,
+        // Rows can be left out where there is no room for them; budgets are short because media waits.
+        None => window < WINDOW_MIN && !conditions.limited,
+    };
+    if few {
         return Plan { twice: true, reason: Reason::TooFewForParity, ..plan };
     }
+    let window = window.max(1);
     let parity_ppm = parity_ppm(conditions, window);
     // Datagrams come in groups; how old a row's may be is bounded by the budget as well.
     let window = (window + window / 2).min(WINDOW_MAX);
@@ -230,6 +238,7 @@ mod tests {
             budget: Duration::from_millis(budget_ms),
             spacing: Duration::from_millis(4),
             audio_spacing: None,
+            limited: false,
         }
     }
 
@@ -308,6 +317,16 @@ mod tests {
     }
 
     #[test]
+    fn on_a_limited_link_only_audio_is_sent_twice() {
+        let thin = Conditions { spacing: Duration::from_millis(40), ..conditions(20_000, 160, 60) };
+        assert!(plan(&thin).twice);
+        let limited = Conditions { limited: true, ..thin };
+        let rows = plan(&limited);
+        assert_eq!((rows.twice, rows.reason), (false, Reason::NoRoundFits));
+        assert!(plan(&Conditions { audio_spacing: Some(thin.spacing), ..limited }).twice);
+    }
+
+    #[test]
     fn any_conditions_give_a_bounded_plan() {
         for loss_ppm in [0, 99, 100, 500_000, 1_000_000] {
             for ms in [0, 1, 60, 10_000] {
@@ -320,6 +339,7 @@ mod tests {
                         budget: Duration::from_millis(other),
                         spacing: Duration::from_millis(ms),
                         audio_spacing: (other == 0).then(|| Duration::from_millis(ms)),
+                        limited: ms > 1,
                     };
                     let plan = plan(&link);
                     assert!(plan.rounds <= ROUNDS_MAX && plan.window <= WINDOW_MAX);

@@ -126,6 +126,13 @@ impl Protect {
         self.due().is_some_and(|due| due <= now)
     }
 
+    /// What is due does not leave, and what was earned for it is not saved up.
+    pub(crate) fn give_up(&mut self) {
+        (self.uncovered, self.cost, self.earned_at) = ([None; 2], 0, None);
+        self.credit = self.credit.min(0);
+        self.lost.give_up();
+    }
+
     /// How many of the newest datagrams the next row leaves to those after it.
     fn skipped(&self, now: Timestamp, history: &History) -> usize {
         let media = history.sent().iter().rev().filter(|sent| sent.repeats.is_none());
