@@ -12,12 +12,12 @@ use wire_format::{
 /// A malicious frame behind those of a datagram of this number, if there is room in what every path takes. `heard` is the
 /// highest number that the receiver has sent.
 pub(crate) fn provoke(plain: &mut Vec<u8>, number: PacketNumber, heard: PacketNumber) {
-    // A probe is as long as it says.
-    let is_probe = frames(plain).flatten().any(|frame| frame.kind == FrameKind::MtuProbe);
+    // A probe is as long as it says, and of media its own parity would not fit any more.
+    let is_feedback = frames(plain).flatten().all(|frame| frame.kind == FrameKind::Heartbeat);
     let (kind, body) = provocation(number, heard);
     let head = frame_header(kind, body.len());
     let bytes = plain.len() + head.len() + body.len() + SEAL_OVERHEAD_BYTES;
-    if !is_probe && bytes <= DATAGRAM_BYTES_BASE {
+    if is_feedback && bytes <= DATAGRAM_BYTES_BASE {
         plain.extend(head);
         plain.extend(body);
     }
@@ -47,7 +47,7 @@ fn provocation(number: PacketNumber, heard: PacketNumber) -> (FrameKind, Vec<u8>
         // Parity over what has not been sent, of a row that is none, of more than a row may cover.
         5 => (FrameKind::Parity, row(1, number.0 + 1_000_000, u128::MAX >> (128 - PARITY_COVERED_MAX))),
         6 => (FrameKind::Parity, row(PARITY_ROWS as u8, number.0.saturating_sub(200), 1)),
-        // What nobody missed, again.
-        _ => (FrameKind::Repair, [&(number.0 as u32 / 2).to_be_bytes()[..], &[0xFF; 60]].concat()),
+        // What nobody misses, again. Of what is missing its neighbours believe it every byte, as they do of media.
+        _ => (FrameKind::Repair, [&[0; 4][..], &[0xFF; 60]].concat()),
     }
 }

@@ -73,6 +73,9 @@ impl Relay {
             self.link_changed(now, received.link, change);
         }
         if !admitted {
+            if let Some(entry) = self.link_mut(received.link) {
+                entry.link.dropped_unread(plain);
+            }
             self.counters.drop_link_rate += 1;
             return;
         }

@@ -23,7 +23,7 @@ use std::ops::Range;
 use std::time::Duration;
 use wire_format::{
     DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FrameError, FrameKind, MtuProbe, PacketNumber, PathChallenge,
-    RawFrame, SEAL_OVERHEAD_BYTES, Slack, Timestamp, WireTime, send_time,
+    RawFrame, SEAL_OVERHEAD_BYTES, Slack, Timestamp, WireTime, frames, send_time,
 };
 
 /// A link counts as used for so long after its last media frame.
@@ -263,6 +263,15 @@ impl Link {
         self.repair.media_came(now, slack);
         if !restored {
             self.repair.fresh_media_came(now);
+        }
+    }
+
+    /// The datagram in hand is dropped because its sender sends too much: what of it is media came, all the same.
+    #[cold]
+    pub(crate) fn dropped_unread(&mut self, plain: &[u8]) {
+        let is_media = |kind| matches!(kind, FrameKind::Media | FrameKind::Edge | FrameKind::Fragment);
+        if frames(plain).flatten().any(|frame| is_media(frame.kind)) {
+            self.residual.media_came();
         }
     }
 

@@ -101,6 +101,12 @@ impl ResidualLoss {
 
     /// Judges what is gone by now; to be called about once a second.
     pub(crate) fn judge(&mut self, now: Timestamp) {
+        let is_old = |reading: &Reading| now.since(reading.at) >= WINDOW + SETTLED;
+        if self.readings.back().is_some_and(is_old) {
+            // Nobody tells any more.
+            self.readings.clear();
+            self.ppm = 0;
+        }
         let is_settled = |reading: &&Reading| now.since(reading.at) >= SETTLED;
         let newest = self.readings.iter().rev().find(is_settled);
         let Some((first, last)) = self.readings.front().zip(newest) else { return };
@@ -223,6 +229,9 @@ mod tests {
         // Numbers and counts go beyond the bits in which they are told.
         play(&mut residual, 60_000..200_000, |number| number % 1000 == 1);
         assert_eq!(residual.ppm(), 1_111);
+        // The other end tells nothing any more.
+        residual.judge(at(220_000));
+        assert_eq!((residual.ppm(), residual.readings.len()), (0, 0));
     }
 
     #[test]

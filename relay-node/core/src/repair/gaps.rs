@@ -31,7 +31,7 @@ const REORDER_WINDOW: Duration = Duration::from_secs(30);
 const REPEAT_MIN: Duration = Duration::from_millis(4);
 const REPEAT_MAX: Duration = Duration::from_millis(10);
 /// So many requests are sent in quick succession.
-const QUICK: u8 = 8;
+const QUICK: u8 = 16;
 /// Media that comes less often than this is not expected.
 const SILENCE_MAX: Duration = Duration::from_millis(100);
 /// The longest distance of media is remembered for so long.
@@ -273,11 +273,12 @@ impl Gaps {
         let quick = (useful_for.saturating_sub(round_trip) / 16).clamp(REPEAT_MIN, REPEAT_MAX);
         for missing in self.missing.iter_mut().filter(|missing| missing.due <= now) {
             missing.asks = missing.asks.saturating_add(1);
-            missing.due = match missing.asks {
-                _ if !may_be_answered => now + useful_for,
-                asks if asks < QUICK => now + quick,
-                asks => now + round_trip.max(quick) * u32::from(asks - QUICK + 1),
+            let wait = match missing.asks {
+                asks if asks < QUICK => quick,
+                asks => round_trip.max(quick) * u32::from(asks - QUICK + 1),
             };
+            let in_time = now.since(missing.noticed) + wait + round_trip < useful_for;
+            missing.due = now + if may_be_answered && in_time { wait } else { useful_for };
         }
         self.due = self.missing.iter().map(|missing| missing.due).min();
         if written.is_some() {

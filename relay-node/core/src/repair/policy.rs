@@ -33,7 +33,7 @@ const EXTRA_PPM: u64 = 20_000;
 const LAST_PPM: u64 = 79_000;
 /// Rows have so much of the rate of the last round, as part of the rate that is lost.
 const ROW_PART: u64 = 5;
-/// Copies then of what is small beside the rest.
+/// Copies then, and where only one more round fits, of what is small beside the rest.
 const COPIES_SMALL: u32 = 3;
 /// How often such a copy is lost, thousandths: of what was missed because something came after it, and of what was sent
 /// into a silence.
@@ -203,7 +203,10 @@ pub struct Lost {
 pub fn answer(conditions: &Conditions, lost: &Lost, rounds_after: u32) -> Answer {
     let only_round = rounds_after == 0 && lost.times == 1;
     if !only_round || conditions.spacing * ROW_REACH < lost.slack {
-        let copies = copies(conditions, lost.times, rounds_after);
+        let mut copies = copies(conditions, lost.times, rounds_after);
+        if lost.small && lost.times == 1 && rounds_after <= 1 {
+            copies = copies.max(COPIES_SMALL);
+        }
         return Answer { copies, held: false, row_milli: None };
     }
     let loss = u64::from(conditions.loss_ppm.max(LOSS_PPM_MIN));

@@ -96,6 +96,9 @@ pub enum Victim {
     Transit,
 }
 
+/// What streams may ask for.
+const BUDGETS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(6);
+
 /// Delay budgets on top of the path's own delay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
@@ -239,8 +242,11 @@ impl std::str::FromStr for Budget {
 
     fn from_str(text: &str) -> anyhow::Result<Budget> {
         let time = |text: &str| {
-            parse_duration(text)
-                .with_context(|| format!("{text:?} is not a time; expected for instance 200ms"))
+            let budget = parse_duration(text).with_context(|| {
+                format!("{text:?} is not a time; expected for instance 200ms, or video=200ms,audio=100ms")
+            })?;
+            ensure!(BUDGETS.contains(&budget), "a delay budget of {text}: it must be from 1ms to 6s");
+            Ok(budget)
         };
         if !text.contains('=') {
             let both = time(text)?;
@@ -311,6 +317,8 @@ mod tests {
             ("--relays 2 --kill-relay transit@1s", "two relays have no transit"),
             ("--for 3s --kill-relay r2@3s", "is not before the end of the run"),
             ("--budget soon", "\"soon\" is not a time"),
+            ("--budget 10s", "a delay budget of 10s: it must be from 1ms to 6s"),
+            ("--budget audio=0ms", "a delay budget of 0ms"),
             ("--budget screen=2s", "\"screen\" is no kind of stream"),
             ("--budget audio=2s,audio=3s", "audio is set twice"),
         ] {
