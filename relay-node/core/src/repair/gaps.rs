@@ -331,11 +331,20 @@ mod tests {
         for ms in (20..80).step_by(10) {
             assert_eq!(asked(&mut gaps, at(ms)), Some(vec![3]));
         }
-        assert_eq!(gaps.due(), Some(at(110)), "from then on each round trip, or later");
+        assert_eq!(gaps.due(), Some(at(80)));
         arrive(&mut gaps, at(75), [6]);
         assert_eq!(asked(&mut gaps, at(75)), Some(vec![3, 5]), "a request names all that is missing");
         assert_eq!(asked(&mut gaps, at(276)), None, "too late for both");
         assert_eq!(gaps.due(), None);
+    }
+
+    #[test]
+    fn nothing_is_asked_for_that_cannot_come_in_time() {
+        let mut gaps = Gaps::new(at(0));
+        arrive(&mut gaps, at(0), [0, 2]);
+        let asks: Vec<_> = (0..300).filter(|ms| asked(&mut gaps, at(*ms)).is_some()).collect();
+        // A round trip takes 40 ms, and what is missing is of use for 200.
+        assert_eq!(asks, (0..=150).step_by(10).collect::<Vec<_>>());
     }
 
     #[test]
