@@ -248,6 +248,7 @@ fn quality(stats: &LinkStats, name: &str) {
         ("requests", repair.requests),
         ("requests_late", repair.requests_late),
         ("requests_ignored", repair.requests_ignored),
+        ("rows_ignored", repair.rows_ignored),
         ("repairs_dropped", repair.repairs_dropped),
         ("missing", repair.missing),
         ("reordered", repair.reordered),

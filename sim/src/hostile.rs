@@ -9,21 +9,25 @@ use wire_format::{
     frame_header, frames,
 };
 
-/// A malicious frame behind those of a datagram of this number, if there is room in what every path takes. `heard` is the
-/// highest number that the receiver has sent.
+/// Malicious frames behind those of a datagram of this number, as many as there is room for in what every path takes.
+/// `heard` is the highest number that the receiver has sent.
 pub(crate) fn provoke(plain: &mut Vec<u8>, number: PacketNumber, heard: PacketNumber) {
     // A probe is as long as it says, and of media its own parity would not fit any more.
-    let is_feedback = frames(plain).flatten().all(|frame| frame.kind == FrameKind::Heartbeat);
-    let (kind, body) = provocation(number, heard);
-    let head = frame_header(kind, body.len());
-    let bytes = plain.len() + head.len() + body.len() + SEAL_OVERHEAD_BYTES;
-    if is_feedback && bytes <= DATAGRAM_BYTES_BASE {
+    if frames(plain).flatten().any(|frame| frame.kind != FrameKind::Heartbeat) {
+        return;
+    }
+    for turn in number.0.. {
+        let (kind, body) = provocation(turn, number, heard);
+        let head = frame_header(kind, body.len());
+        if plain.len() + head.len() + body.len() + SEAL_OVERHEAD_BYTES > DATAGRAM_BYTES_BASE {
+            break;
+        }
         plain.extend(head);
         plain.extend(body);
     }
 }
 
-fn provocation(number: PacketNumber, heard: PacketNumber) -> (FrameKind, Vec<u8>) {
+fn provocation(turn: u64, number: PacketNumber, heard: PacketNumber) -> (FrameKind, Vec<u8>) {
     let through = (heard.0 as u32).to_be_bytes();
     let row = |row, base, covered: u128| {
         let mut body = vec![0; wire_format::parity::PARITY_HEADER_MAX];
@@ -32,7 +36,7 @@ fn provocation(number: PacketNumber, heard: PacketNumber) -> (FrameKind, Vec<u8>
         body.extend([0xFF; 40]);
         body
     };
-    match number.0 % 8 {
+    match turn % 8 {
         // All of the last is missing, again and again.
         0..=2 => (FrameKind::RepairRequest, [&[1][..], &through, &[0, 0, 255, 0, 0, 255]].concat()),
         // Everything is.

@@ -153,11 +153,6 @@ pub fn quotient(dividend: u8, divisor: u8) -> u8 {
     galois_8::div(dividend, divisor)
 }
 
-/// A coefficient less another times a factor.
-pub fn reduce(coefficient: u8, factor: u8, other: u8) -> u8 {
-    coefficient ^ galois_8::mul(factor, other)
-}
-
 /// The datagram within a shard.
 ///
 /// # Errors
@@ -281,7 +276,7 @@ mod tests {
                 if place != column && other[column] != 0 {
                     let factor = quotient(other[column], factors[column]);
                     for (own, more) in other.iter_mut().zip(&factors) {
-                        *own = reduce(*own, factor, *more);
+                        *own ^= galois_8::mul(factor, *more);
                     }
                     add_row(factor, &sum, other_sum);
                 }

@@ -172,6 +172,7 @@ impl RepairStats {
         self.probe_bytes += other.probe_bytes;
         self.requests_late += other.requests_late;
         self.requests_ignored += other.requests_ignored;
+        self.rows_ignored += other.rows_ignored;
         self.repairs_dropped += other.repairs_dropped;
         self.missing += other.missing;
         self.reordered += other.reordered;

@@ -5,7 +5,7 @@ mod lab;
 
 use lab::Lab;
 use proptest::prelude::*;
-use relay_core::RepairStats;
+use relay_core::{RepairStats, Train};
 use std::time::Duration;
 use wire_format::parity::{PARITY_COVERED_MAX, PARITY_ROWS, PARITY_SPAN};
 use wire_format::{FrameKind, PacketNumber, ParityHeader, REQUEST_RANGES_MAX, frame_header};
@@ -200,16 +200,33 @@ fn headers_of_parity_that_make_no_sense_are_counted() {
 
 /// Rows over what was never sent, many at once and each over others: equations with far more unknowns than there are rows.
 #[test]
-fn rows_that_can_never_be_solved_take_a_bounded_place() {
+fn rows_that_can_never_be_solved_take_a_bounded_place_and_a_train_of_them_a_millisecond_is_looked_at() {
     let mut call = Call::new();
     call.media(100);
-    for number in 0..5_000_u64 {
-        let covered = 0xFFFF_FFFF | 0xFFFF_FFFF << (32 + number % 64);
-        let (place, base) = ((number % PARITY_ROWS as u64) as u8, call.numbers[1] - 200);
-        call.comes_to(1, FrameKind::Parity, &row(place, base, covered, &[number as u8; 1_200]));
+    for ms in 1..=50 {
+        for number in 0..100_u64 {
+            // Each second number is missing; of these all but one.
+            call.numbers[1] += 1;
+            let covered = (u128::MAX / 3) & !(4 << (2 * (number % 63)));
+            let (place, base) = ((number % PARITY_ROWS as u64) as u8, call.numbers[1] - 150);
+            call.comes_to(1, FrameKind::Parity, &row(place, base, covered, &[number as u8; 1_200]));
+        }
+        assert_eq!(call.stats(1).rows_ignored, ms * (100 - Train::DATAGRAMS_MAX as u64));
+        call.lab.run(Duration::from_millis(1));
     }
-    assert_eq!(call.stats(1).recovered_parity, 0);
+    assert_eq!((call.stats(1).recovered_parity, call.malformed(1)), (0, 0));
     assert_eq!(call.media(100), 100);
+}
+
+#[test]
+fn rows_over_what_has_not_come_yet_are_counted() {
+    let mut call = Call::new();
+    call.media(10);
+    let next = call.numbers[1] + 1;
+    call.comes_to(1, FrameKind::Parity, &row(0, next - 4, 0b1_0001, &[1; 100]));
+    assert_eq!(call.malformed(1), 0, "its own number is the highest");
+    call.comes_to(1, FrameKind::Parity, &row(0, next - 4, 0b100_0001, &[1; 100]));
+    assert_eq!(call.malformed(1), 1);
 }
 
 proptest! {

@@ -48,6 +48,7 @@ struct Second {
 /// The repairs of one link that wait.
 #[derive(Debug)]
 pub(crate) struct Again {
+    /// Ascending by number.
     pending: Vec<Pending>,
     /// By when they are due.
     seconds: VecDeque<Second>,
@@ -71,7 +72,12 @@ impl Again {
 
     /// Whether it waits to be sent again.
     pub(crate) fn contains(&self, number: PacketNumber) -> bool {
-        self.pending.iter().any(|pending| pending.number == number)
+        self.place(number).is_ok()
+    }
+
+    /// Where it waits, or would.
+    fn place(&self, number: PacketNumber) -> Result<usize, usize> {
+        self.pending.binary_search_by_key(&number, |pending| pending.number)
     }
 
     /// It need not go a second time unasked: it goes because it was asked for.
@@ -79,23 +85,27 @@ impl Again {
         self.seconds.retain(|second| second.number != number);
     }
 
-    /// A datagram is to be sent again, so many times from `first` on and before the deadline.
+    /// A datagram that does not wait yet is to be sent again, so many times from `first` on and before the deadline.
     pub(crate) fn add(&mut self, first: Timestamp, number: PacketNumber, copies: u32, deadline: Timestamp) {
         if self.pending.len() >= PENDING_MAX {
             self.dropped += 1;
             return;
         }
+        let Err(place) = self.place(number) else { return };
         self.asked_for(number);
         let spacing = deadline.since(first) / copies.max(1);
-        self.pending.push(Pending { number, due: first, deadline, copies, spacing, left: false });
+        self.pending.insert(place, Pending { number, due: first, deadline, copies, spacing, left: false });
     }
 
     /// What waits for its first copy to be due need not wait. `true` if it did.
     pub(crate) fn hurry(&mut self, now: Timestamp, number: PacketNumber) -> bool {
-        let mut waiting = self.pending.iter_mut();
-        let held =
-            waiting.find(|pending| pending.number == number && !pending.left && pending.due > now + RETRY);
-        held.map(|pending| pending.due = now).is_some()
+        let Ok(place) = self.place(number) else { return false };
+        let pending = &mut self.pending[place];
+        let is_held = !pending.left && pending.due > now + RETRY;
+        if is_held {
+            pending.due = now;
+        }
+        is_held
     }
 
     /// A datagram is to be sent a second time when `due`, unless that comes later than the deadline.
@@ -186,19 +196,21 @@ impl Again {
             return;
         }
         self.spent(bytes);
-        let Some(place) = self.pending.iter().position(|pending| pending.number == number) else { return };
+        let Ok(place) = self.place(number) else { return };
         let pending = &mut self.pending[place];
         pending.left = true;
         pending.copies = pending.copies.saturating_sub(1);
         pending.due = now + pending.spacing.max(SPACING_MIN);
         if pending.copies == 0 || pending.due > pending.deadline {
-            self.pending.swap_remove(place);
+            self.pending.remove(place);
         }
     }
 
     /// What waits is not kept any more.
     pub(crate) fn cancel(&mut self, number: PacketNumber) {
-        self.pending.retain(|pending| pending.number != number);
+        if let Ok(place) = self.place(number) {
+            self.pending.remove(place);
+        }
         self.seconds.retain(|second| second.number != number);
     }
 }

@@ -20,6 +20,7 @@ mod restore;
 mod spacing;
 mod stats;
 
+use crate::Train;
 use crate::measure::{Mean, MostOf};
 use again::Again;
 use answer::LOOKUPS_PER_MS;
@@ -65,6 +66,10 @@ const LOSS_WEIGHT: u64 = 256;
 fn class(urgency: Urgency, bytes: usize) -> usize {
     usize::from(urgency.priority != Priority::AUDIO || bytes > AUDIO_BYTES_MAX)
 }
+
+/// Rows of parity that are taken from a peer within a millisecond: a whole train of them. An honest one puts each into a
+/// datagram of its own, and beside more than a third of what media takes has no more than 64 KiB of them at once.
+const ROWS_PER_MS: usize = Train::DATAGRAMS_MAX;
 
 /// How urgent a datagram is: the most urgent of its frames, and the longest of their slacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,6 +131,8 @@ pub(crate) struct Repair {
     loss_slow_ppm256: u64,
     lookups_at: Timestamp,
     lookups_left: usize,
+    rows_at: Timestamp,
+    rows_left: usize,
     /// A row that was made and did not fit the train, and whether it covers what is lost.
     row: Vec<u8>,
     row_answers: bool,
@@ -168,6 +175,8 @@ impl Repair {
             loss_slow_ppm256: 0,
             lookups_at: now,
             lookups_left: LOOKUPS_PER_MS,
+            rows_at: now,
+            rows_left: ROWS_PER_MS,
             row: Vec::new(),
             row_answers: false,
             stats: RepairStats::default(),
@@ -245,7 +254,16 @@ impl Repair {
         body: &[u8],
         memory: &mut RepairMemory,
     ) -> Result<(), FrameError> {
-        let (header, at) = ParityHeader::decode(body, self.gaps.highest())?;
+        if now.since(self.rows_at) >= Duration::from_millis(1) {
+            (self.rows_at, self.rows_left) = (now, ROWS_PER_MS);
+        }
+        let Some(left) = self.rows_left.checked_sub(1) else {
+            self.stats.rows_ignored += 1;
+            return Ok(());
+        };
+        self.rows_left = left;
+        let highest = self.gaps.highest();
+        let (header, at) = ParityHeader::decode(body, highest)?;
         if self.restore.is_none() {
             self.restore = Restore::new(now, memory).map(Box::new);
         }
@@ -253,7 +271,7 @@ impl Repair {
             memory.refused += 1;
             return Ok(());
         };
-        match restore.row(now, &header, &body[at..]) {
+        match restore.row(now, PacketNumber(highest), &header, &body[at..]) {
             Ok(()) | Err(Useless::Nothing) => Ok(()),
             Err(Useless::Strange) => Err(FrameError::Field),
         }

@@ -11,19 +11,23 @@
 use super::RepairMemory;
 use std::time::Duration;
 use wire_format::parity::{
-    PARITY_COVERED_MAX, PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES, add_datagram, add_row, coefficient,
-    datagram_of, divide_row, quotient, reduce,
+    PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES, add_datagram, add_row, coefficient, datagram_of,
+    divide_row, quotient,
 };
 use wire_format::{DATAGRAM_BYTES_MAX, PacketNumber, Timestamp};
 
 /// Rows that wait for more.
 const ROWS_MAX: usize = 32;
-/// Unknowns of a row that waits; rows of an honest sender cover the same stretch.
-const UNKNOWNS_MAX: usize = PARITY_SPAN;
+/// What rows have as unknowns lies within so many numbers.
+const COLUMNS: usize = 2 * PARITY_SPAN;
+/// A row that waits may begin so far before those that come.
+const BEHIND_MAX: u64 = PARITY_SPAN as u64 / 2;
+/// A row that begins so far before what has come is of no use any more: most of what it covers is not kept.
+const OLD: u64 = COLUMNS as u64 - BEHIND_MAX;
 /// Room for one datagram or row.
 const SLOT_BYTES: usize = DATAGRAM_BYTES_MAX + SHARD_LENGTH_BYTES;
 /// Memory of one link.
-const BYTES: usize = (PARITY_SPAN + ROWS_MAX + 1) * SLOT_BYTES;
+const BYTES: usize = (PARITY_SPAN + ROWS_MAX + 1) * SLOT_BYTES + ROWS_MAX * size_of::<Row>();
 /// Without a row for so long the memory is given back.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -34,12 +38,15 @@ struct Kept {
     bytes: u16,
 }
 
+/// Coefficients of unknowns by number modulo [`COLUMNS`]; zero where there is none.
+type Factors = [u8; COLUMNS];
+
 /// A row that waits: unknowns with their coefficients, and the sum of the rest.
 #[derive(Clone, Debug)]
 struct Row {
-    /// Ascending by number.
-    unknowns: Vec<(PacketNumber, u8)>,
-    /// This one is in no other row.
+    factors: Factors,
+    unknowns: usize,
+    /// The lowest unknown, which is in no other row.
     pivot: PacketNumber,
     /// Place of its bytes.
     slot: usize,
@@ -58,7 +65,6 @@ pub(crate) struct Restore {
     free: Vec<usize>,
     /// Restored, and not yet taken: number, place in `sums`, and length.
     restored: Vec<(PacketNumber, usize, usize)>,
-    scratch: Vec<(PacketNumber, u8)>,
     row_at: Timestamp,
 }
 
@@ -81,7 +87,6 @@ impl Restore {
             sums: vec![0; (ROWS_MAX + 1) * SLOT_BYTES],
             free: (0..=ROWS_MAX).collect(),
             restored: Vec::with_capacity(ROWS_MAX),
-            scratch: Vec::with_capacity(2 * PARITY_COVERED_MAX),
             row_at: now,
         })
     }
@@ -110,30 +115,35 @@ impl Restore {
         }
     }
 
-    /// A row came, its header read from `body`, where its sum begins at `at`.
+    /// A row came of a peer whose highest number is `highest`, with its header and its sum.
     ///
     /// # Errors
     /// [`Useless`] says why it restores nothing, now or later.
-    pub(crate) fn row(&mut self, now: Timestamp, header: &ParityHeader, sum: &[u8]) -> Result<(), Useless> {
+    pub(crate) fn row(
+        &mut self,
+        now: Timestamp,
+        highest: PacketNumber,
+        header: &ParityHeader,
+        sum: &[u8],
+    ) -> Result<(), Useless> {
         self.row_at = now;
-        if sum.len() > SLOT_BYTES {
+        let last = header.base.0.saturating_add(u64::from(header.covered.checked_ilog2().unwrap_or(0)));
+        if sum.len() > SLOT_BYTES || last > highest.0 {
             return Err(Useless::Strange);
         }
-        self.forget_before(header.base);
-        if header.numbers().all(|number| self.has(number)) {
+        if highest.0 - header.base.0 >= OLD {
             return Err(Useless::Nothing);
         }
-        let mut unknowns = std::mem::take(&mut self.scratch);
-        unknowns.clear();
-        unknowns.extend(
-            header
-                .numbers()
-                .filter(|number| !self.has(*number))
-                .map(|number| (number, coefficient(header.row, number))),
-        );
-        let outcome = self.insert(header, sum, &mut unknowns);
-        self.scratch = unknowns;
-        outcome
+        // From here on all unknowns lie within OLD + BEHIND_MAX numbers.
+        self.forget_before(header.base);
+        let mut factors = [0; COLUMNS];
+        for number in header.numbers().filter(|number| !self.has(*number)) {
+            factors[column(number)] = coefficient(header.row, number);
+        }
+        if factors == [0; COLUMNS] {
+            return Err(Useless::Nothing);
+        }
+        self.insert(header, sum, factors)
     }
 
     /// The next datagram restored, to be handled and then given to [`Restore::arrived`].
@@ -150,12 +160,7 @@ impl Restore {
         None
     }
 
-    fn insert(
-        &mut self,
-        header: &ParityHeader,
-        sum: &[u8],
-        unknowns: &mut Vec<(PacketNumber, u8)>,
-    ) -> Result<(), Useless> {
+    fn insert(&mut self, header: &ParityHeader, sum: &[u8], mut factors: Factors) -> Result<(), Useless> {
         while self.rows.len() >= ROWS_MAX {
             // The oldest row is the one that will be too late first.
             let oldest = self.rows.iter().enumerate().min_by_key(|(_, row)| row.pivot);
@@ -184,37 +189,26 @@ impl Restore {
         }
         // Other rows' pivots out of this one.
         for row in 0..self.rows.len() {
-            let pivot = self.rows[row].pivot;
-            if let Ok(found) = unknowns.binary_search_by_key(&pivot, |(number, _)| *number) {
-                let own = coefficient_of(&self.rows[row].unknowns, pivot);
-                let factor = quotient(unknowns[found].1, own);
-                subtract(unknowns, factor, &self.rows[row].unknowns);
-                let (from, other_bytes) = (self.rows[row].slot, self.rows[row].bytes);
+            let other = &self.rows[row];
+            let pivot = column(other.pivot);
+            if factors[pivot] != 0 {
+                let factor = quotient(factors[pivot], other.factors[pivot]);
+                add_row(factor, &other.factors, &mut factors);
+                let (from, other_bytes) = (other.slot, other.bytes);
                 self.add_sums(factor, from, slot, other_bytes);
                 bytes = bytes.max(other_bytes);
             }
         }
-        let Some((pivot, own)) = unknowns.first().copied() else {
+        let Some(pivot) = lowest(&factors, header.base) else {
             self.free.push(slot);
             return Err(Useless::Nothing);
         };
-        if unknowns.len() > UNKNOWNS_MAX {
-            self.free.push(slot);
-            return Err(Useless::Strange);
-        }
         // This one's pivot out of the others.
+        let new = Row { unknowns: unknowns(&factors), factors, pivot, slot, bytes };
         for row in 0..self.rows.len() {
-            let at = coefficient_of(&self.rows[row].unknowns, pivot);
-            if at != 0 {
-                let factor = quotient(at, own);
-                let other = &mut self.rows[row];
-                subtract(&mut other.unknowns, factor, unknowns);
-                other.bytes = other.bytes.max(bytes);
-                let to = other.slot;
-                self.add_sums(factor, slot, to, bytes);
-            }
+            self.eliminate(row, &new);
         }
-        self.rows.push(Row { unknowns: unknowns.clone(), pivot, slot, bytes });
+        self.rows.push(new);
         self.take_solved();
         Ok(())
     }
@@ -225,14 +219,17 @@ impl Restore {
         let plain_bytes = usize::from(kept.bytes);
         let mut row = 0;
         while row < self.rows.len() {
-            let Ok(found) = self.rows[row].unknowns.binary_search_by_key(&number, |(number, _)| *number)
-            else {
+            let waits = &mut self.rows[row];
+            // Beyond that its column is another number's.
+            let is_near = number.0.checked_sub(waits.pivot.0).is_some_and(|apart| apart < COLUMNS as u64);
+            let factor = if is_near { std::mem::take(&mut waits.factors[column(number)]) } else { 0 };
+            if factor == 0 {
                 row += 1;
                 continue;
-            };
-            let (_, factor) = self.rows[row].unknowns.remove(found);
-            let (slot, bytes) = (self.rows[row].slot, self.rows[row].bytes);
-            if SHARD_LENGTH_BYTES + plain_bytes > bytes || self.rows[row].unknowns.is_empty() {
+            }
+            waits.unknowns -= 1;
+            let (slot, bytes) = (waits.slot, waits.bytes);
+            if SHARD_LENGTH_BYTES + plain_bytes > bytes || waits.unknowns == 0 {
                 self.drop_row(row);
                 continue;
             }
@@ -248,31 +245,37 @@ impl Restore {
 
     /// The pivot of a row has become known: another of its unknowns takes its place.
     fn choose_pivot(&mut self, row: usize) {
-        let Some((pivot, own)) = self.rows[row].unknowns.first().copied() else { return };
+        let Some(pivot) = lowest(&self.rows[row].factors, self.rows[row].pivot) else { return };
         self.rows[row].pivot = pivot;
-        let (slot, bytes) = (self.rows[row].slot, self.rows[row].bytes);
-        let unknowns = std::mem::take(&mut self.rows[row].unknowns);
+        let chosen = self.rows[row].clone();
         for other in (0..self.rows.len()).filter(|other| *other != row) {
-            let at = coefficient_of(&self.rows[other].unknowns, pivot);
-            if at != 0 {
-                let factor = quotient(at, own);
-                subtract(&mut self.rows[other].unknowns, factor, &unknowns);
-                self.rows[other].bytes = self.rows[other].bytes.max(bytes);
-                let to = self.rows[other].slot;
-                self.add_sums(factor, slot, to, bytes);
-            }
+            self.eliminate(other, &chosen);
         }
-        self.rows[row].unknowns = unknowns;
+    }
+
+    /// Takes the pivot of one row out of another.
+    fn eliminate(&mut self, row: usize, by: &Row) {
+        let pivot = column(by.pivot);
+        let row = &mut self.rows[row];
+        if row.factors[pivot] == 0 {
+            return;
+        }
+        let factor = quotient(row.factors[pivot], by.factors[pivot]);
+        add_row(factor, &by.factors, &mut row.factors);
+        row.unknowns = unknowns(&row.factors);
+        row.bytes = row.bytes.max(by.bytes);
+        let to = row.slot;
+        self.add_sums(factor, by.slot, to, by.bytes);
     }
 
     /// Rows with one unknown are that datagram.
     fn take_solved(&mut self) {
         let mut row = 0;
         while row < self.rows.len() {
-            if let [(number, factor)] = self.rows[row].unknowns[..] {
-                let Row { slot, bytes, .. } = self.rows.swap_remove(row);
-                divide_row(factor, &mut self.sums[slot * SLOT_BYTES..][..bytes]);
-                self.restored.push((number, slot, bytes));
+            if self.rows[row].unknowns == 1 {
+                let Row { factors, pivot, slot, bytes, .. } = self.rows.swap_remove(row);
+                divide_row(factors[column(pivot)], &mut self.sums[slot * SLOT_BYTES..][..bytes]);
+                self.restored.push((pivot, slot, bytes));
             } else {
                 row += 1;
             }
@@ -283,9 +286,7 @@ impl Restore {
     fn forget_before(&mut self, base: PacketNumber) {
         let mut row = 0;
         while row < self.rows.len() {
-            let unknowns = &self.rows[row].unknowns;
-            let oldest = unknowns.first().map_or(base, |(number, _)| *number);
-            if oldest.0 + PARITY_SPAN as u64 / 2 < base.0 || unknowns.len() > UNKNOWNS_MAX {
+            if self.rows[row].pivot.0 < base.0.saturating_sub(BEHIND_MAX) {
                 self.drop_row(row);
             } else {
                 row += 1;
@@ -319,28 +320,19 @@ fn place(number: PacketNumber) -> usize {
     number.0 as usize % PARITY_SPAN
 }
 
-fn coefficient_of(unknowns: &[(PacketNumber, u8)], number: PacketNumber) -> u8 {
-    match unknowns.binary_search_by_key(&number, |(number, _)| *number) {
-        Ok(found) => unknowns[found].1,
-        Err(_) => 0,
-    }
+fn column(number: PacketNumber) -> usize {
+    number.0 as usize % COLUMNS
 }
 
-/// Takes `factor` times the others away; what becomes zero is no unknown any more.
-fn subtract(unknowns: &mut Vec<(PacketNumber, u8)>, factor: u8, others: &[(PacketNumber, u8)]) {
-    for (number, other) in others {
-        match unknowns.binary_search_by_key(number, |(number, _)| *number) {
-            Ok(found) => {
-                let left = reduce(unknowns[found].1, factor, *other);
-                if left == 0 {
-                    unknowns.remove(found);
-                } else {
-                    unknowns[found].1 = left;
-                }
-            }
-            Err(at) => unknowns.insert(at, (*number, reduce(0, factor, *other))),
-        }
-    }
+/// How many unknowns there are.
+fn unknowns(factors: &Factors) -> usize {
+    factors.iter().filter(|factor| **factor != 0).count()
+}
+
+/// The lowest unknown, none of which is below `from`.
+fn lowest(factors: &Factors, from: PacketNumber) -> Option<PacketNumber> {
+    let mut numbers = (0..COLUMNS as u64).map(|apart| PacketNumber(from.0.wrapping_add(apart)));
+    numbers.find(|number| factors[column(*number)] != 0)
 }
 
 #[cfg(test)]
@@ -376,6 +368,19 @@ mod tests {
         all
     }
 
+    /// The rows that wait are in reduced form, and what they are counted to have as unknowns is right.
+    fn sound(restore: &Restore) {
+        for (place, row) in restore.rows.iter().enumerate() {
+            assert_eq!(row.unknowns, unknowns(&row.factors));
+            assert!(row.unknowns >= 2 && row.factors[column(row.pivot)] != 0);
+            let others = restore.rows.iter().enumerate().filter(|(other, _)| *other != place);
+            for (_, other) in others {
+                assert_eq!(other.factors[column(row.pivot)], 0, "a pivot is in one row alone");
+                assert!(other.pivot.0.abs_diff(row.pivot.0) < COLUMNS as u64);
+            }
+        }
+    }
+
     proptest! {
         /// A window slides over datagrams of which some are lost; rows come after each few. Whatever the order in which
         /// datagrams and rows arrive, what is restored is right, and with enough rows everything is.
@@ -405,7 +410,8 @@ mod tests {
                     let covered: Vec<u64> = (start + i.saturating_sub(20)..=*number).collect();
                     let (header, sum) = row(rows, covered[0], &datagrams, &covered);
                     rows = (rows + 1) % 128;
-                    let _ = restore.row(Timestamp::ZERO, &header, &sum);
+                    let _ = restore.row(Timestamp::ZERO, PacketNumber(*number), &header, &sum);
+                    sound(&restore);
                 }
                 // Some of what is lost comes after all.
                 if late.contains(&i) && i >= 5 && lost.contains(&(i - 5)) {
@@ -436,7 +442,7 @@ mod tests {
             let mut found = BTreeMap::new();
             for i in 0..lost.len() as u8 {
                 let (header, sum) = row(first_row + i, 0, &datagrams, &all);
-                prop_assert_eq!(restore.row(Timestamp::ZERO, &header, &sum), Ok(()));
+                prop_assert_eq!(restore.row(Timestamp::ZERO, PacketNumber(40), &header, &sum), Ok(()));
                 found.extend(restored(&mut restore));
             }
             prop_assert_eq!(found.len(), lost.len());
@@ -446,19 +452,55 @@ mod tests {
         #[test]
         fn absurd_rows_cost_bounded_work(
             rows in prop::collection::vec(
-                (0_u8..128, 0_u64..300, 1_u64.., prop::collection::vec(any::<u8>(), 3..60)), 0..80
-            )
+                (0_u8..128, 0_u64..300, 1_u64.., 0_u32..128, prop::collection::vec(any::<u8>(), 3..60)), 0..80
+            ),
+            came in prop::collection::btree_set(0_u64..500, 0..80),
+            start in prop_oneof![Just(0_u64), Just(u64::MAX - 1000)],
         ) {
             let mut memory = RepairMemory::default();
             let mut restore = Restore::new(Timestamp::ZERO, &mut memory).expect("memory");
-            for (row, base, covered, sum) in rows {
-                let covered = u128::from(covered) | 1;
-                let header = ParityHeader { row, base: PacketNumber(base), covered };
-                let _ = restore.row(Timestamp::ZERO, &header, &sum);
-                let _ = restored(&mut restore);
+            let (mut highest, mut came) = (start, came.into_iter());
+            for (row, base, covered, shift, sum) in rows {
+                let covered = u128::from(covered) << shift | 1;
+                let header = ParityHeader { row, base: PacketNumber(start + base), covered };
+                highest = highest.max(start + base + 20);
+                let _ = restore.row(Timestamp::ZERO, PacketNumber(highest), &header, &sum);
+                sound(&restore);
+                if let Some(number) = came.next() {
+                    restore.arrived(PacketNumber(start + number), &[7; 9]);
+                    sound(&restore);
+                }
+                while let Some(number) = restore.next_restored(&mut Vec::new()) {
+                    restore.arrived(number, &sum);
+                    sound(&restore);
+                }
                 prop_assert!(restore.rows.len() <= ROWS_MAX && restore.restored.is_empty());
-                prop_assert!(restore.rows.iter().all(|row| row.unknowns.len() <= 2 * UNKNOWNS_MAX));
             }
+        }
+    }
+
+    #[test]
+    fn a_row_over_what_has_not_come_yet_or_long_ago_is_of_no_use() {
+        let mut memory = RepairMemory::default();
+        let mut restore = Restore::new(Timestamp::ZERO, &mut memory).expect("memory");
+        let header = ParityHeader { row: 0, base: PacketNumber(1000), covered: 0b101 };
+        let mut comes = |highest| restore.row(Timestamp::ZERO, PacketNumber(highest), &header, &[1; 50]);
+        assert_eq!(comes(1001), Err(Useless::Strange), "1002 is beyond it");
+        assert_eq!(comes(1002), Ok(()));
+        assert_eq!(comes(1000 + OLD - 1), Err(Useless::Nothing), "it is there already");
+        assert_eq!(comes(1000 + OLD), Err(Useless::Nothing));
+        assert_eq!(restore.rows.len(), 1);
+    }
+
+    #[test]
+    fn a_datagram_far_from_a_row_that_waits_is_none_of_its_unknowns() {
+        let mut memory = RepairMemory::default();
+        let mut restore = Restore::new(Timestamp::ZERO, &mut memory).expect("memory");
+        let header = ParityHeader { row: 0, base: PacketNumber(1000), covered: 0b111 };
+        assert_eq!(restore.row(Timestamp::ZERO, PacketNumber(1010), &header, &[1; 50]), Ok(()));
+        for far in [1000 - COLUMNS as u64, 1000 + COLUMNS as u64, 1001 + COLUMNS as u64] {
+            restore.arrived(PacketNumber(far), &[2; 20]);
+            assert_eq!(restore.rows[0].unknowns, 3);
         }
     }
 

@@ -26,6 +26,8 @@ pub struct RepairStats {
     pub requests_late: u64,
     /// Requests of the other end that were cut short: it had asked for too much at once.
     pub requests_ignored: u64,
+    /// Rows of parity of the other end that were not looked at: too many came at once.
+    pub rows_ignored: u64,
     /// Repairs given up: too late by the time they could go, or too many.
     pub repairs_dropped: u64,
     /// Bytes of heartbeats sent.
