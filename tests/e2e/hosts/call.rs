@@ -136,26 +136,37 @@ impl Call {
         Moment { arrivals: self.received.arrivals.lock().expect("no panic").len() }
     }
 
-    /// What has become of the packets since.
+    /// What has become of the packets since: those behind every one that had come.
     pub(crate) fn since(&self, moment: Moment) -> Passage {
         self.settle();
-        let arrivals = self.received.arrivals.lock().expect("no panic").clone();
-        // The silence before the first one counts.
-        let begin = moment.arrivals.saturating_sub(1);
-        let before: BTreeSet<u32> = arrivals[..begin].iter().map(|arrival| arrival.number).collect();
+        Passage::of(&self.received.arrivals.lock().expect("no panic"), moment)
+    }
+}
+
+impl Passage {
+    fn of(arrivals: &[Arrival], moment: Moment) -> Passage {
+        let (before, after) = arrivals.split_at(moment.arrivals);
+        // What comes late of what was sent earlier belongs to the part before.
+        let latest = before.iter().map(|arrival| arrival.number).max();
         let mut passage = Passage::default();
-        let (mut seen, mut highest) = (BTreeSet::new(), 0);
-        for arrival in &arrivals[begin..] {
-            passage.received += 1;
+        let (mut seen, mut highest) = (BTreeSet::new(), latest);
+        let earlier: BTreeSet<u32> = before.iter().map(|arrival| arrival.number).collect();
+        for arrival in after {
             passage.damaged += usize::from(!arrival.whole);
-            passage.late += usize::from(arrival.number < highest);
-            let new = !before.contains(&arrival.number) && seen.insert(arrival.number);
+            let new = !earlier.contains(&arrival.number) && seen.insert(arrival.number);
             passage.repeated += usize::from(!new);
-            highest = highest.max(arrival.number);
+            if Some(arrival.number) > latest {
+                passage.received += 1;
+                passage.late += usize::from(Some(arrival.number) < highest);
+                highest = highest.max(Some(arrival.number));
+            }
         }
-        let first = arrivals[begin].number;
-        passage.lost = (first..highest).filter(|number| !seen.contains(number)).count();
-        let silences = arrivals[begin..].windows(2).map(|pair| pair[1].at - pair[0].at);
+        if let (Some(latest), Some(highest)) = (latest, highest) {
+            passage.lost = (latest + 1..highest).filter(|number| !seen.contains(number)).count();
+        }
+        // The silence before the first one counts.
+        let silences =
+            arrivals[before.len().saturating_sub(1)..].windows(2).map(|pair| pair[1].at - pair[0].at);
         passage.gap_ms = silences.max().unwrap_or_default().as_millis();
         passage
     }
@@ -184,4 +195,14 @@ fn packet(number: u32, length: fn(u32) -> usize) -> Vec<u8> {
 
 fn number(packet: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(packet.get(12..16)?.try_into().ok()?))
+}
+
+#[test]
+fn what_comes_late_of_an_earlier_part_is_not_lost_in_this_one() {
+    let at = Instant::now();
+    let arrivals: Vec<Arrival> =
+        [1, 2, 5, 6, 3, 4, 7, 9, 8, 12].map(|number| Arrival { number, at, whole: true }).into();
+    let passage = Passage::of(&arrivals, Moment { arrivals: 5 });
+    let wanted = Passage { received: 4, lost: 2, late: 1, ..Passage::default() };
+    assert_eq!(passage, wanted);
 }

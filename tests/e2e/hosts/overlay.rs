@@ -175,7 +175,19 @@ impl Overlay {
         let routes = self.routes();
         let epoch = routes.iter().filter_map(|row| row["epoch"].as_u64()).max().unwrap_or(u64::MAX);
         let all = routes.iter().filter(|row| row["backup_plane"].is_u64() && row["epoch"] == epoch).count();
-        all == 6 && RELAYS.iter().all(|relay| self.metric(relay, "cascade_relay_stamp_epoch") == epoch)
+        all == 6 && self.uses(epoch)
+    }
+
+    /// Whether every relay stamps packets for the routes of an epoch: the controller has a route before they have.
+    fn uses(&self, epoch: u64) -> bool {
+        RELAYS.iter().all(|relay| self.metric(relay, "cascade_relay_stamp_epoch") == epoch)
+    }
+
+    /// Whether every relay uses the route from one to another that the controller has.
+    pub(crate) fn route_is_used(&self, from: &str, to: &str) -> bool {
+        let routes = self.routes();
+        let route = routes.iter().find(|row| row["node"] == from && row["destination"] == to);
+        route.and_then(|row| row["epoch"].as_u64()).is_some_and(|epoch| self.uses(epoch))
     }
 
     /// The relays from one to another, as the controller has it.

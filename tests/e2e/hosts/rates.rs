@@ -32,7 +32,9 @@ fn a_call_leaves_a_cable_that_has_become_too_thin() {
     let before = call.now();
     let thinned = next_hop(&overlay);
     limit(&thinned, THIN);
-    overlay.until("the route avoids the thin cable", |overlay| next_hop(overlay) != thinned);
+    overlay.until("the route avoids the thin cable", |overlay| {
+        next_hop(overlay) != thinned && overlay.route_is_used("r1", "r3")
+    });
     let thin = call.since(before);
     eprintln!("until the call goes around: {thin:?}");
     assert!(thin.lost > 0, "{thin:?}");
