@@ -41,8 +41,8 @@ pub use draw::{drawn, drawn_text};
 pub use loss::{Cost, Limits, LossRow, RowResult, loss_rows, run_rows};
 pub use report::Outcome;
 pub use scenario::{
-    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, ScenarioError,
-    Stalls, StreamNumber, StreamSpec, SubscriptionSpec,
+    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, Recorded, RelayId, RelaySpec, Rhythm, Scenario,
+    ScenarioError, Stalls, StreamNumber, StreamSpec, SubscriptionSpec,
 };
 pub use swarm::{SeedOutcome, SwarmResult, run_seed, run_seeds};
 pub use trace::{

@@ -21,7 +21,8 @@ pub(crate) fn is_rtcp(number: u64) -> bool {
 /// The packet's bytes.
 pub(crate) fn build(scenario: &Scenario, packet: Packet) -> Vec<u8> {
     let spec = scenario.stream(packet.stream);
-    let mut bytes = Vec::with_capacity(spec.bytes as usize);
+    let length = spec.rhythm.bytes(packet.number) as usize;
+    let mut bytes = Vec::with_capacity(length);
     let payload_type = match (is_rtcp(packet.number), spec.kind) {
         (true, _) => 200,
         (false, MediaKind::Audio) => 111,
@@ -33,8 +34,8 @@ pub(crate) fn build(scenario: &Scenario, packet: Packet) -> Vec<u8> {
     bytes.extend((u32::from(packet.stream.0) + 1).to_be_bytes());
     bytes.extend(packet.number.to_be_bytes());
     let mut filler = Seed(packet.number).numbered(packet.stream.0.into()).stream();
-    while bytes.len() < spec.bytes as usize {
-        let left = spec.bytes as usize - bytes.len();
+    while bytes.len() < length {
+        let left = length - bytes.len();
         bytes.extend(filler.bits().to_be_bytes().iter().take(left));
     }
     bytes
@@ -57,5 +58,5 @@ pub(crate) fn digest(bytes: &[u8]) -> u64 {
 
 /// Distance of a stream's bursts.
 pub(crate) fn interval(scenario: &Scenario, stream: StreamNumber) -> Duration {
-    Duration::from_micros(1_000_000 / u64::from(scenario.stream(stream).bursts_per_s))
+    scenario.stream(stream).rhythm.interval()
 }

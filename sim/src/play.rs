@@ -242,14 +242,11 @@ impl World<'_> {
             return;
         }
         let first = self.next_packet.get(&stream).copied().unwrap_or(0);
-        let interval = media::interval(self.scenario, stream);
-        // The packets of a burst leave together, or each for itself.
-        let (count, wait) = match first % u64::from(spec.burst) + 1 {
-            _ if spec.spread.is_zero() => (spec.burst, interval),
-            nth if nth == u64::from(spec.burst) => (1, interval - spec.spread * (spec.burst - 1)),
-            _ => (1, spec.spread),
-        };
-        let next = first + u64::from(count);
+        let (mut next, mut wait) = (first, Duration::ZERO);
+        while wait.is_zero() {
+            wait = spec.rhythm.wait_after(next);
+            next += 1;
+        }
         self.next_packet.insert(stream, next);
         let (mut arena, mut batch) = (Vec::new(), Vec::new());
         for number in first..next {

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 fn row(name: &str, hops: u8, link: &str) -> LossRow {
     let (name, link) = (name.to_owned(), link.to_owned());
-    LossRow { name, hops, link, budget: "100ms".to_owned(), limits: Limits::default() }
+    LossRow { name, hops, link, budget: "100ms".to_owned(), recording: None, limits: Limits::default() }
 }
 
 fn results(rows: &[LossRow], jobs: usize) -> Vec<RowResult> {

@@ -458,7 +458,7 @@ impl Link {
         bytes: (&[u8], &mut Vec<u8>),
         memory: &mut BacklogMemory,
     ) -> bool {
-        let again = self.repair.next_again(now);
+        let again = self.repair.next_again(now, self.mtu.again_max());
         let repair = again.map_or(0, |(_, plain)| AGAIN_BYTES + plain.len() + SEAL_OVERHEAD_BYTES);
         self.sending.schedule(now, repair, &mut self.queue, bytes, memory);
         self.sending.waiting_bytes() > 0

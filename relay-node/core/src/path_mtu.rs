@@ -12,6 +12,7 @@
 //!
 //! A peer whose heartbeats lack the counts knows nothing of all this and is sent what it always was.
 
+use crate::repair::AGAIN_BYTES;
 use std::collections::VecDeque;
 use std::time::Duration;
 use wire_format::{
@@ -91,6 +92,11 @@ impl PathMtu {
     /// Largest plain datagram; room for parity is left.
     pub(crate) fn plain_max(&self) -> usize {
         usize::from(self.datagram_max()).saturating_sub(SEAL_OVERHEAD_BYTES + PARITY_ROOM_BYTES)
+    }
+
+    /// Largest plain datagram that is sent again; what was larger is asked for in vain until the path takes it.
+    pub(crate) fn again_max(&self) -> usize {
+        self.plain_max() + PARITY_ROOM_BYTES - AGAIN_BYTES
     }
 
     /// The peer rejoins frames that were cut.

@@ -11,6 +11,26 @@ pub use credentials::{
 pub use routing::{CordonArgs, DiffArgs, DrainArgs, ExplainArgs, WhyNotArgs};
 use std::path::PathBuf;
 
+const LINK_COLUMNS: &str = "Columns of the table; `-o csv` and `-o json` have more:
+  state         of the link, as FROM says: up, suspect or down
+  usable        routes may use it
+  bridge        without it, relays that reach each other now would not
+  cost_us       what routes are computed with: expected time of delivery and the price of a hop
+  rtt_us        round trip of the last second or so, without moments in which a host was busy
+  rtt_variation_us  mean deviation of the smoothed round trip (RFC 6298)
+  jitter_us     interarrival jitter at TO (RFC 3550)
+  queueing_us   what datagrams wait in queues on the way, beyond the least of the last 10 to 20 s
+  loss_pct      datagrams lost on the way from FROM to TO, before repair
+  residual_pct  datagrams with media that did not come, repair taken into account, over about 10 s
+  overhead_pct  bytes of repair, feedback and probes over bytes sent for the first time
+  rate_bytes_per_s  sent from FROM to TO
+  age_s         age of the measurement
+
+Examples:
+  relayctl links
+  relayctl links -o json | jq '.links[] | select(.residual_loss > 0.001) | {from, to, loss, repair_other}'
+  relayctl links -o dot | dot -Tsvg > links.svg";
+
 /// Runs, inspects and administers a Cascade overlay.
 #[derive(clap::Parser, Debug)]
 #[command(name = "relayctl", version, after_help = EXAMPLES)]
@@ -71,7 +91,7 @@ pub enum Command {
     )]
     Drain(DrainArgs),
     /// List the links between relays, each direction apart.
-    #[command(after_help = "Examples:\n  relayctl links\n  relayctl links -o dot | dot -Tsvg > links.svg")]
+    #[command(after_help = LINK_COLUMNS)]
     Links(GraphArgs),
     /// List the streams: where each enters the overlay and where it is delivered.
     #[command(after_help = "Examples:\n  relayctl streams\n  relayctl streams -o csv")]

@@ -168,11 +168,10 @@ impl Iterator for Timeline<'_> {
         if left >= self.scenario.media_end() {
             return None;
         }
+        let sent = *number;
         *number += 1;
-        let interval = media::interval(self.scenario, *stream);
-        let ends_burst = number.is_multiple_of(u64::from(spec.burst));
-        *at += if ends_burst { interval - spec.spread * (spec.burst - 1) } else { spec.spread };
-        Some((left, spec.bytes as usize))
+        *at += spec.rhythm.wait_after(sent);
+        Some((left, spec.rhythm.bytes(sent) as usize))
     }
 }
 
@@ -187,6 +186,7 @@ mod tests {
             hops: 1,
             link: "delay=20ms".to_owned(),
             budget: "100ms".to_owned(),
+            recording: None,
             limits: Limits::default(),
         };
         let scenario = row.scenario(100_000, &mut |_| unreachable!("no trace")).expect("legal");

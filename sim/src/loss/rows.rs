@@ -30,6 +30,8 @@ pub struct LossRow {
     pub link: String,
     /// How much later than the path's own delay a packet may come.
     pub budget: String,
+    /// When the packets of its video leave, as the key `recording` of a scenario's stream has it; even pictures otherwise.
+    pub recording: Option<String>,
     /// What must come of it.
     #[serde(default)]
     pub limits: Limits,
@@ -86,11 +88,16 @@ impl LossRow {
         }
         let last = u32::from(self.hops) + 1;
         let stream = "[[stream]]\nclient = \"a\"\nroom = \"call\"\nuser = \"ann\"";
+        let rhythm = match &self.recording {
+            Some(recording) => format!("recording = {recording:?}"),
+            None => format!(
+                "bursts_per_s = {PICTURES_PER_S}\nburst = {PACKETS_OF_A_PICTURE}\nspread = \"2ms\"\nbytes = 1200"
+            ),
+        };
         let _ = write!(
             text,
             "[[client]]\nname = \"a\"\nrelay = \"r1\"\n[[client]]\nname = \"b\"\nrelay = \"r{last}\"\n\
-             {stream}\nstream = \"cam\"\nkind = \"video\"\nbursts_per_s = {PICTURES_PER_S}\n\
-             burst = {PACKETS_OF_A_PICTURE}\nspread = \"2ms\"\nbytes = 1200\nbudget = {budget:?}\n\
+             {stream}\nstream = \"cam\"\nkind = \"video\"\n{rhythm}\nbudget = {budget:?}\n\
              {stream}\nstream = \"mic\"\nkind = \"audio\"\nbursts_per_s = {AUDIO_PER_S}\nbytes = 120\n\
              budget = {budget:?}\n\
              [[subscription]]\nclient = \"b\"\nroom = \"call\"\n\

@@ -85,5 +85,7 @@ fn trace(file: &str) -> std::io::Result<String> {
     let data = std::env::var_os("CASCADE_DATA").ok_or_else(|| {
         std::io::Error::other("set CASCADE_DATA to the folder of measured data, in which loss/ holds traces")
     })?;
-    std::fs::read_to_string(PathBuf::from(data).join(TRACES).join(file))
+    let path = PathBuf::from(data).join(TRACES).join(file);
+    std::fs::read_to_string(&path)
+        .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

@@ -3,8 +3,10 @@
 
 mod keys;
 mod read;
+mod rhythm;
 
 pub use read::ScenarioError;
+pub use rhythm::{Recorded, Rhythm};
 
 use link_model::LinkSchedule;
 use relay_core::ClientRights;
@@ -110,14 +112,8 @@ pub struct StreamSpec {
     pub name: String,
     /// What it carries.
     pub kind: MediaKind,
-    /// Bursts per second.
-    pub bursts_per_s: u32,
-    /// Packets of a burst.
-    pub burst: u32,
-    /// From one packet of a burst to the next; zero if they leave together.
-    pub spread: Duration,
-    /// Bytes of a packet.
-    pub bytes: u32,
+    /// When its packets leave, and how long they are.
+    pub rhythm: Rhythm,
     /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
     pub budget: Option<Duration>,
     /// How urgent its packets are; `None` is what its kind is.

@@ -2,8 +2,8 @@
 
 use super::keys;
 use super::{
-    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Scenario, Stalls, StreamSpec,
-    SubscriptionSpec,
+    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Rhythm, Scenario, Stalls,
+    StreamSpec, SubscriptionSpec,
 };
 use link_model::{LinkOption, LinkSchedule, LinkSpec, Selector, SpecError, parse_duration};
 use relay_core::ClientRights;
@@ -57,12 +57,12 @@ pub enum ScenarioError {
         problem: String,
     },
     /// A link that makes no sense.
-    #[error("{place}: {source}")]
+    #[error("{place}: {problem}")]
     Link {
         /// The table.
         place: &'static str,
         /// What is wrong.
-        source: SpecError,
+        problem: SpecError,
     },
 }
 
@@ -71,7 +71,7 @@ const HOSTS_MAX: usize = 1_000;
 const STREAMS_MAX: usize = 10_000;
 const RUN_MAX: Duration = Duration::from_secs(3_600);
 
-type FileReader<'a> = &'a mut dyn FnMut(&str) -> std::io::Result<String>;
+pub(super) type FileReader<'a> = &'a mut dyn FnMut(&str) -> std::io::Result<String>;
 
 impl Scenario {
     /// Reads a scenario. `read` gives the text of a loss trace that it names.
@@ -145,7 +145,7 @@ impl Reader {
             controller_delay: duration("the scenario", "controller_delay", controller_delay)?,
             index_quarantine,
             stalls: file.stalls.as_ref().map(stalls).transpose()?,
-            streams: file.stream.iter().map(|stream| self.stream(stream)).collect::<Result<_, _>>()?,
+            streams: file.stream.iter().map(|stream| self.stream(stream, read)).collect::<Result<_, _>>()?,
             subscriptions: file
                 .subscription
                 .iter()
@@ -181,26 +181,11 @@ impl Reader {
         })
     }
 
-    fn stream(&self, stream: &keys::Stream) -> Result<StreamSpec, ScenarioError> {
+    fn stream(&self, stream: &keys::Stream, read: FileReader<'_>) -> Result<StreamSpec, ScenarioError> {
         const PLACE: &str = "[[stream]]";
         let (from, until) = self.span(PLACE, stream.from.as_deref(), stream.until.as_deref())?;
-        let in_range = |key, value: u32, least: u32, most: u32| {
-            if (least..=most).contains(&value) {
-                return Ok(value);
-            }
-            let problem = format!("{least} to {most} are possible");
-            Err(ScenarioError::Value { place: PLACE, key, value: value.to_string(), problem })
-        };
         let time =
             |key, text: &Option<String>| text.as_deref().map(|text| duration(PLACE, key, text)).transpose();
-        let bursts_per_s = in_range("bursts_per_s", stream.bursts_per_s, 1, 10_000)?;
-        let burst = in_range("burst", stream.burst.unwrap_or(1), 1, 1_000)?;
-        let spread = time("spread", &stream.spread)?.unwrap_or_default();
-        if spread * burst > Duration::from_secs(1) / bursts_per_s {
-            let problem = format!("{burst} packets so far apart take longer than the next burst is away");
-            let value = stream.spread.clone().unwrap_or_default();
-            return Err(ScenarioError::Value { place: PLACE, key: "spread", value, problem });
-        }
         let priority = stream.priority.as_deref().map(|text| priority(PLACE, text)).transpose()?;
         Ok(StreamSpec {
             client: self.client_id(PLACE, &stream.client)?,
@@ -208,17 +193,9 @@ impl Reader {
             user: stream.user.clone(),
             name: stream.stream.clone(),
             kind: stream.kind,
-            bursts_per_s,
-            burst,
-            spread,
+            rhythm: Rhythm::read(stream, read)?,
             budget: time("budget", &stream.budget)?,
             priority,
-            bytes: in_range(
-                "bytes",
-                stream.bytes,
-                crate::media::PACKET_BYTES_MIN as u32,
-                wire_format::RTP_BYTES_MAX as u32,
-            )?,
             from,
             until,
         })
@@ -301,7 +278,7 @@ impl Reader {
 
     /// All directions that a selector names; `all` are those between relays.
     fn selected(&self, place: &'static str, text: &str) -> Result<Vec<(Host, Host)>, ScenarioError> {
-        let selector = Selector::parse(text).map_err(|source| ScenarioError::Link { place, source })?;
+        let selector = Selector::parse(text).map_err(|problem| ScenarioError::Link { place, problem })?;
         let mut directions = Vec::new();
         for (from, from_name) in self.hosts() {
             for (to, to_name) in self.hosts() {
@@ -314,8 +291,8 @@ impl Reader {
         }
         if directions.is_empty() {
             let names: Vec<_> = self.hosts().map(|(_, name)| name.as_str()).collect();
-            let source = SpecError::NoSuchLink { selector: text.to_owned(), names: names.join(", ") };
-            return Err(ScenarioError::Link { place, source });
+            let problem = SpecError::NoSuchLink { selector: text.to_owned(), names: names.join(", ") };
+            return Err(ScenarioError::Link { place, problem });
         }
         Ok(directions)
     }
@@ -327,7 +304,7 @@ impl Reader {
         read: FileReader<'_>,
     ) -> Result<BTreeMap<(Host, Host), LinkSchedule>, ScenarioError> {
         const PLACE: &str = "[[link]]";
-        let failed = |source| ScenarioError::Link { place: PLACE, source };
+        let failed = |problem| ScenarioError::Link { place: PLACE, problem };
         let mut base: BTreeMap<(Host, Host), LinkSpec> = BTreeMap::new();
         if let Some(mesh) = &file.mesh {
             let spec = LinkSpec::parse(mesh, read).map_err(failed)?;
@@ -410,13 +387,31 @@ fn priority(place: &'static str, text: &str) -> Result<Priority, ScenarioError> 
     }
 }
 
-fn duration(place: &'static str, key: &'static str, text: &str) -> Result<Duration, ScenarioError> {
+pub(super) fn duration(
+    place: &'static str,
+    key: &'static str,
+    text: &str,
+) -> Result<Duration, ScenarioError> {
     parse_duration(text).ok_or_else(|| ScenarioError::Value {
         place,
         key,
         value: text.to_owned(),
         problem: "expected a time, for instance 20ms or 1.5s".to_owned(),
     })
+}
+
+pub(super) fn in_range(
+    place: &'static str,
+    key: &'static str,
+    value: u32,
+    least: u32,
+    most: u32,
+) -> Result<u32, ScenarioError> {
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    let problem = format!("{least} to {most} are possible");
+    Err(ScenarioError::Value { place, key, value: value.to_string(), problem })
 }
 
 fn unknown(place: &'static str, what: &'static str, name: &str, known: &[String]) -> ScenarioError {

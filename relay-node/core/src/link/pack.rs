@@ -70,7 +70,7 @@ impl Link {
 
     /// Datagrams that go again, each in one of its own. `false` if there are none.
     fn pack_repairs(&mut self, now: Timestamp, memory: &mut RepairMemory, train: &mut Train) -> bool {
-        while let Some((sent, plain)) = self.repair.next_again(now) {
+        while let Some((sent, plain)) = self.repair.next_again(now, self.mtu.again_max()) {
             let bytes = AGAIN_BYTES + plain.len();
             if !train.fits(bytes) {
                 return true;

@@ -189,6 +189,14 @@ impl Again {
         }
     }
 
+    /// The path does not take that datagram now; it is asked anew what it takes, so perhaps later.
+    pub(crate) fn too_large(&mut self, now: Timestamp, number: PacketNumber) {
+        self.seconds.retain(|second| second.number != number);
+        if let Ok(place) = self.place(number) {
+            self.pending[place].due = now + RETRY;
+        }
+    }
+
     /// That datagram left, in one of so many bytes.
     pub(crate) fn left(&mut self, now: Timestamp, number: PacketNumber, bytes: u64) {
         if self.seconds.front().is_some_and(|second| second.number == number && second.due <= now) {

@@ -10,8 +10,8 @@
 //! of late, a request says so, and the sender takes for lost what should have come by then (the receiver's side of a tail
 //! loss probe, RFC 8985 section 7).
 //!
-//! Requests and heartbeats have numbers, too, and nobody asks for them on purpose: where no media comes, nothing is asked for,
-//! and requests keep a distance, so that lost requests cannot call forth more of them without end.
+//! Requests and heartbeats have numbers, too, and nobody asks for them on purpose: where no media comes, nothing is asked for
+//! until some does, and requests keep a distance, so that lost requests cannot call forth more of them without end.
 
 use super::bursts::Bursts;
 use crate::measure::MostOf;
@@ -42,8 +42,10 @@ const SILENCE_MARGIN: Duration = Duration::from_millis(2);
 const HURRIED_ROUNDS: u32 = 4;
 /// Two requests are at least so far apart.
 const APART: Duration = Duration::from_millis(3);
-/// Without media for so long nothing is asked for.
+/// Without media for so long nothing is asked for ...
 const MEDIA_OVER: Duration = Duration::from_secs(2);
+/// ... before media comes.
+const BEFORE_MEDIA: Timestamp = Timestamp::from_micros(u64::MAX);
 /// Silence is told for so long: then media has stopped, or the link is cut.
 const SILENCE_TOLD: Duration = Duration::from_millis(250);
 
@@ -51,7 +53,7 @@ const SILENCE_TOLD: Duration = Duration::from_millis(250);
 struct Missing {
     number: PacketNumber,
     noticed: Timestamp,
-    /// When it is to be asked for.
+    /// When it is to be asked for; [`BEFORE_MEDIA`] if only media tells.
     due: Timestamp,
     asks: u8,
 }
@@ -81,6 +83,8 @@ pub(crate) struct Gaps {
     restored: VecDeque<(PacketNumber, Timestamp)>,
     lateness: MostOf,
     due: Option<Timestamp>,
+    /// Something may be missing that is due when media comes.
+    waits_for_media: bool,
     /// When media came last, with everything before it, and how far apart it was of late where nothing was missing.
     media_at: Option<Timestamp>,
     whole_at: Option<Timestamp>,
@@ -106,6 +110,7 @@ impl Gaps {
             restored: VecDeque::new(),
             lateness: MostOf::new(now, REORDER_WINDOW),
             due: None,
+            waits_for_media: false,
             media_at: None,
             whole_at: None,
             distance: MostOf::new(now, DISTANCE_WINDOW),
@@ -159,10 +164,9 @@ impl Gaps {
         self.missed += count;
         self.bursts.record(now, count);
         self.whole_at = None;
-        if self.media_at.is_none_or(|at| now.since(at) > MEDIA_OVER) {
-            return Arrival::New { gap: false };
-        }
-        let due = now + self.wait();
+        let media_over = self.media_at.is_none_or(|at| now.since(at) > MEDIA_OVER);
+        self.waits_for_media |= media_over;
+        let due = if media_over { BEFORE_MEDIA } else { now + self.wait() };
         for number in from..number.0 {
             if self.missing.len() >= MISSING_MAX {
                 self.missing.pop_front();
@@ -170,7 +174,9 @@ impl Gaps {
             let number = PacketNumber(number);
             self.missing.push_back(Missing { number, noticed: now, due, asks: 0 });
         }
-        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        if !media_over {
+            self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        }
         Arrival::New { gap: true }
     }
 
@@ -201,6 +207,9 @@ impl Gaps {
 
     /// Media came, in order or not, but not restored.
     pub(crate) fn media_came(&mut self, now: Timestamp) {
+        if std::mem::take(&mut self.waits_for_media) {
+            self.ask_for_what_waited(now);
+        }
         // What comes in one wake-up comes at once.
         if self.media_at.replace(now) == Some(now) {
             self.whole_at.get_or_insert(now);
@@ -210,6 +219,16 @@ impl Gaps {
             self.distance.sample(now, now.since(before));
         }
         self.silent_at = self.patience().map(|patience| now + patience);
+    }
+
+    /// What is missing since media came last, or ever, may be media.
+    #[cold]
+    fn ask_for_what_waited(&mut self, now: Timestamp) {
+        let due = now + self.wait();
+        for missing in self.missing.iter_mut().filter(|missing| missing.due == BEFORE_MEDIA) {
+            missing.due = due;
+            self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        }
     }
 
     /// Sets how long round trips are, and how long what is missing is of use.
@@ -280,7 +299,7 @@ impl Gaps {
             let in_time = now.since(missing.noticed) + wait + round_trip < useful_for;
             missing.due = now + if may_be_answered && in_time { wait } else { useful_for };
         }
-        self.due = self.missing.iter().map(|missing| missing.due).min();
+        self.due = self.missing.iter().map(|missing| missing.due).filter(|due| *due != BEFORE_MEDIA).min();
         if written.is_some() {
             self.asked_at = Some(now);
         }
@@ -345,6 +364,29 @@ mod tests {
         let asks: Vec<_> = (0..300).filter(|ms| asked(&mut gaps, at(*ms)).is_some()).collect();
         // A round trip takes 40 ms, and what is missing is of use for 200.
         assert_eq!(asks, (0..=150).step_by(10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_was_lost_before_media_came_is_asked_for_when_it_comes() {
+        let mut gaps = Gaps::new(at(0));
+        // A heartbeat a second, and one of them is lost.
+        for (ms, number) in [(0, 0), (1000, 1), (3000, 3)] {
+            let _ = gaps.arrived(at(ms), PacketNumber(number));
+            assert_eq!(asked(&mut gaps, at(ms)), None);
+        }
+        // A burst of media of which the first are lost.
+        assert_eq!(gaps.arrived(at(9000), PacketNumber(6)), Arrival::New { gap: true });
+        assert_eq!(asked(&mut gaps, at(9000)), None, "perhaps a heartbeat");
+        gaps.media_came(at(9000));
+        assert_eq!(asked(&mut gaps, at(9000)), Some(vec![4, 5]));
+        assert!(gaps.restore(PacketNumber(4)) && gaps.restore(PacketNumber(5)));
+        assert!(!gaps.restore(PacketNumber(2)), "too old");
+        // What is missing without media is bounded.
+        for round in 1..100 {
+            let _ = gaps.arrived(at(20_000 + round), PacketNumber(1000 * round));
+        }
+        assert!(gaps.missing.len() <= MISSING_MAX);
+        assert_eq!(asked(&mut gaps, at(30_000)), None);
     }
 
     #[test]

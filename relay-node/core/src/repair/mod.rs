@@ -350,11 +350,14 @@ impl Repair {
         let _ = self.spacing.left(now);
     }
 
-    /// The datagram to be sent again now.
-    pub(crate) fn next_again(&mut self, now: Timestamp) -> Option<(Sent, &[u8])> {
+    /// The datagram to be sent again now, of at most so many plain bytes.
+    pub(crate) fn next_again(&mut self, now: Timestamp, bytes_max: usize) -> Option<(Sent, &[u8])> {
         loop {
             let number = self.again.peek(now)?;
             match self.history.get(number).copied() {
+                Some(sent) if self.history.plain(&sent).len() > bytes_max => {
+                    self.again.too_large(now, number)
+                }
                 Some(sent) => return Some((sent, self.history.plain(&sent))),
                 None => self.again.cancel(number),
             }
