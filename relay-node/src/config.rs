@@ -64,8 +64,9 @@ pub struct Settings {
     /// Degrees east of Greenwich, -180 to 180.
     #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
     pub longitude: Option<f64>,
-    /// Controllers, HOST:PORT, tried in turn. Taken from the join token if not set.
-    #[arg(long = "controller", value_name = "HOST:PORT")]
+    /// Controllers, HOST:PORT, tried in turn; of several, one leads and the others name it. Taken from the join token if
+    /// not set. May be repeated, or separated by commas.
+    #[arg(long = "controller", value_name = "HOST:PORT", value_delimiter = ',')]
     pub controllers: Vec<String>,
     /// Join token. It is a secret that other users of this host can see in a flag: prefer the file.
     #[arg(long, value_name = "TOKEN")]

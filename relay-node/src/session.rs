@@ -11,9 +11,10 @@ use crate::renewal::{Failure, Renewal};
 use crate::tls;
 use crate::workers::Merger;
 use control_proto::proto::route_control_client::RouteControlClient;
-use control_proto::{limits, proto};
+use control_proto::{LEADER_METADATA, limits, proto};
 use link_io::{Port, PortClosed, WorkerEvents};
 use relay_core::{Relay, RelayCommand};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -33,6 +34,8 @@ const LASTING: Duration = Duration::from_secs(5);
 /// Least time between two attempts of a relay that is refused: whoever is in session under its name must not be
 /// disturbed, and people who mend it need minutes.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+/// Reasons for having no session that are not logged again.
+const LOGGED_MAX: usize = 8;
 /// For the controller to read a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -68,6 +71,8 @@ enum End {
     PortClosed,
     /// For the log.
     Lost(String),
+    /// This controller does not lead; the one at this address does.
+    Elsewhere(String),
     /// The controller will not have this relay, and will not soon: somebody else is in session under its name.
     Refused(String),
     /// Its certificate is void: it was revoked, or its name has joined anew.
@@ -80,6 +85,10 @@ impl End {
         match status.code() {
             Code::AlreadyExists | Code::Unauthenticated => End::Refused(reason),
             Code::PermissionDenied => End::Void(reason),
+            Code::Unavailable => match leader(status) {
+                Some(leader) => End::Elsewhere(leader),
+                None => End::Lost(reason),
+            },
             Code::Ok
             | Code::Cancelled
             | Code::Unknown
@@ -92,10 +101,16 @@ impl End {
             | Code::OutOfRange
             | Code::Unimplemented
             | Code::Internal
-            | Code::Unavailable
             | Code::DataLoss => End::Lost(reason),
         }
     }
+}
+
+/// Where a controller that does not lead says that the leader is. Whoever is found there must prove to be a controller of
+/// this overlay, so a wrong word costs an attempt and no more.
+fn leader(status: &Status) -> Option<String> {
+    let leader = status.metadata().get(LEADER_METADATA)?.to_str().ok()?;
+    (leader.len() <= limits::CONTROLLER_BYTES).then(|| leader.to_owned())
 }
 
 impl From<PortClosed> for End {
@@ -131,11 +146,19 @@ impl Sessions {
     /// Runs until the relay stops or its port is closed.
     pub(crate) async fn run(mut self) {
         let mut tried = 0;
-        // The last reason that was logged: a controller that is away is worth one line, not ten a second.
-        let mut logged = String::new();
+        // Where the leader is, by the word of the controller that was just asked.
+        let mut leader: Option<String> = None;
+        // The reasons that were logged of late: controllers that are away are worth a line each, not ten a second.
+        let mut logged = VecDeque::new();
         loop {
-            let controller = self.controllers[tried % self.controllers.len()].clone();
-            tried += 1;
+            let directed = leader.is_some();
+            let controller = match leader.take() {
+                Some(leader) => leader,
+                None => {
+                    tried += 1;
+                    self.controllers[(tried - 1) % self.controllers.len()].clone()
+                }
+            };
             let (end, lasted) = match self.connect(&controller).await {
                 Ok(Streams { outgoing, incoming, channel }) => {
                     let began = link_io::now();
@@ -152,23 +175,29 @@ impl Sessions {
                     refused = true;
                     self.overlay.controller_refused();
                     warn!(%controller, "the controller refuses this relay; the last tables stay in force. {reason}");
-                    logged = reason;
                 }
                 End::Void(reason) => {
                     refused = true;
                     self.overlay.controller_refused();
                     warn!(%controller, "this relay belongs to the overlay no longer and serves nobody. {reason}");
-                    logged = reason;
                     if self.serve_nobody().await.is_err() {
                         return;
                     }
                 }
+                End::Elsewhere(there) => {
+                    debug!(%controller, leader = there, "another controller leads");
+                    // Two that name each other are asked at the pace of all others.
+                    if !directed && there != controller {
+                        leader = Some(there);
+                    }
+                }
                 End::Lost(reason) => {
-                    if reason == logged {
+                    if logged.contains(&reason) {
                         debug!(%controller, reason, "no session with the controller");
                     } else {
                         warn!(%controller, reason, "no session with the controller; the last tables stay in force");
-                        logged = reason;
+                        logged.truncate(LOGGED_MAX - 1);
+                        logged.push_front(reason);
                     }
                 }
             }
@@ -176,7 +205,12 @@ impl Sessions {
                 self.backoff.reset();
                 logged.clear();
             }
-            if self.between_sessions(refused).await.is_err() {
+            let pause = match (refused, &leader) {
+                (true, _) => REFUSED_PAUSE + self.refused.next(),
+                (false, Some(_)) => Duration::ZERO,
+                (false, None) => self.backoff.next(),
+            };
+            if self.between_sessions(pause).await.is_err() {
                 return;
             }
         }
@@ -253,8 +287,10 @@ impl Sessions {
         };
         match end {
             End::PortClosed | End::Stopping => end,
-            End::Lost(_) | End::Refused(_) | End::Void(_) if *stopping.borrow() => End::Stopping,
-            End::Lost(_) | End::Refused(_) | End::Void(_) => {
+            End::Lost(_) | End::Elsewhere(_) | End::Refused(_) | End::Void(_) if *stopping.borrow() => {
+                End::Stopping
+            }
+            End::Lost(_) | End::Elsewhere(_) | End::Refused(_) | End::Void(_) => {
                 match self.port.command_each(|| RelayCommand::ControllerDown).await {
                     Ok(()) => end,
                     Err(closed) => closed.into(),
@@ -282,7 +318,7 @@ impl Sessions {
     }
 
     /// Waits for the next attempt. What the core still had for the ended session is thrown away.
-    async fn between_sessions(&mut self, refused: bool) -> Result<(), PortClosed> {
+    async fn between_sessions(&mut self, pause: Duration) -> Result<(), PortClosed> {
         // Once this look returns, the cores have heard that the session is over, and whatever they said before is queued.
         self.port.inspect_each(|_, _| ()).await?;
         loop {
@@ -293,7 +329,6 @@ impl Sessions {
             }
         }
         let mut stopping = self.stopping.clone();
-        let pause = if refused { REFUSED_PAUSE + self.refused.next() } else { self.backoff.next() };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = discard(&mut self.events) => return Err(PortClosed),

@@ -18,9 +18,9 @@ use crate::rows::{
 use crate::telemetry::Telemetry;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, Uri, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde_json::{Value, json};
@@ -70,7 +70,8 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
         .route("/openapi.json", get(description))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(admin.clone(), guard));
+        .layer(middleware::from_fn_with_state(admin.clone(), guard))
+        .layer(middleware::from_fn_with_state(admin.clone(), leads));
     axum::Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -258,9 +259,27 @@ async fn description() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], include_str!("../openapi.json")).into_response()
 }
 
-/// The event loop answers.
+/// What is asked of the overlay is asked of the leader: others say so before they look at tokens, of which they may know
+/// only older ones.
+async fn leads(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with("/v1/")
+        && let Err(refusal) = admin.operations.engine.leader()
+    {
+        return refusal.into_response();
+    }
+    next.run(request).await
+}
+
+/// The event loop answers, or another controller has it.
 async fn healthz(State(admin): State<Admin>) -> Response {
+    let engine = match admin.operations.engine.leader() {
+        Ok(engine) => engine,
+        Err(_) => return following("ok", &admin),
+    };
     match tokio::time::timeout(HEALTH_TIMEOUT, admin.operations.status()).await {
+        Ok(Ok(status)) if engine.tenure.is_limited() => {
+            format!("ok: leader of term {}\n", status.term).into_response()
+        }
         Ok(Ok(_)) => "ok\n".into_response(),
         Ok(Err(refusal)) => refusal.into_response(),
         Err(_) => Refusal::new(
@@ -272,8 +291,14 @@ async fn healthz(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// The event loop answers, and relays that were known before a restart have had time to report.
+/// The event loop answers, and relays that were known before a restart have had time to report; or another controller
+/// leads, and this one is ready to follow it.
 async fn readyz(State(admin): State<Admin>) -> Response {
+    let engine = match admin.operations.engine.leader() {
+        Ok(engine) => engine,
+        Err(_) if admin.operations.engine.elsewhere().is_some() => return following("ready", &admin),
+        Err(refusal) => return refusal.into_response(),
+    };
     match tokio::time::timeout(HEALTH_TIMEOUT, admin.operations.status()).await {
         Ok(Ok(status)) if status.recovering => Refusal::new(
             RefusalKind::Unavailable,
@@ -281,11 +306,19 @@ async fn readyz(State(admin): State<Admin>) -> Response {
             "this takes a few seconds",
         )
         .into_response(),
+        Ok(Ok(status)) if engine.tenure.is_limited() => {
+            format!("ready: leader of term {}\n", status.term).into_response()
+        }
         Ok(Ok(_)) => "ready\n".into_response(),
         Ok(Err(refusal)) => refusal.into_response(),
         Err(_) => Refusal::new(RefusalKind::Unavailable, "the event loop does not answer", "see /healthz")
             .into_response(),
     }
+}
+
+fn following(word: &str, admin: &Admin) -> Response {
+    let leader = admin.operations.engine.elsewhere();
+    format!("{word}: follower; the leader is {}\n", leader.as_deref().unwrap_or("not known")).into_response()
 }
 
 async fn unknown(uri: Uri) -> Refusal {

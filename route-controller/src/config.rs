@@ -1,5 +1,6 @@
 //! Settings, from a file and flags, and what they mean.
 
+use crate::etcd::{EtcdConfig, EtcdTls};
 use crate::namespaces::NamespaceSettings;
 use anyhow::Context as _;
 use control_proto::cli::{ConfigError, LogFormat, parse_duration};
@@ -23,6 +24,10 @@ const QUARANTINE_MIN: Duration = Duration::from_secs(600);
 const QUARANTINE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const MONEY_WORTH_MS_MAX: u64 = 60_000;
 const EGRESS_PRICES_MAX: usize = 1_000;
+const ETCD_MEMBERS_MAX: usize = 16;
+/// What keys in etcd begin with if nothing else is asked for.
+const ETCD_PREFIX: &str = "cascade";
+const ETCD_PREFIX_BYTES_MAX: usize = 128;
 const GRPC_PORT: u16 = 4710;
 const ADMIN_PORT: u16 = 4711;
 const STATE_DIR: &str = "/var/lib/cascade/route-controller";
@@ -35,12 +40,26 @@ pub struct Settings {
     /// Directory of the store, its key and the CA's certificate [default: /var/lib/cascade/route-controller].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Where the store lies, if several controllers share it: `etcd://HOST:PORT[,HOST:PORT...][/PREFIX]`. They elect a leader,
+    /// and need the same `key_encryption_file` [default: a file in `state_dir`, for a controller that is alone].
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Certificate authority of etcd's certificates, PEM: etcd is spoken to by TLS, then.
+    #[arg(long, value_name = "FILE")]
+    pub store_ca: Option<PathBuf>,
+    /// Certificate that etcd is shown, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub store_certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub store_key: Option<PathBuf>,
     /// Where relays connect (gRPC over TLS) [default: every address, port 4710].
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
-    /// By which names or addresses relays reach this controller; written into join tokens. May be repeated
+    /// By which names or addresses relays reach this controller; written into join tokens. May be repeated. Of several
+    /// controllers: this one's first, then those of the others
     /// [default: `listen`, if that is one address].
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub advertise: Vec<String>,
     /// Where the admin API listens [default: 127.0.0.1:4711]. Beyond loopback it speaks TLS and needs
     /// `admin_token_file`.
@@ -85,6 +104,8 @@ pub struct Settings {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     pub(crate) state_dir: PathBuf,
+    /// `None`: the store is a file in `state_dir`.
+    pub(crate) etcd: Option<EtcdConfig>,
     /// `None`: every address of both families, or of IPv4 where there is no IPv6.
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) advertise: Vec<String>,
@@ -101,6 +122,7 @@ impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Config {
             state_dir,
+            etcd,
             listen,
             advertise,
             admin_listen,
@@ -113,6 +135,7 @@ impl std::fmt::Debug for Config {
         } = self;
         f.debug_struct("Config")
             .field("state_dir", state_dir)
+            .field("etcd", etcd)
             .field("listen", listen)
             .field("advertise", advertise)
             .field("admin_listen", admin_listen)
@@ -135,6 +158,7 @@ impl Config {
         Config {
             key_file: state_dir.join(KEY_FILE),
             state_dir,
+            etcd: None,
             listen: Some(any_port),
             advertise: Vec::new(),
             admin_listen: any_port,
@@ -189,12 +213,20 @@ impl Config {
             )
             .into());
         }
+        let tls = tls(settings.store_ca, settings.store_certificate, settings.store_key)?;
+        let etcd = etcd(settings.store.as_deref(), tls)?;
+        if etcd.is_some() && settings.key_encryption_file.is_none() {
+            let advice = "controllers that share a store share the key of its private keys: make it once (`openssl rand \
+                          -out FILE 32`), copy it to each, and name it";
+            return Err(ConfigError::missing("key_encryption_file", advice).into());
+        }
         let limits = settings.namespaces.unwrap_or_default().limits();
         let limits = limits.map_err(|problem| ConfigError::value("namespaces", "", problem))?;
         Ok(Config {
             limits,
             key_file: settings.key_encryption_file.unwrap_or_else(|| state_dir.join(KEY_FILE)),
             state_dir,
+            etcd,
             listen: settings.listen,
             advertise: settings.advertise,
             admin_listen,
@@ -233,6 +265,63 @@ impl Config {
                 SocketAddr::from((Ipv4Addr::UNSPECIFIED, GRPC_PORT)),
             ],
         }
+    }
+}
+
+/// Where the store lies, checked. `None`: in a file.
+fn etcd(url: Option<&str>, tls: Option<EtcdTls>) -> Result<Option<EtcdConfig>, ConfigError> {
+    let Some(url) = url else {
+        return match tls {
+            None => Ok(None),
+            Some(_) => Err(ConfigError::missing("store", "and store_ca says how to speak to one in etcd")),
+        };
+    };
+    let wrong = || {
+        let problem =
+            "write etcd://HOST:PORT[,HOST:PORT...][/PREFIX], for instance etcd://10.0.0.1:2379,10.0.0.2:2379";
+        // Whoever writes a password there should not find it in a log.
+        ConfigError::value("store", if url.contains('@') { "(not shown)" } else { url }, problem)
+    };
+    let rest = url.strip_prefix("etcd://").ok_or_else(wrong)?;
+    let (members, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let members: Vec<String> = members.split(',').map(str::to_owned).collect();
+    if members.len() > ETCD_MEMBERS_MAX || members.iter().any(|member| host(member).is_err()) {
+        return Err(wrong());
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let prefix = format!("/{}", if prefix.is_empty() { ETCD_PREFIX } else { prefix });
+    if !prefix.bytes().all(|byte| byte.is_ascii_graphic()) || prefix.len() > ETCD_PREFIX_BYTES_MAX {
+        return Err(wrong());
+    }
+    if tls.is_none() && !members.iter().all(|member| is_loopback(member)) {
+        tracing::warn!(
+            store = url,
+            "etcd beyond loopback without TLS: whoever reaches it can take over the overlay; set `store_ca`"
+        );
+    }
+    Ok(Some(EtcdConfig { members, prefix, tls }))
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.starts_with("localhost:")
+        || address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// How etcd is spoken to, checked.
+fn tls(
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<EtcdTls>, ConfigError> {
+    match (ca, certificate, key) {
+        (None, None, None) => Ok(None),
+        (Some(ca), None, None) => Ok(Some(EtcdTls { ca, own: None })),
+        (Some(ca), Some(certificate), Some(key)) => Ok(Some(EtcdTls { ca, own: Some((certificate, key)) })),
+        (None, _, _) => {
+            Err(ConfigError::missing("store_ca", "TLS to etcd needs it beside store_certificate"))
+        }
+        (Some(_), None, Some(_)) => Err(ConfigError::missing("store_certificate", "store_key is its key")),
+        (Some(_), Some(_), None) => Err(ConfigError::missing("store_key", "store_certificate needs its key")),
     }
 }
 
@@ -377,6 +466,32 @@ mod tests {
             let text = refused(Settings { advertise, ..Settings::default() });
             assert!(text.contains(bad) && text.contains("HOST:PORT"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_shared_store_names_etcd_and_the_key_that_all_controllers_share() -> anyhow::Result<()> {
+        let settings = |store: &str| Settings {
+            store: Some(store.to_owned()),
+            key_encryption_file: Some("/etc/cascade/key".into()),
+            ..Settings::default()
+        };
+        let etcd = Config::from_settings(settings("etcd://127.0.0.1:2379"))?.etcd.expect("etcd");
+        assert_eq!((etcd.members, etcd.prefix.as_str()), (vec!["127.0.0.1:2379".to_owned()], "/cascade"));
+        let etcd = Config::from_settings(settings("etcd://a:1,[::1]:2/eu/one/"))?.etcd.expect("etcd");
+        assert_eq!((etcd.members.len(), etcd.prefix.as_str(), etcd.tls), (2, "/eu/one", None));
+        for bad in ["redb://x", "etcd://", "etcd://a", "etcd://a:1,", "etcd://a:1/b c", "127.0.0.1:2379"] {
+            let text = refused(settings(bad));
+            assert!(text.contains("store") && text.contains("etcd://HOST:PORT"), "{text}");
+        }
+        let text = refused(settings("etcd://me:secret@a:1"));
+        assert!(!text.contains("secret"), "{text}");
+        let text = refused(Settings { key_encryption_file: None, ..settings("etcd://127.0.0.1:2379") });
+        assert!(text.contains("key_encryption_file") && text.contains("openssl rand"), "{text}");
+        let text = refused(Settings { store_key: Some("k".into()), ..settings("etcd://127.0.0.1:2379") });
+        assert!(text.contains("store_ca"), "{text}");
+        let text = refused(Settings { store_ca: Some("ca".into()), ..Settings::default() });
+        assert!(text.contains("`store` is not set"), "{text}");
+        Ok(())
     }
 
     #[test]

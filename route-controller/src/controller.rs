@@ -1,18 +1,20 @@
 //! A whole controller: store, CA, event loop and both servers, started and stopped together.
 
 use crate::admin::{self, Admin};
-use crate::api_tokens::ApiTokens;
-use crate::ca::Authority;
-use crate::clock;
+use crate::candidate::{self, Candidate};
+use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::engine::{Engine, EngineHandle, Health, Keys, Request};
+use crate::engine::{Counts, Engine, EngineHandle, Health, Request, count};
+use crate::etcd::Etcd;
 use crate::grpc;
+use crate::keys::Keys;
 use crate::operations::Operations;
 use crate::ration::Ration;
-use crate::store::Store;
+use crate::store::{Memory, Store};
 use crate::telemetry::Telemetry;
+use crate::tenure::Tenure;
 use crate::tls::{Identity, Purpose, TlsListener};
-use crate::tokens::{SIGNING_KEY, SigningKey, TokenIssuer, hex};
+use crate::tokens::hex;
 use crate::vault::Vault;
 use anyhow::Context as _;
 use control_proto::CERTIFICATE_GRACE;
@@ -33,8 +35,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 const STORE_FILE: &str = "route-controller.redb";
 const CA_FILE: &str = "ca.pem";
 const CA_HASH_FILE: &str = "ca.sha256";
-const CA_CERTIFICATE: &str = "ca-certificate";
-const CA_KEY: &str = "ca-key";
+/// How often an etcd is asked that does not answer yet.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A running controller. Dropped without [`Controller::shutdown`], it ends abruptly, as in a crash.
 pub struct Controller {
@@ -44,30 +46,49 @@ pub struct Controller {
     stop: watch::Sender<bool>,
     grpc: JoinHandle<()>,
     admin: JoinHandle<()>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    work: Work,
+}
+
+/// What computes routes, if this controller leads.
+enum Work {
+    /// It is alone: one loop for as long as it runs.
+    Alone(Option<std::thread::JoinHandle<()>>),
+    /// One of several.
+    Candidate { stop: watch::Sender<bool>, task: JoinHandle<()> },
 }
 
 impl Controller {
-    /// Opens or makes the store, begins a new term, and serves. Relays can connect when this returns.
+    /// Opens or makes the store, begins a new term, and serves. Relays can connect when this returns. One of several
+    /// controllers serves when it has reached the store, and leads when it is its turn.
     ///
     /// # Errors
     /// If the state directory, its key or one of the addresses cannot be used; the text says what to do.
     pub async fn start(config: Config) -> anyhow::Result<Controller> {
-        let state = State::open(&config)?;
+        let folder = StateFolder::make(&config)?;
+        // Before anything that waits: an address that cannot be used is told at once.
+        let alone = if config.etcd.is_none() { Some(folder.open(&config)?) } else { None };
         let (grpc_listener, grpc_address) = bind(&config.grpc_addresses(), "listen").await?;
         let (admin_listener, admin_address) = bind(&[config.admin_listen], "admin_listen").await?;
         let advertise = advertised(&config, grpc_address);
-        let authority = Arc::clone(&state.keys.authority);
-        let issuer = Arc::clone(&state.keys.issuer);
-        let api_tokens = Arc::clone(&state.keys.api_tokens);
-        let (engine, thread) = state.engine(&config)?.spawn()?;
+        let (keys, engine, work) = match alone {
+            Some((mut store, keys)) => {
+                let memory = store.begin_term(clock::unix_s())?;
+                let tenure = Tenure::unlimited(Clock::start());
+                let engine = engine_of(&config, store, keys.clone(), memory, Arc::default(), tenure)?;
+                let (engine, thread) = engine.spawn()?.alone();
+                (keys, engine, Work::Alone(Some(thread)))
+            }
+            None => campaign(&config, &advertise).await?,
+        };
+        folder.write_ca(&keys)?;
+        let authority = keys.authority;
 
         let hosts = config.hosts();
         let identity = Identity::new(Arc::clone(&authority), hosts.clone(), Purpose::Grpc)?;
         let operations = Operations {
             engine: engine.clone(),
-            issuer,
-            api_tokens,
+            issuer: keys.issuer,
+            api_tokens: keys.api_tokens,
             ca_sha256: authority.sha256(),
             advertise: advertise.into(),
         };
@@ -91,7 +112,7 @@ impl Controller {
             ca_sha256 = hex(&operations.ca_sha256),
             "the route controller runs"
         );
-        Ok(Controller { operations, grpc_address, admin_address, stop, grpc, admin, thread: Some(thread) })
+        Ok(Controller { operations, grpc_address, admin_address, stop, grpc, admin, work })
     }
 
     /// Where relays connect.
@@ -116,13 +137,16 @@ impl Controller {
     pub async fn failed(&self) -> anyhow::Result<()> {
         match self.operations.engine.ended().await {
             Health::Failed(reason) => Err(anyhow::anyhow!(reason)),
-            Health::Running | Health::Stopped => Ok(()),
+            Health::Running | Health::Stopped | Health::Deposed => Ok(()),
         }
     }
 
     /// Ends sessions and requests, then everything else. Relays keep forwarding and look for a controller again.
     pub async fn shutdown(mut self) {
-        let _ = self.operations.engine.send(Request::Stop).await;
+        match &self.work {
+            Work::Alone(_) => drop(self.operations.engine.send(Request::Stop).await),
+            Work::Candidate { stop, task: _ } => drop(stop.send_replace(true)),
+        }
         let _ = self.operations.engine.ended().await;
         self.stop.send_replace(true);
         let both = async {
@@ -132,7 +156,9 @@ impl Controller {
         if tokio::time::timeout(STOP_TIMEOUT, both).await.is_err() {
             tracing::warn!("connections were still open when the controller stopped");
         }
-        if let Some(thread) = self.thread.take() {
+        if let Work::Alone(thread) = &mut self.work
+            && let Some(thread) = thread.take()
+        {
             // The loop has ended, so this does not wait; the store is closed when it returns.
             let _ = thread.join();
         }
@@ -143,98 +169,138 @@ impl Drop for Controller {
     fn drop(&mut self) {
         self.grpc.abort();
         self.admin.abort();
+        if let Work::Candidate { stop: _, task } = &self.work {
+            task.abort();
+        }
     }
 }
 
-/// What is read from the state directory before anything runs.
-struct State {
+/// The state directory.
+struct StateFolder<'a> {
+    path: &'a Path,
+}
+
+impl StateFolder<'_> {
+    fn make(config: &Config) -> anyhow::Result<StateFolder<'_>> {
+        let folder = StateFolder { path: &config.state_dir };
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.path);
+        made.with_context(|| folder.cannot())?;
+        Ok(folder)
+    }
+
+    /// The store and the keys in it, made now if there is none.
+    fn open(&self, config: &Config) -> anyhow::Result<(Store, Keys)> {
+        let store_file = self.path.join(STORE_FILE);
+        private(&store_file).with_context(|| self.cannot())?;
+        let mut store = Store::open(&store_file)?;
+        let found = !Keys::are_in(&store, &store_file.display().to_string())?;
+        let vault = Vault::open(&config.key_file, found)?;
+        if found {
+            store.found(Keys::found(&vault)?)?;
+            tracing::info!(state_dir = %self.path.display(), "a new overlay: its CA and token signing key were made");
+        }
+        let keys = Keys::open(&store, vault)?;
+        Ok((store, keys))
+    }
+
+    /// For those who are given the CA, and for SFUs its hash, so that they know relays of this overlay.
+    fn write_ca(&self, keys: &Keys) -> anyhow::Result<()> {
+        fs::write(self.path.join(CA_FILE), keys.authority.pem()).with_context(|| self.cannot())?;
+        let hash = format!("{}\n", hex(&keys.authority.sha256()));
+        fs::write(self.path.join(CA_HASH_FILE), hash).with_context(|| self.cannot())
+    }
+
+    fn cannot(&self) -> String {
+        format!(
+            "cannot use state_dir {}: it must be a directory that this user may write",
+            self.path.display()
+        )
+    }
+}
+
+/// The keys of the overlay whose store is in etcd, made now if it is new. Waits for etcd.
+async fn shared_keys(config: &Config, etcd: &Etcd) -> anyhow::Result<Keys> {
+    let vault = Vault::open(&config.key_file, false).context(
+        "controllers that share a store share this key: make it once (`openssl rand -out FILE 32`) and copy it to each",
+    )?;
+    let mut waited = false;
+    loop {
+        match etcd.rows().await {
+            Ok(rows) => {
+                let store = Store::copy(rows);
+                if Keys::are_in(&store, "the store in etcd")? {
+                    return Keys::open(&store, vault);
+                }
+                let changes = Keys::found(&vault)?;
+                match etcd.found(&changes[0], &changes).await {
+                    Ok(true) => tracing::info!("a new overlay: its CA and token signing key were made"),
+                    // Another controller was faster.
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!("etcd did not take the new CA: {}", error.message()),
+                }
+            }
+            Err(error) if waited => tracing::debug!("etcd does not answer: {}", error.message()),
+            Err(error) => {
+                tracing::warn!("waiting for etcd, which does not answer: {}", error.message());
+                waited = true;
+            }
+        }
+        tokio::time::sleep(STORE_PAUSE).await;
+    }
+}
+
+/// Takes part in elections from now on.
+async fn campaign(config: &Config, advertise: &[String]) -> anyhow::Result<(Keys, EngineHandle, Work)> {
+    let name = advertise.first().cloned().context(
+        "`advertise` is not set: one of several controllers must know by which address relays reach it",
+    )?;
+    let etcd = config.etcd.as_ref().context("`store` names no etcd")?;
+    let counts = Arc::<Counts>::default();
+    let etcd = Arc::new(Etcd::new(etcd, name.clone(), Arc::clone(&counts))?);
+    let keys = shared_keys(config, &etcd).await?;
+    let config = config.clone();
+    let begin: candidate::Begin = {
+        let (counts, keys) = (Arc::clone(&counts), keys.clone());
+        Box::new(move |mut store, tenure| {
+            count(&counts.terms);
+            keys.refresh(&store)?;
+            let memory = store.begin_term(clock::unix_s())?;
+            engine_of(&config, store, keys.clone(), memory, Arc::clone(&counts), tenure)?.spawn()
+        })
+    };
+    let (stop, stopping) = watch::channel(false);
+    let (candidate, seat, health) = Candidate::new(etcd, name, begin, stopping);
+    let engine = EngineHandle::shared(seat, health, counts);
+    Ok((keys, engine, Work::Candidate { stop, task: tokio::spawn(candidate.run()) }))
+}
+
+/// The loop of one term.
+fn engine_of(
+    config: &Config,
     store: Store,
     keys: Keys,
-}
-
-impl State {
-    fn open(config: &Config) -> anyhow::Result<State> {
-        let folder = &config.state_dir;
-        let cannot = || {
-            format!(
-                "cannot use state_dir {}: it must be a directory that this user may write",
-                folder.display()
-            )
-        };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(cannot)?;
-        let store_file = folder.join(STORE_FILE);
-        private(&store_file).with_context(cannot)?;
-        let store = Store::open(&store_file)?;
-
-        let stored = (store.secret(CA_CERTIFICATE)?, store.secret(CA_KEY)?);
-        let sealed_keys = store.secrets(SIGNING_KEY)?;
-        let (authority, vault, signing_keys) = match stored {
-            (Some(certificate), Some(ca_key)) if !sealed_keys.is_empty() => {
-                let vault = Vault::open(&config.key_file, false)?;
-                let ca_key = vault.open_sealed(CA_KEY, &ca_key)?;
-                let keys = sealed_keys.into_iter().map(|(name, sealed)| open_key(&vault, name, &sealed));
-                let keys = keys.collect::<anyhow::Result<_>>()?;
-                (Authority::load(&certificate, &ca_key)?, vault, keys)
-            }
-            (None, None) if sealed_keys.is_empty() => {
-                let vault = Vault::open(&config.key_file, true)?;
-                let (authority, ca_key) = Authority::generate()?;
-                let ca_key = zeroize::Zeroizing::new(ca_key);
-                let token_key = zeroize::Zeroizing::new(SigningKey::generate()?);
-                store.set_secrets(&[
-                    (CA_CERTIFICATE, authority.certificate().as_ref()),
-                    (CA_KEY, &vault.seal(CA_KEY, &ca_key)?),
-                    (SIGNING_KEY, &vault.seal(SIGNING_KEY, &token_key)?),
-                ])?;
-                tracing::info!(state_dir = %folder.display(), "a new overlay: its CA and token signing key were made");
-                (authority, vault, vec![SigningKey::load(SIGNING_KEY.to_owned(), &token_key, 0)?])
-            }
-            _ => anyhow::bail!(
-                "{} holds only a part of the CA: restore it from the backup",
-                store_file.display()
-            ),
-        };
-        fs::write(folder.join(CA_FILE), authority.pem()).with_context(cannot)?;
-        // SFUs are given it, so that they know relays of this overlay.
-        fs::write(folder.join(CA_HASH_FILE), format!("{}\n", hex(&authority.sha256())))
-            .with_context(cannot)?;
-        let issuer = TokenIssuer::new(signing_keys, &authority.sha256());
-        let api_tokens = ApiTokens::new(store.api_tokens()?);
-        let (authority, issuer, api_tokens) = (Arc::new(authority), Arc::new(issuer), Arc::new(api_tokens));
-        Ok(State { store, keys: Keys { authority, issuer, vault, api_tokens } })
-    }
-
-    fn engine(self, config: &Config) -> anyhow::Result<Engine> {
-        let memory = self.store.begin_term(clock::unix_s())?;
-        let lines = self.store.lines()?;
-        let mut seed = [0; 8];
-        aws_lc_rs::rand::fill(&mut seed).context("the system gives no random numbers")?;
-        let core = route_core::Controller::new(ControllerConfig {
-            term: memory.term,
-            nodes: memory.nodes,
-            quarantined: memory.quarantined,
-            index_quarantine: config.index_quarantine,
-            // After that its certificate can no longer be renewed.
-            return_within: config.certificate_lifetime + CERTIFICATE_GRACE,
-            epoch_floor: memory.epoch_floor,
-            room_floor: memory.room_floor,
-            certificates: lines.iter().map(|(name, line)| (name.clone(), line.rule())).collect(),
-            limits: config.limits.clone(),
-            cost: config.cost.clone(),
-            seed: u64::from_ne_bytes(seed),
-        });
-        Ok(Engine::new(core, self.store, self.keys, lines, config.certificate_lifetime))
-    }
-}
-
-/// A token signing key; its name in the store says when it was made.
-fn open_key(vault: &Vault, name: String, sealed: &[u8]) -> anyhow::Result<SigningKey> {
-    let made_unix_s = match name.strip_prefix(SIGNING_KEY).and_then(|rest| rest.strip_prefix('/')) {
-        Some(seconds) => seconds.parse().with_context(|| format!("the store's {name} has no time"))?,
-        None => 0,
-    };
-    let pkcs8 = vault.open_sealed(&name, sealed)?;
-    SigningKey::load(name, &pkcs8, made_unix_s)
+    memory: Memory,
+    counts: Arc<Counts>,
+    tenure: Tenure,
+) -> anyhow::Result<Engine> {
+    let lines = store.lines()?;
+    let mut seed = [0; 8];
+    aws_lc_rs::rand::fill(&mut seed).context("the system gives no random numbers")?;
+    let core = route_core::Controller::new(ControllerConfig {
+        term: memory.term,
+        nodes: memory.nodes,
+        quarantined: memory.quarantined,
+        index_quarantine: config.index_quarantine,
+        // After that its certificate can no longer be renewed.
+        return_within: config.certificate_lifetime + CERTIFICATE_GRACE,
+        epoch_floor: memory.epoch_floor,
+        room_floor: memory.room_floor,
+        certificates: lines.iter().map(|(name, line)| (name.clone(), line.rule())).collect(),
+        limits: config.limits.clone(),
+        cost: config.cost.clone(),
+        seed: u64::from_ne_bytes(seed),
+    });
+    Ok(Engine::new(core, store, keys, lines, config.certificate_lifetime, counts, tenure))
 }
 
 /// Makes the file, readable by its owner only, unless it is there.

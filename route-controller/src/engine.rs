@@ -7,18 +7,19 @@
 
 mod api_tokens;
 mod members;
+mod seat;
 mod token_keys;
 
 pub(crate) use members::{Caller, RenewalRequest};
+pub(crate) use seat::{EngineHandle, Loop, Running, Seat};
 
-use crate::api_tokens::{ApiTokenRecord, ApiTokens, TokenHash};
-use crate::ca::Authority;
+use crate::api_tokens::{ApiTokenRecord, TokenHash};
 use crate::clock::{self, Clock};
-use crate::refusal::{Refusal, RefusalKind};
+use crate::keys::Keys;
+use crate::refusal::Refusal;
 use crate::store::{JoinRecord, JoinTokenId, Store};
-use crate::tokens::TokenIssuer;
+use crate::tenure::{Deposed, Tenure};
 use crate::trust::Lines;
-use crate::vault::Vault;
 use control_proto::limits;
 use route_core::{Controller, Input, KickCause, Output, SessionId};
 use std::collections::BTreeMap;
@@ -143,6 +144,9 @@ pub(crate) struct Counts {
     pub(crate) messages_refused: AtomicU64,
     pub(crate) api_unauthenticated: AtomicU64,
     pub(crate) api_forbidden: AtomicU64,
+    /// Terms in which this controller has led, of one among several.
+    pub(crate) terms: AtomicU64,
+    pub(crate) etcd_errors: AtomicU64,
 }
 
 /// Adds one.
@@ -155,78 +159,9 @@ pub(crate) fn count(counter: &AtomicU64) {
 pub(crate) enum Health {
     Running,
     Stopped,
+    /// Another controller leads, or may.
+    Deposed,
     Failed(String),
-}
-
-/// How others reach the loop.
-#[derive(Clone)]
-pub(crate) struct EngineHandle {
-    requests: mpsc::Sender<Request>,
-    joins: mpsc::Sender<WaitingJoin>,
-    health: watch::Receiver<Health>,
-    pub(crate) counts: Arc<Counts>,
-}
-
-impl EngineHandle {
-    /// Sends a request; waits while the queue is full.
-    pub(crate) async fn send(&self, request: Request) -> Result<(), Refusal> {
-        self.requests.send(request).await.map_err(|_| Refusal::stopping())
-    }
-
-    /// Sends a request made with the sender of its answer, and waits for that.
-    pub(crate) async fn call<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Request,
-    ) -> Result<T, Refusal> {
-        let (sender, answer) = oneshot::channel();
-        self.send(request(sender)).await?;
-        answer.await.map_err(|_| Refusal::stopping())?
-    }
-
-    /// Presents a join token; refused at once where too many others do.
-    pub(crate) async fn join(&self, request: JoinRequest) -> Result<Joined, Refusal> {
-        let (answer, joined) = oneshot::channel();
-        self.joins.try_send(WaitingJoin { request, answer }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                count(&self.counts.joins_overflowed);
-                Refusal::new(RefusalKind::Unavailable, "too many joins wait", "try again in a moment")
-            }
-            mpsc::error::TrySendError::Closed(_) => Refusal::stopping(),
-        })?;
-        joined.await.map_err(|_| Refusal::stopping())?
-    }
-
-    /// Reads the core.
-    pub(crate) async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Controller, Timestamp) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let (sender, answer) = oneshot::channel();
-        let question: Question = Box::new(move |core, now| {
-            // Whoever asked may have gone.
-            let _ = sender.send(question(core, now));
-        });
-        self.send(Request::Ask(question)).await?;
-        answer.await.map_err(|_| Refusal::stopping())
-    }
-
-    /// Waits until the loop no longer runs, and says why.
-    pub(crate) async fn ended(&self) -> Health {
-        let mut health = self.health.clone();
-        match health.wait_for(|health| *health != Health::Running).await {
-            Ok(health) => health.clone(),
-            Err(_) => Health::Failed("the event loop panicked".to_owned()),
-        }
-    }
-}
-
-/// What the controller signs, seals and knows callers by.
-pub(crate) struct Keys {
-    pub(crate) authority: Arc<Authority>,
-    pub(crate) issuer: Arc<TokenIssuer>,
-    /// Seals the issuer's next keys.
-    pub(crate) vault: Vault,
-    pub(crate) api_tokens: Arc<ApiTokens>,
 }
 
 /// Everything that the loop owns.
@@ -243,6 +178,8 @@ pub(crate) struct Engine {
     /// What each session was opened on.
     connections: BTreeMap<SessionId, u64>,
     counts: Arc<Counts>,
+    /// Nothing leaves when it is over.
+    tenure: Tenure,
 }
 
 impl Engine {
@@ -252,6 +189,8 @@ impl Engine {
         keys: Keys,
         lines: Lines,
         lifetime: Duration,
+        counts: Arc<Counts>,
+        tenure: Tenure,
     ) -> Engine {
         Engine {
             clock: Clock::start(),
@@ -262,21 +201,26 @@ impl Engine {
             lifetime,
             sessions: BTreeMap::new(),
             connections: BTreeMap::new(),
-            counts: Arc::default(),
+            counts,
+            tenure,
         }
     }
 
     /// Starts the loop in its own thread.
-    pub(crate) fn spawn(mut self) -> anyhow::Result<(EngineHandle, thread::JoinHandle<()>)> {
+    pub(crate) fn spawn(mut self) -> anyhow::Result<Running> {
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
         let (joins, waiting_joins) = mpsc::channel(JOINS_MAX);
         let (health_sender, health) = watch::channel(Health::Running);
-        let counts = Arc::clone(&self.counts);
+        let (counts, tenure) = (Arc::clone(&self.counts), self.tenure.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new().name("controller".to_owned()).spawn(move || {
             let outcome = runtime.block_on(self.run(queue, waiting_joins));
             let health = match outcome {
                 Ok(()) => Health::Stopped,
+                Err(error) if error.is::<Deposed>() => {
+                    self.end_all("this controller leads no more; keep forwarding and look for the leader");
+                    Health::Deposed
+                }
                 Err(error) => {
                     tracing::error!("the controller cannot go on: {error:#}");
                     Health::Failed(format!("{error:#}"))
@@ -284,7 +228,7 @@ impl Engine {
             };
             health_sender.send_replace(health);
         })?;
-        Ok((EngineHandle { requests, joins, health, counts }, thread))
+        Ok(Running { way: Loop { requests, joins, counts, tenure }, health, thread })
     }
 
     /// Timers before requests, requests before joins; one thing at a time. Joins get a turn now and then all the same.
@@ -295,6 +239,8 @@ impl Engine {
     ) -> anyhow::Result<()> {
         self.push_token_keys()?;
         let mut since_join = 0;
+        let tenure = self.tenure.clone();
+        let mut over = std::pin::pin!(tenure.over());
         loop {
             if since_join >= REQUESTS_PER_JOIN {
                 since_join = 0;
@@ -311,6 +257,7 @@ impl Engine {
             };
             tokio::select! {
                 biased;
+                () = &mut over => return Err(Deposed.into()),
                 () = timer => self.input(Input::Timeout)?,
                 request = requests.recv() => match request {
                     Some(request) => match self.handle(request)? {
@@ -389,10 +336,7 @@ impl Engine {
             }
             Request::Ask(question) => question(&self.core, self.clock.now()),
             Request::Stop => {
-                for outbox in self.sessions.values() {
-                    let reason = "the controller is stopping; keep forwarding and try again";
-                    let _ = outbox.end.try_send(SessionEnd::passing(reason));
-                }
+                self.end_all("the controller is stopping; keep forwarding and try again");
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -428,6 +372,7 @@ impl Engine {
                 Output::Persist(update) => unwritten.push(update),
                 Output::ToRelay { session, message } => {
                     self.write(&mut unwritten)?;
+                    self.tenure.check()?;
                     let Some(outbox) = self.sessions.get(&session) else { continue };
                     // Closed means that its connection broke; `Closed` is on its way.
                     if let Err(mpsc::error::TrySendError::Full(_)) = outbox.messages.try_send(message) {
@@ -459,7 +404,13 @@ impl Engine {
         Ok(overflowed)
     }
 
-    fn write(&self, unwritten: &mut Vec<route_core::StoreUpdate>) -> anyhow::Result<()> {
+    fn end_all(&self, reason: &'static str) {
+        for outbox in self.sessions.values() {
+            let _ = outbox.end.try_send(SessionEnd::passing(reason));
+        }
+    }
+
+    fn write(&mut self, unwritten: &mut Vec<route_core::StoreUpdate>) -> anyhow::Result<()> {
         if !unwritten.is_empty() {
             self.store.apply(unwritten, clock::unix_s())?;
             unwritten.clear();
@@ -483,8 +434,11 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::{SIGNING_KEY, SigningKey};
+    use crate::ca::Authority;
+    use crate::refusal::RefusalKind;
+    use crate::tokens::{SIGNING_KEY, SigningKey, TokenIssuer};
     use crate::trust::Certified;
+    use crate::vault::Vault;
     use route_core::{ControllerConfig, NodeState};
 
     fn engine(folder: &std::path::Path) -> anyhow::Result<Engine> {
@@ -495,8 +449,14 @@ mod tests {
         let store = Store::open(&folder.join("store.redb"))?;
         let core = Controller::new(ControllerConfig::new(1, 7));
         let lifetime = Duration::from_secs(3600);
-        let keys = Keys { authority: Arc::new(authority), issuer, vault, api_tokens: Arc::default() };
-        Ok(Engine::new(core, store, keys, Lines::new(), lifetime))
+        let keys = Keys {
+            authority: Arc::new(authority),
+            issuer,
+            vault: Arc::new(vault),
+            api_tokens: Arc::default(),
+        };
+        let tenure = Tenure::unlimited(Clock::start());
+        Ok(Engine::new(core, store, keys, Lines::new(), lifetime, Arc::default(), tenure))
     }
 
     fn open(session: u64, capacity: usize) -> (Request, mpsc::Receiver<ToRelay>, mpsc::Receiver<SessionEnd>) {
@@ -554,7 +514,8 @@ mod tests {
     #[tokio::test]
     async fn joins_of_strangers_hold_up_neither_reports_nor_each_other_for_ever() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let (handle, thread) = engine(folder.path())?.spawn()?;
+        let (handle, thread) = engine(folder.path())?.spawn()?.alone();
+        let way = handle.leader()?;
         // The loop stands still until this is dropped, as behind a slow disk.
         let (hold, held) = std::sync::mpsc::channel::<()>();
         let stand_still: Question = Box::new(move |_, _| {
@@ -562,10 +523,10 @@ mod tests {
         });
         handle.send(Request::Ask(stand_still)).await?;
         for _ in 0..JOINS_MAX {
-            handle.joins.try_send(join("fra-1")).map_err(|_| anyhow::anyhow!("there is room"))?;
+            way.joins.try_send(join("fra-1")).map_err(|_| anyhow::anyhow!("there is room"))?;
         }
         let WaitingJoin { request, .. } = join("fra-1");
-        let refusal = handle.join(request).await.err().expect("no room is left");
+        let refusal = way.join(request).await.err().expect("no room is left");
         assert_eq!(refusal.kind, RefusalKind::Unavailable);
         assert_eq!(handle.counts.joins_overflowed.load(Ordering::Relaxed), 1);
 
@@ -576,7 +537,7 @@ mod tests {
             let look: Question = Box::new(move |_, _| {
                 let _ = sender.try_send(counts.joins_refused.load(Ordering::Relaxed));
             });
-            handle.requests.try_send(Request::Ask(look)).map_err(|_| anyhow::anyhow!("there is room"))?;
+            way.requests.try_send(Request::Ask(look)).map_err(|_| anyhow::anyhow!("there is room"))?;
         }
         drop((hold, sender));
         let mut judged = Vec::new();

@@ -8,17 +8,19 @@ use crate::ca;
 use crate::ca::RelayCertificate;
 use crate::clock;
 use crate::engine::{
-    Caller, EngineHandle, JoinRequest, Outbox, RenewalRequest, Request, SESSION_MESSAGES_MAX, SessionEnd,
-    count,
+    Caller, Counts, EngineHandle, JoinRequest, Loop, Outbox, RenewalRequest, Request, SESSION_MESSAGES_MAX,
+    SessionEnd, count,
 };
 use crate::ration::Ration;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::tenure::{Deposed, Tenure};
 use crate::tls::{Peer, TlsListener};
 use crate::trust::{Certified, Worthless};
 use control_proto::proto::route_control_server::{RouteControl, RouteControlServer};
-use control_proto::{check_relay_name, limits, proto};
+use control_proto::{LEADER_METADATA, check_relay_name, limits, proto};
 use route_core::{KickCause, SessionId};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -80,7 +82,7 @@ impl RouteControl for Service {
             return Err(Status::invalid_argument(error.to_string()));
         }
         let request = JoinRequest { name, secret_hash: ca::sha256(&secret), csr: csr_der };
-        let joined = self.engine.join(request).await.map_err(|refusal| {
+        let joined = self.leader()?.join(request).await.map_err(|refusal| {
             if let Some(held_back) = self.strangers.take() {
                 tracing::warn!(address = %peer.address, held_back, "a join is refused: {refusal}");
             }
@@ -106,7 +108,7 @@ impl RouteControl for Service {
         let name = certificate.name.clone();
         let caller = caller(certificate, &peer);
         let request = Box::new(RenewalRequest { caller, newest: serial, csr: csr_der });
-        let renewed = self.engine.call(|answer| Request::Renew { request, answer }).await;
+        let renewed = self.leader()?.call(|answer| Request::Renew { request, answer }).await;
         let certificate_der = renewed.map_err(|refusal| {
             tracing::warn!(name, address = %peer.address, "a renewal is refused: {refusal}");
             status(&refusal)
@@ -126,15 +128,32 @@ impl RouteControl for Service {
                 tracing::warn!(address = %peer.address, held_back, "a session is refused: {reason}");
             }
         })?;
+        let engine = self.leader()?;
+        let tenure = engine.tenure.clone();
         let caller = caller(certificate, &peer);
         let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
         let (messages, queue) = mpsc::channel(SESSION_MESSAGES_MAX);
         let (end, ended) = mpsc::channel(1);
         let (alive, gone) = oneshot::channel();
         let outbox = Outbox { messages, end: end.clone() };
-        let reader = Reader { session, caller, peer, engine: self.engine.clone(), end };
+        let counts = Arc::clone(&self.engine.counts);
+        let reader = Reader { session, caller, peer, engine, counts, end };
         tokio::spawn(reader.run(request.into_inner(), outbox, gone));
-        Ok(tonic::Response::new(SessionStream { messages: queue, ended, done: false, _alive: alive }))
+        Ok(tonic::Response::new(SessionStream { messages: queue, ended, tenure, done: false, _alive: alive }))
+    }
+}
+
+impl Service {
+    /// The loop that serves relays, if it runs here; whoever asks elsewhere is told where.
+    fn leader(&self) -> Result<Loop, Status> {
+        self.engine.leader().map_err(|refusal| {
+            let mut status = status(&refusal);
+            let leader = self.engine.elsewhere().and_then(|leader| leader.parse().ok());
+            if let Some(leader) = leader {
+                status.metadata_mut().insert(LEADER_METADATA, leader);
+            }
+            status
+        })
     }
 }
 
@@ -189,7 +208,9 @@ struct Reader {
     session: SessionId,
     caller: Caller,
     peer: Peer,
-    engine: EngineHandle,
+    /// The loop that the session began with; it never goes on with another.
+    engine: Loop,
+    counts: Arc<Counts>,
     end: mpsc::Sender<SessionEnd>,
 }
 
@@ -205,7 +226,7 @@ impl Reader {
             _ = &mut gone => None,
         };
         let Some(hello) = hello else {
-            count(&self.engine.counts.sessions_refused);
+            count(&self.counts.sessions_refused);
             let reason = "a session begins with the hello of the relay that the certificate names";
             let _ = self.end.try_send(SessionEnd::passing(reason));
             return;
@@ -267,7 +288,7 @@ impl Reader {
     }
 
     fn complain(&self, error: control_proto::ConvertError) {
-        count(&self.engine.counts.messages_refused);
+        count(&self.counts.messages_refused);
         tracing::warn!(name = self.caller.name, session = self.session.0, "a message is refused: {error}");
     }
 }
@@ -276,6 +297,8 @@ impl Reader {
 pub(crate) struct SessionStream {
     messages: mpsc::Receiver<ToRelay>,
     ended: mpsc::Receiver<SessionEnd>,
+    /// What waited for the relay when it was over is not sent any more.
+    tenure: Tenure,
     done: bool,
     /// Dropped with the stream, which tells the reader.
     _alive: oneshot::Sender<()>,
@@ -292,7 +315,12 @@ impl tokio_stream::Stream for SessionStream {
             self.done = true;
             return Poll::Ready(Some(Err(farewell(end))));
         }
-        self.messages.poll_recv(cx).map(|message| message.map(|message| Ok(message.into())))
+        let message = std::task::ready!(self.messages.poll_recv(cx));
+        if !self.tenure.holds() {
+            self.done = true;
+            return Poll::Ready(Some(Err(Status::unavailable(Deposed.to_string()))));
+        }
+        Poll::Ready(message.map(|message| Ok(message.into())))
     }
 }
 

@@ -44,6 +44,15 @@ impl Refusal {
         Refusal::new(RefusalKind::Broken, error, hint)
     }
 
+    /// Asked of a controller that does not lead. `leader`: where relays find the one that does.
+    pub(crate) fn follower(leader: Option<&str>) -> Refusal {
+        let hint = match leader {
+            Some(leader) => format!("the leader is at {leader} (where relays connect): ask that one"),
+            None => "nobody leads at the moment: try again in a few seconds".to_owned(),
+        };
+        Refusal::new(RefusalKind::Unavailable, "this controller is not the leader", hint)
+    }
+
     pub(crate) fn stopping() -> Refusal {
         Refusal::new(RefusalKind::Unavailable, "the controller is stopping", "try again when it runs")
     }

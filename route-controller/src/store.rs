@@ -1,17 +1,22 @@
-//! What survives a restart: one redb file. Every write is durable when the method returns.
+//! What survives a restart: rows in a redb file of this controller's own, or in an etcd that several controllers share.
+//! Every change is durable when the method that makes it returns.
 //!
 //! Besides what the core asks to remember (relays and their indices, floors of epochs and room ids), there are the term,
 //! the CA and the token signing key (private halves sealed by the [`Vault`](crate::vault::Vault)), join tokens by the
 //! hash of their secret, certificates issued and which of them are good, tokens of the admin
 //! API by their hash, and public keys of other token services.
+//!
+//! All of it is small, and one controller writes at a time; so it is read once, and looked up in memory from then on.
 
+mod file;
+mod row;
+mod shared;
 mod trust;
 
 use crate::api_tokens::{ApiTokenRecord, TokenHash};
+use crate::tokens::{hex, unhex};
 use anyhow::Context as _;
-use redb::{
-    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
-};
+use file::FileStore;
 use route_core::{NodeRecord, StoreUpdate};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,8 +27,11 @@ use std::time::Duration;
 use wire_format::control::TokenKey;
 use wire_format::{Epoch, NodeIndex, RoomId};
 
+pub(crate) use row::{Change, Rows, Table};
+pub(crate) use shared::SharedStore;
+
 /// Join tokens that wait to be used. More are refused until some expire.
-pub(crate) const JOIN_TOKENS_MAX: u64 = 10_000;
+pub(crate) const JOIN_TOKENS_MAX: usize = 10_000;
 
 /// How long the relay that spent a token may ask for its certificate again, if the answer got lost.
 const REPEAT_S: u64 = 600;
@@ -31,25 +39,24 @@ const REPEAT_S: u64 = 600;
 /// Layout of the tables below; another build's file is refused, not guessed at.
 const SCHEMA: u64 = 1;
 
-const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-const SECRETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("secrets");
-const NODES: TableDefinition<'_, u16, &[u8]> = TableDefinition::new("nodes");
-const JOIN_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("join_tokens");
-const SPENT_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("spent_tokens");
-const CERTIFICATES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("certificates");
-const LINES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("certificate_lines");
-const TOKEN_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("token_keys");
-
-const API_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("api_tokens");
-
 const SCHEMA_KEY: &str = "schema";
 const TERM: &str = "term";
 const EPOCH_FLOOR: &str = "epoch_floor";
 const ROOM_FLOOR: &str = "room_floor";
 
-/// The file.
+/// The store.
 pub(crate) struct Store {
-    database: Database,
+    rows: Rows,
+    home: Home,
+}
+
+/// Where it lies.
+enum Home {
+    File(FileStore),
+    /// Boxed: there is one, and it is larger.
+    Shared(Box<SharedStore>),
+    /// Read by a controller that does not lead: nothing is written.
+    Copy,
 }
 
 /// What the core is made from.
@@ -84,8 +91,9 @@ impl JoinTokenId {
         JoinTokenId(std::array::from_fn(|at| secret_hash[at]))
     }
 
-    fn names(self, secret_hash: &[u8]) -> bool {
-        secret_hash.starts_with(&self.0)
+    /// What the keys of tokens with this id begin with.
+    fn prefix(self) -> String {
+        hex(&self.0)
     }
 }
 
@@ -138,185 +146,159 @@ struct StoredTokenKey {
 impl Store {
     /// Opens the file, or makes it, with all its tables.
     pub(crate) fn open(file: &Path) -> anyhow::Result<Store> {
-        let database = Database::create(file).map_err(|error| {
-            if matches!(error, redb::DatabaseError::DatabaseAlreadyOpen) {
-                return anyhow::anyhow!(
-                    "{} is in use: another route-controller runs with this `state_dir`; stop it, or give this one a \
-                     directory of its own",
-                    file.display()
-                );
-            }
-            anyhow::Error::new(error).context(format!("cannot open {}", file.display()))
-        })?;
-        let store = Store { database };
-        let schema = store.write(|transaction| {
-            transaction.open_table(SECRETS)?;
-            transaction.open_table(NODES)?;
-            transaction.open_table(JOIN_TOKENS)?;
-            transaction.open_table(SPENT_TOKENS)?;
-            transaction.open_table(CERTIFICATES)?;
-            transaction.open_table(LINES)?;
-            transaction.open_table(TOKEN_KEYS)?;
-            transaction.open_table(API_TOKENS)?;
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            let schema = numbers.get(SCHEMA_KEY)?.map_or(SCHEMA, |schema| schema.value());
-            numbers.insert(SCHEMA_KEY, schema)?;
-            Ok(schema)
-        })?;
-        anyhow::ensure!(
-            schema == SCHEMA,
-            "{} was written by another version (layout {schema}, this build knows {SCHEMA})",
-            file.display()
-        );
+        let home = FileStore::open(file)?;
+        let mut store = Store { rows: home.rows()?, home: Home::File(home) };
+        store.check_schema(&file.display().to_string())?;
         Ok(store)
     }
 
+    /// What etcd holds, for the leader: what it writes from now on is refused when another has taken over.
+    pub(crate) fn lead(rows: Rows, home: SharedStore) -> anyhow::Result<Store> {
+        let mut store = Store { rows, home: Home::Shared(Box::new(home)) };
+        store.check_schema("the store in etcd")?;
+        Ok(store)
+    }
+
+    /// What a store held a moment ago, to read.
+    pub(crate) fn copy(rows: Rows) -> Store {
+        Store { rows, home: Home::Copy }
+    }
+
+    fn check_schema(&mut self, place: &str) -> anyhow::Result<()> {
+        match self.number(SCHEMA_KEY)? {
+            Some(SCHEMA) => Ok(()),
+            Some(schema) => anyhow::bail!(
+                "{place} was written by another version (layout {schema}, this build knows {SCHEMA})"
+            ),
+            None => self.commit(vec![number(SCHEMA_KEY, SCHEMA)]),
+        }
+    }
+
     /// Begins a new term and returns what was remembered.
-    pub(crate) fn begin_term(&self, now_unix_s: u64) -> anyhow::Result<Memory> {
-        let (term, epoch_floor, room_floor) = self.write(|transaction| {
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            let term = numbers.get(TERM)?.map_or(0, |term| term.value()) + 1;
-            numbers.insert(TERM, term)?;
-            let epoch_floor = numbers.get(EPOCH_FLOOR)?.map_or(0, |floor| floor.value());
-            let room_floor = numbers.get(ROOM_FLOOR)?.map_or(0, |floor| floor.value());
-            Ok((term, epoch_floor, room_floor))
-        })?;
-        let transaction = self.database.begin_read().context("cannot read the store")?;
-        let table = transaction.open_table(NODES)?;
+    pub(crate) fn begin_term(&mut self, now_unix_s: u64) -> anyhow::Result<Memory> {
+        let term = match &self.home {
+            Home::File(_) | Home::Copy => {
+                let term = self.number(TERM)?.unwrap_or(0) + 1;
+                self.commit(vec![number(TERM, term)])?;
+                term
+            }
+            Home::Shared(shared) => shared.term(),
+        };
+        let floor = |key: &str, what: &'static str| {
+            let floor = self.number(key)?.unwrap_or(0);
+            u32::try_from(floor).with_context(|| format!("the stored {what} is damaged"))
+        };
+        let (epoch_floor, room_floor) = (floor(EPOCH_FLOOR, "epoch")?, floor(ROOM_FLOOR, "room id")?);
         let mut nodes = Vec::new();
         let mut quarantined = BTreeMap::new();
-        for row in table.iter()? {
-            let (index, record) = row?;
-            let StoredNode { name, region, addresses, cordoned, quarantined_unix_s } =
-                parsed(record.value())?;
-            let node = NodeIndex(index.value());
+        for (index, record) in self.rows.all(Table::Nodes) {
+            let StoredNode { name, region, addresses, cordoned, quarantined_unix_s } = parsed(record)?;
+            let node = NodeIndex(node_of(index).context("a stored node index is damaged")?);
             if let Some(since_unix_s) = quarantined_unix_s {
                 // A clock that was set back makes it longer, never shorter.
                 quarantined.insert(node, Duration::from_secs(now_unix_s.saturating_sub(since_unix_s)));
             }
             nodes.push(NodeRecord { node, name, region, addresses, cordoned });
         }
-        Ok(Memory {
-            term,
-            nodes,
-            quarantined,
-            epoch_floor: Epoch(u32::try_from(epoch_floor).context("the stored epoch is damaged")?),
-            room_floor: RoomId(u32::try_from(room_floor).context("the stored room id is damaged")?),
-        })
+        let (epoch_floor, room_floor) = (Epoch(epoch_floor), RoomId(room_floor));
+        Ok(Memory { term, nodes, quarantined, epoch_floor, room_floor })
     }
 
     /// Remembers what the core asks for, all of it or nothing.
-    pub(crate) fn apply(&self, updates: &[StoreUpdate], now_unix_s: u64) -> anyhow::Result<()> {
-        self.write(|transaction| {
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            let mut nodes = transaction.open_table(NODES)?;
-            for update in updates {
-                match update {
-                    StoreUpdate::Node(NodeRecord { node, name, region, addresses, cordoned }) => {
-                        let record = StoredNode {
-                            name: name.clone(),
-                            region: region.clone(),
-                            addresses: addresses.clone(),
-                            cordoned: *cordoned,
-                            quarantined_unix_s: None,
-                        };
-                        nodes.insert(node.0, json(&record).as_slice())?;
-                    }
-                    StoreUpdate::NodeQuarantined(node) => {
-                        let record = nodes.get(node.0)?.map(|record| record.value().to_vec());
-                        if let Some(record) = record
-                            && let Ok(record) = serde_json::from_slice::<StoredNode>(&record)
-                        {
-                            let record = StoredNode { quarantined_unix_s: Some(now_unix_s), ..record };
-                            nodes.insert(node.0, json(&record).as_slice())?;
-                        }
-                    }
-                    StoreUpdate::NodeFreed(node) => {
-                        nodes.remove(node.0)?;
-                    }
-                    StoreUpdate::EpochFloor(epoch) => {
-                        numbers.insert(EPOCH_FLOOR, u64::from(epoch.0))?;
-                    }
-                    StoreUpdate::RoomFloor(room) => {
-                        numbers.insert(ROOM_FLOOR, u64::from(room.0))?;
+    pub(crate) fn apply(&mut self, updates: &[StoreUpdate], now_unix_s: u64) -> anyhow::Result<()> {
+        // As they will be: one update may build on the one before.
+        let mut nodes: BTreeMap<u16, Option<Vec<u8>>> = BTreeMap::new();
+        let mut changes = Vec::new();
+        for update in updates {
+            match update {
+                StoreUpdate::Node(NodeRecord { node, name, region, addresses, cordoned }) => {
+                    let record = StoredNode {
+                        name: name.clone(),
+                        region: region.clone(),
+                        addresses: addresses.clone(),
+                        cordoned: *cordoned,
+                        quarantined_unix_s: None,
+                    };
+                    nodes.insert(node.0, Some(json(&record)));
+                }
+                StoreUpdate::NodeQuarantined(node) => {
+                    let stored = self.rows.get(Table::Nodes, &node_key(node.0));
+                    let record = nodes.get(&node.0).map_or(stored, |record| record.as_deref());
+                    if let Some(record) = record
+                        && let Ok(record) = serde_json::from_slice::<StoredNode>(record)
+                    {
+                        let record = StoredNode { quarantined_unix_s: Some(now_unix_s), ..record };
+                        nodes.insert(node.0, Some(json(&record)));
                     }
                 }
+                StoreUpdate::NodeFreed(node) => {
+                    nodes.insert(node.0, None);
+                }
+                StoreUpdate::EpochFloor(epoch) => changes.push(number(EPOCH_FLOOR, u64::from(epoch.0))),
+                StoreUpdate::RoomFloor(room) => changes.push(number(ROOM_FLOOR, u64::from(room.0))),
             }
-            Ok(())
-        })
+        }
+        let nodes =
+            nodes.into_iter().map(|(node, value)| Change { table: Table::Nodes, key: node_key(node), value });
+        changes.extend(nodes);
+        self.commit(changes)
     }
 
     /// A secret or a certificate kept under this name.
-    pub(crate) fn secret(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        let transaction = self.database.begin_read().context("cannot read the store")?;
-        let table = transaction.open_table(SECRETS)?;
-        Ok(table.get(name)?.map(|value| value.value().to_vec()))
+    pub(crate) fn secret(&self, name: &str) -> Option<Vec<u8>> {
+        self.rows.get(Table::Secrets, name).map(<[u8]>::to_vec)
     }
 
     /// Secrets whose name begins like this, in the order of their names.
-    pub(crate) fn secrets(&self, prefix: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-        let transaction = self.database.begin_read().context("cannot read the store")?;
-        let mut secrets = Vec::new();
-        for row in transaction.open_table(SECRETS)?.range(prefix..)? {
-            let (name, value) = row?;
-            if !name.value().starts_with(prefix) {
-                break;
-            }
-            secrets.push((name.value().to_owned(), value.value().to_vec()));
-        }
-        Ok(secrets)
+    pub(crate) fn secrets(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let named = self.rows.all(Table::Secrets).filter(|(name, _)| name.starts_with(prefix));
+        named.map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
     }
 
     /// Forgets a secret.
-    pub(crate) fn remove_secret(&self, name: &str) -> anyhow::Result<()> {
-        self.write(|transaction| {
-            transaction.open_table(SECRETS)?.remove(name)?;
-            Ok(())
-        })
+    pub(crate) fn remove_secret(&mut self, name: &str) -> anyhow::Result<()> {
+        self.commit(vec![Change::remove(Table::Secrets, name)])
+    }
+
+    /// Keeps what a new overlay begins with.
+    pub(crate) fn found(&mut self, changes: Vec<Change>) -> anyhow::Result<()> {
+        self.commit(changes)
     }
 
     /// Keeps secrets and certificates, all of them or none.
-    pub(crate) fn set_secrets(&self, secrets: &[(&str, &[u8])]) -> anyhow::Result<()> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(SECRETS)?;
-            for (name, value) in secrets {
-                table.insert(*name, *value)?;
-            }
-            Ok(())
-        })
+    pub(crate) fn set_secrets(&mut self, secrets: &[(&str, &[u8])]) -> anyhow::Result<()> {
+        self.commit(secret_changes(secrets))
     }
 
     /// Remembers a join token by the hash of its secret and forgets those that expired. `false` if there are too many.
     pub(crate) fn add_join_token(
-        &self,
+        &mut self,
         hash: &[u8; 32],
         record: &JoinRecord,
         now_unix_s: u64,
     ) -> anyhow::Result<bool> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(JOIN_TOKENS)?;
-            table.retain(|_, record| {
-                serde_json::from_slice::<JoinRecord>(record)
-                    .is_ok_and(|record| record.expires_unix_s > now_unix_s)
-            })?;
-            if table.len()? >= JOIN_TOKENS_MAX {
-                return Ok(false);
-            }
-            table.insert(hash.as_slice(), json(record).as_slice())?;
-            Ok(true)
-        })
+        let expired =
+            self.unwanted::<JoinRecord>(Table::JoinTokens, |record| record.expires_unix_s <= now_unix_s);
+        if self.rows.all(Table::JoinTokens).count() - expired.len() >= JOIN_TOKENS_MAX {
+            self.commit(expired)?;
+            return Ok(false);
+        }
+        let mut changes = vec![Change::put(Table::JoinTokens, hex(hash), json(record))];
+        changes.extend(expired);
+        self.commit(changes)?;
+        Ok(true)
     }
 
     /// What the join token whose secret has this hash is worth.
     pub(crate) fn join_token(&self, hash: &[u8; 32], now_unix_s: u64) -> anyhow::Result<JoinState> {
-        let transaction = self.database.begin_read().context("cannot read the store")?;
-        if let Some(record) = transaction.open_table(JOIN_TOKENS)?.get(hash.as_slice())? {
-            let record: JoinRecord = parsed(record.value())?;
+        let key = hex(hash);
+        if let Some(record) = self.rows.get(Table::JoinTokens, &key) {
+            let record: JoinRecord = parsed(record)?;
             let fresh = record.expires_unix_s > now_unix_s;
             return Ok(if fresh { JoinState::Fresh(record) } else { JoinState::Void });
         }
-        if let Some(record) = transaction.open_table(SPENT_TOKENS)?.get(hash.as_slice())? {
-            let SpentRecord { token, key_sha256, spent_unix_s } = parsed(record.value())?;
+        if let Some(record) = self.rows.get(Table::SpentTokens, &key) {
+            let SpentRecord { token, key_sha256, spent_unix_s } = parsed(record)?;
             if spent_unix_s + REPEAT_S > now_unix_s {
                 return Ok(JoinState::Spent(token, key_sha256));
             }
@@ -326,81 +308,110 @@ impl Store {
 
     /// Public keys of other token services.
     pub(crate) fn token_keys(&self) -> anyhow::Result<Vec<TokenKey>> {
-        let transaction = self.database.begin_read().context("cannot read the store")?;
-        let table = transaction.open_table(TOKEN_KEYS)?;
-        let mut keys = Vec::new();
-        for row in table.iter()? {
-            let (id, key) = row?;
-            let StoredTokenKey { public_key, namespace } = parsed(key.value())?;
-            keys.push(TokenKey { id: id.value().to_owned(), public_key, namespace });
-        }
-        Ok(keys)
+        let keys = self.rows.all(Table::TokenKeys).map(|(id, key)| {
+            let StoredTokenKey { public_key, namespace } = parsed(key)?;
+            Ok(TokenKey { id: id.to_owned(), public_key, namespace })
+        });
+        keys.collect()
     }
 
     /// Registers a public key; replaces the one of the same id.
-    pub(crate) fn set_token_key(&self, key: &TokenKey) -> anyhow::Result<()> {
+    pub(crate) fn set_token_key(&mut self, key: &TokenKey) -> anyhow::Result<()> {
         let record = StoredTokenKey { public_key: key.public_key, namespace: key.namespace.clone() };
-        self.write(|transaction| {
-            transaction.open_table(TOKEN_KEYS)?.insert(key.id.as_str(), json(&record).as_slice())?;
-            Ok(())
-        })
+        self.commit(vec![Change::put(Table::TokenKeys, &key.id, json(&record))])
     }
 
     /// Forgets a public key. `false` if there was none of this id.
-    pub(crate) fn remove_token_key(&self, id: &str) -> anyhow::Result<bool> {
-        self.write(|transaction| Ok(transaction.open_table(TOKEN_KEYS)?.remove(id)?.is_some()))
+    pub(crate) fn remove_token_key(&mut self, id: &str) -> anyhow::Result<bool> {
+        if self.rows.get(Table::TokenKeys, id).is_none() {
+            return Ok(false);
+        }
+        self.commit(vec![Change::remove(Table::TokenKeys, id)])?;
+        Ok(true)
     }
 
     /// Tokens of the admin API, by their hash.
     pub(crate) fn api_tokens(&self) -> anyhow::Result<Vec<(TokenHash, ApiTokenRecord)>> {
-        let transaction = self.database.begin_read().context("cannot read the store")?;
-        let mut tokens = Vec::new();
-        for row in transaction.open_table(API_TOKENS)?.iter()? {
-            let (hash, record) = row?;
-            let hash = hash.value().try_into().context("a token of the store is damaged")?;
-            tokens.push((hash, parsed(record.value())?));
-        }
-        Ok(tokens)
+        let tokens = self.rows.all(Table::ApiTokens).map(|(hash, record)| {
+            let hash = unhex(hash).context("a token of the store is damaged")?;
+            Ok((hash, parsed(record)?))
+        });
+        tokens.collect()
     }
 
     /// Remembers a token of the admin API and forgets those that expired.
     pub(crate) fn add_api_token(
-        &self,
+        &mut self,
         hash: &TokenHash,
         record: &ApiTokenRecord,
         now_unix_s: u64,
     ) -> anyhow::Result<()> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(API_TOKENS)?;
-            table.retain(|_, record| {
-                serde_json::from_slice::<ApiTokenRecord>(record).is_ok_and(|record| record.holds(now_unix_s))
-            })?;
-            table.insert(hash.as_slice(), json(record).as_slice())?;
-            Ok(())
-        })
+        let mut changes = vec![Change::put(Table::ApiTokens, hex(hash), json(record))];
+        let expired = self.unwanted::<ApiTokenRecord>(Table::ApiTokens, |record| !record.holds(now_unix_s));
+        changes.extend(expired);
+        self.commit(changes)
     }
 
     /// Forgets a token of the admin API.
-    pub(crate) fn remove_api_token(&self, hash: &TokenHash) -> anyhow::Result<()> {
-        self.write(|transaction| {
-            transaction.open_table(API_TOKENS)?.remove(hash.as_slice())?;
-            Ok(())
-        })
+    pub(crate) fn remove_api_token(&mut self, hash: &TokenHash) -> anyhow::Result<()> {
+        self.commit(vec![Change::remove(Table::ApiTokens, hex(hash))])
     }
 
-    /// Runs `change` and makes it durable before returning.
-    fn write<T>(
-        &self,
-        change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
-    ) -> anyhow::Result<T> {
-        let outcome = || -> Result<T, redb::Error> {
-            let transaction = self.database.begin_write()?;
-            let value = change(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        };
-        outcome().context("cannot write the store; is its disk full or read-only?")
+    /// Removes the rows that are so, or that cannot be read.
+    fn unwanted<T: DeserializeOwned>(&self, table: Table, is: impl Fn(&T) -> bool) -> Vec<Change> {
+        let rows = self.rows.all(table);
+        rows.filter(|(_, record)| serde_json::from_slice::<T>(record).map_or(true, |record| is(&record)))
+            .map(|(key, _)| Change::remove(table, key))
+            .collect()
     }
+
+    fn number(&self, key: &str) -> anyhow::Result<Option<u64>> {
+        let number = self
+            .rows
+            .get(Table::Numbers, key)
+            .map(|value| number_of(value).with_context(|| format!("the stored {key} is damaged")));
+        number.transpose()
+    }
+
+    /// Makes changes durable, all of them or none. What matters most stands first: an etcd takes so many at once, and the
+    /// rest after them.
+    fn commit(&mut self, changes: Vec<Change>) -> anyhow::Result<()> {
+        match &mut self.home {
+            Home::File(file) => file.commit(&changes)?,
+            Home::Shared(shared) => shared.commit(&changes)?,
+            Home::Copy => anyhow::bail!("a controller that does not lead writes nothing"),
+        }
+        self.rows.change(changes);
+        Ok(())
+    }
+}
+
+/// What keeps secrets and certificates.
+pub(crate) fn secret_changes(secrets: &[(&str, &[u8])]) -> Vec<Change> {
+    secrets.iter().map(|(name, value)| Change::put(Table::Secrets, *name, value.to_vec())).collect()
+}
+
+fn number(key: &str, value: u64) -> Change {
+    Change::put(Table::Numbers, key, value.to_string().into_bytes())
+}
+
+fn number_of(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Digits enough that the order of keys is that of indices.
+fn node_key(node: u16) -> String {
+    format!("{node:05}")
+}
+
+fn node_of(key: &str) -> Option<u16> {
+    key.parse().ok()
+}
+
+/// Reads [`hex`] of any length.
+fn bytes_of(key: &str) -> Option<Vec<u8>> {
+    let pairs = key.as_bytes().chunks(2);
+    pairs.map(|pair| std::str::from_utf8(pair).ok().and_then(unhex::<1>).map(|[byte]| byte)).collect()
 }
 
 fn json(record: &impl Serialize) -> Vec<u8> {
@@ -432,7 +443,7 @@ mod tests {
         let file = folder.path().join("store.redb");
         let key = TokenKey { id: "ops".to_owned(), public_key: [9; 32], namespace: Some("demo".to_owned()) };
         {
-            let store = Store::open(&file)?;
+            let mut store = Store::open(&file)?;
             assert_eq!(store.begin_term(10)?.term, 1);
             let updates = [
                 StoreUpdate::Node(record(1, "fra-1")),
@@ -450,18 +461,18 @@ mod tests {
             ])?;
             store.set_token_key(&key)?;
         }
-        let store = Store::open(&file)?;
+        let mut store = Store::open(&file)?;
         let memory = store.begin_term(20)?;
         assert_eq!(memory.term, 2);
         assert!(memory.quarantined.is_empty());
         assert_eq!(memory.nodes, [record(1, "fra-1"), record(2, "sin-2")]);
         assert_eq!((memory.epoch_floor, memory.room_floor), (Epoch(512), RoomId(64)));
-        assert_eq!(store.secret("ca-certificate")?.as_deref(), Some(b"der".as_slice()));
-        assert_eq!(store.secret("none")?, None);
+        assert_eq!(store.secret("ca-certificate").as_deref(), Some(b"der".as_slice()));
+        assert_eq!(store.secret("none"), None);
         let keys = [("key".to_owned(), b"1".to_vec()), ("key/2".to_owned(), b"2".to_vec())];
-        assert_eq!(store.secrets("key")?, keys);
+        assert_eq!(store.secrets("key"), keys);
         store.remove_secret("key")?;
-        assert_eq!(store.secrets("key")?, keys[1..]);
+        assert_eq!(store.secrets("key"), keys[1..]);
         assert_eq!(store.token_keys()?, [key]);
         assert!(store.remove_token_key("ops")? && !store.remove_token_key("ops")?);
         Ok(())
@@ -472,7 +483,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("store.redb");
         {
-            let store = Store::open(&file)?;
+            let mut store = Store::open(&file)?;
             let nodes = [record(1, "fra-1"), record(2, "sin-1"), record(3, "gru-1")];
             store.apply(&nodes.map(StoreUpdate::Node), 1_000)?;
             let all = [1, 2, 3].map(|node| StoreUpdate::NodeQuarantined(NodeIndex(node)));
@@ -483,7 +494,7 @@ mod tests {
                 1_300,
             )?;
         }
-        let store = Store::open(&file)?;
+        let mut store = Store::open(&file)?;
         let memory = store.begin_term(1_500)?;
         assert_eq!(memory.nodes, [record(1, "fra-1"), record(2, "sin-1")]);
         assert_eq!(memory.quarantined, BTreeMap::from([(NodeIndex(1), Duration::from_secs(400))]));
@@ -495,7 +506,7 @@ mod tests {
     #[test]
     fn expired_join_tokens_make_room() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let store = Store::open(&folder.path().join("store.redb"))?;
+        let mut store = Store::open(&folder.path().join("store.redb"))?;
         let token = JoinRecord { name: "fra-1".to_owned(), expires_unix_s: 100, ..JoinRecord::default() };
         assert!(store.add_join_token(&[1; 32], &token, 10)?);
         assert!(store.add_join_token(&[2; 32], &JoinRecord { expires_unix_s: 300, ..token.clone() }, 200)?);

@@ -2,6 +2,7 @@
 //!
 //! The recorder belongs to this controller, not to the process: tests and `relayctl dev` run several in one.
 
+use crate::engine::Counts;
 use crate::operations::Operations;
 use crate::refusal::Refusal;
 use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
@@ -27,7 +28,20 @@ impl Telemetry {
         let question = |core: &route_core::Controller, now| {
             (core.status(), core.nodes(now), core.links(now), core.streams().len())
         };
-        let (status, nodes, links, streams) = operations.engine.ask(question).await?;
+        let engine = match operations.engine.leader() {
+            Ok(engine) => engine,
+            Err(_) => {
+                // What it said of the overlay while it led is history.
+                let recorder = PrometheusBuilder::new().build_recorder();
+                with_local_recorder(&recorder, || {
+                    describe();
+                    gauge!("cascade_controller_leader").set(0);
+                    record_counts(&operations.engine.counts);
+                });
+                return Ok(recorder.handle().render());
+            }
+        };
+        let (status, nodes, links, streams) = engine.ask(question).await?;
         let mut states = BTreeMap::from([
             (NodeState::Connected, 0_u32),
             (NodeState::Silent, 0),
@@ -46,29 +60,35 @@ impl Telemetry {
             gauge!("cascade_controller_links", "usable" => "true").set(links_usable as f64);
             gauge!("cascade_controller_links", "usable" => "false").set((links.len() - links_usable) as f64);
             gauge!("cascade_controller_streams").set(streams as f64);
+            gauge!("cascade_controller_leader").set(1);
             record_status(&status);
-            let counts = &operations.engine.counts;
-            for (name, count) in [
-                ("cascade_controller_joins_total", &counts.joined),
-                ("cascade_controller_joins_refused_total", &counts.joins_refused),
-                ("cascade_controller_joins_overflowed_total", &counts.joins_overflowed),
-                ("cascade_controller_join_tokens_revoked_total", &counts.join_tokens_revoked),
-                ("cascade_controller_renewals_total", &counts.renewed),
-                ("cascade_controller_renewals_refused_total", &counts.renewals_refused),
-                ("cascade_controller_revocations_total", &counts.revoked),
-                ("cascade_controller_sessions_refused_total", &counts.sessions_refused),
-                ("cascade_controller_sessions_void_total", &counts.sessions_void),
-                ("cascade_controller_sessions_overflowed_total", &counts.sessions_overflowed),
-                ("cascade_controller_messages_refused_total", &counts.messages_refused),
-            ] {
-                counter!(name).absolute(count.load(Ordering::Relaxed));
-            }
-            for (status, count) in [("401", &counts.api_unauthenticated), ("403", &counts.api_forbidden)] {
-                counter!("cascade_controller_api_refused_total", "status" => status)
-                    .absolute(count.load(Ordering::Relaxed));
-            }
+            record_counts(&operations.engine.counts);
         });
         Ok(self.recorder.handle().render())
+    }
+}
+
+fn record_counts(counts: &Counts) {
+    for (name, count) in [
+        ("cascade_controller_joins_total", &counts.joined),
+        ("cascade_controller_joins_refused_total", &counts.joins_refused),
+        ("cascade_controller_joins_overflowed_total", &counts.joins_overflowed),
+        ("cascade_controller_join_tokens_revoked_total", &counts.join_tokens_revoked),
+        ("cascade_controller_renewals_total", &counts.renewed),
+        ("cascade_controller_renewals_refused_total", &counts.renewals_refused),
+        ("cascade_controller_revocations_total", &counts.revoked),
+        ("cascade_controller_sessions_refused_total", &counts.sessions_refused),
+        ("cascade_controller_sessions_void_total", &counts.sessions_void),
+        ("cascade_controller_sessions_overflowed_total", &counts.sessions_overflowed),
+        ("cascade_controller_messages_refused_total", &counts.messages_refused),
+        ("cascade_controller_terms_total", &counts.terms),
+        ("cascade_controller_etcd_errors_total", &counts.etcd_errors),
+    ] {
+        counter!(name).absolute(count.load(Ordering::Relaxed));
+    }
+    for (status, count) in [("401", &counts.api_unauthenticated), ("403", &counts.api_forbidden)] {
+        counter!("cascade_controller_api_refused_total", "status" => status)
+            .absolute(count.load(Ordering::Relaxed));
     }
 }
 
@@ -142,6 +162,12 @@ fn describe() {
     );
     describe_gauge!("cascade_controller_streams", "Streams published");
     describe_gauge!("cascade_controller_term", "Leadership term of this controller");
+    describe_gauge!("cascade_controller_leader", "1 if this controller leads, 0 if another does");
+    describe_counter!(
+        "cascade_controller_terms_total",
+        "Terms that this controller began, of one among several"
+    );
+    describe_counter!("cascade_controller_etcd_errors_total", "Calls to etcd that failed");
     describe_gauge!("cascade_controller_epoch", "Epoch that relays were last told to stamp");
     describe_gauge!("cascade_controller_recovering", "1 while waiting after a start for relays to report");
     describe_counter!("cascade_controller_joins_total", "Relays that joined with a token");

@@ -121,6 +121,11 @@ impl TokenIssuer {
         keys.iter().enumerate().map(|(at, key)| (key.public.clone(), role(at, key))).collect()
     }
 
+    /// The keys are these now: as the store has them when this controller begins to lead.
+    pub(crate) fn replace(&self, keys: Vec<SigningKey>) {
+        *self.keys() = keys;
+    }
+
     /// Signs with this key as soon as it has settled.
     pub(crate) fn add(&self, key: SigningKey) {
         self.keys().push(key);

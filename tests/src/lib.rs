@@ -2,8 +2,10 @@
 //! questions to their APIs.
 
 pub mod encoders;
+mod etcd;
 mod http;
 mod process;
 
+pub use etcd::{Cable, EtcdServer, has_etcd};
 pub use http::{answer_to_post, get, post};
 pub use process::{Process, example, executable};

@@ -53,6 +53,8 @@
 //!
 //! New tables are an epoch, prepared and stamped in two phases. How that copes with silence and urgency stands in the
 //! source of the rollout, how streams join and leave in that of the directory.
+//!
+//! Of several controllers one leads; [`Election`] is how they agree which, and is driven beside [`Controller`].
 
 mod api;
 mod controller;
@@ -60,6 +62,7 @@ mod cost;
 mod damping;
 mod directory;
 mod effect;
+mod election;
 mod explain;
 mod guard;
 mod history;
@@ -82,6 +85,9 @@ pub use api::{
 pub use controller::Controller;
 pub use cost::CostTerms;
 pub use directory::{LimitsConfig, NamespaceLimits, NamespaceView};
+pub use election::{
+    CallId, Election, ElectionAnswer, ElectionInput, ElectionOutput, ElectionRequest, LEASE, LeaseId,
+};
 pub use explain::{
     Avoidance, DrainView, EpochView, ExplainView, HopView, PriceChangeView, RouteChangeView, RoutesDiffView,
     TurnView, Verdict, WayView, WhyNotView,

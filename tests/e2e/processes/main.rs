@@ -2,8 +2,10 @@
 //! README shows. Only ports and directories differ from the examples, so that tests can run beside each other.
 
 mod calls;
+mod controllers;
 mod credentials;
 mod dev;
+mod failover;
 mod limits;
 mod overlay;
 mod plain;

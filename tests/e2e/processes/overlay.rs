@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Each relay with its example.
-const RELAYS: [(&str, &str); 3] =
+pub(crate) const RELAYS: [(&str, &str); 3] =
     [("r1", "relay-node.toml"), ("r2", "relay-node-2.toml"), ("r3", "relay-node-3.toml")];
 
 /// A controller and the relays r1, r2 and r3.
@@ -184,7 +184,7 @@ impl Overlay {
 }
 
 /// A port that nobody listens on: given back a moment ago.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
@@ -193,6 +193,6 @@ pub(crate) fn deploy(file: &str) -> PathBuf {
 }
 
 /// The same for UDP.
-fn free_udp() -> SocketAddr {
+pub(crate) fn free_udp() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port")
 }

@@ -36,4 +36,4 @@ pub mod proto {
 pub use certificates::{CERTIFICATE_BACKDATING, CERTIFICATE_GRACE, SERIAL_BYTES, renewal_due_unix_s};
 pub use error::ConvertError;
 pub use join_token::{JoinSecret, JoinToken, JoinTokenError};
-pub use names::{CONTROLLER_TLS_NAME, RELAY_NAME_BYTES, RelayNameError, check_relay_name};
+pub use names::{CONTROLLER_TLS_NAME, LEADER_METADATA, RELAY_NAME_BYTES, RelayNameError, check_relay_name};

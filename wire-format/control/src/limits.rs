@@ -25,3 +25,5 @@ pub const CERTIFICATE_BYTES: usize = 8 * 1024;
 pub const JOIN_TOKEN_BYTES: usize = 4096;
 /// Controller addresses in a join token.
 pub const CONTROLLERS: usize = 16;
+/// Bytes of a controller's address: a name, a colon and a port.
+pub const CONTROLLER_BYTES: usize = 253 + 6;

@@ -1,5 +1,8 @@
 //! Names that certificates carry, so that relay and controller agree on them.
 
+/// Metadata of a refusal by a controller that does not lead: `HOST:PORT` where the leader is, as far as is known.
+pub const LEADER_METADATA: &str = "cascade-leader";
+
 /// The DNS name in the controller's own certificate; a relay checks it however it reached the controller. No relay may
 /// have it: relays' certificates come from the same CA and could otherwise pass for the controller.
 pub const CONTROLLER_TLS_NAME: &str = "controller.cascade.internal";
