@@ -71,6 +71,8 @@ enum End {
     PortClosed,
     /// For the log.
     Lost(String),
+    /// Nobody answers there. The same for the log.
+    Unreachable(String),
     /// This controller does not lead; the one at this address does.
     Elsewhere(String),
     /// The controller will not have this relay, and will not soon: somebody else is in session under its name.
@@ -168,6 +170,9 @@ impl Sessions {
                 }
                 Err(end) => (end, Duration::ZERO),
             };
+            // The next of several is asked at once, until the last.
+            let next_at_once =
+                matches!(end, End::Unreachable(_)) && !tried.is_multiple_of(self.controllers.len());
             let mut refused = false;
             match end {
                 End::Stopping | End::PortClosed => return,
@@ -191,7 +196,7 @@ impl Sessions {
                         leader = Some(there);
                     }
                 }
-                End::Lost(reason) => {
+                End::Lost(reason) | End::Unreachable(reason) => {
                     if logged.contains(&reason) {
                         debug!(%controller, reason, "no session with the controller");
                     } else {
@@ -208,6 +213,7 @@ impl Sessions {
             let pause = match (refused, &leader) {
                 (true, _) => REFUSED_PAUSE + self.refused.next(),
                 (false, Some(_)) => Duration::ZERO,
+                (false, None) if next_at_once => Duration::ZERO,
                 (false, None) => self.backoff.next(),
             };
             if self.between_sessions(pause).await.is_err() {
@@ -222,7 +228,7 @@ impl Sessions {
         let renewal = &mut self.renewal;
         let open = async {
             let channel = tls::connect(controller, renewal.tls()).await;
-            let channel = channel.map_err(|error| End::Lost(error.to_string()))?;
+            let channel = channel.map_err(|error| End::Unreachable(error.to_string()))?;
             if renewal.has_expired() {
                 return Err(match renewal.once(channel).await {
                     Ok(()) => {
@@ -287,10 +293,12 @@ impl Sessions {
         };
         match end {
             End::PortClosed | End::Stopping => end,
-            End::Lost(_) | End::Elsewhere(_) | End::Refused(_) | End::Void(_) if *stopping.borrow() => {
+            End::Lost(_) | End::Unreachable(_) | End::Elsewhere(_) | End::Refused(_) | End::Void(_)
+                if *stopping.borrow() =>
+            {
                 End::Stopping
             }
-            End::Lost(_) | End::Elsewhere(_) | End::Refused(_) | End::Void(_) => {
+            End::Lost(_) | End::Unreachable(_) | End::Elsewhere(_) | End::Refused(_) | End::Void(_) => {
                 match self.port.command_each(|| RelayCommand::ControllerDown).await {
                     Ok(()) => end,
                     Err(closed) => closed.into(),

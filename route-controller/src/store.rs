@@ -178,7 +178,8 @@ impl Store {
     pub(crate) fn begin_term(&mut self, now_unix_s: u64) -> anyhow::Result<Memory> {
         let term = match &self.home {
             Home::File(_) | Home::Copy => {
-                let term = self.number(TERM)?.unwrap_or(0) + 1;
+                // A file restored from a backup counts from the past; relays follow nobody of an older term than they know.
+                let term = (self.number(TERM)?.unwrap_or(0) + 1).max(now_unix_s);
                 self.commit(vec![number(TERM, term)])?;
                 term
             }
@@ -444,7 +445,7 @@ mod tests {
         let key = TokenKey { id: "ops".to_owned(), public_key: [9; 32], namespace: Some("demo".to_owned()) };
         {
             let mut store = Store::open(&file)?;
-            assert_eq!(store.begin_term(10)?.term, 1);
+            assert_eq!(store.begin_term(10)?.term, 10);
             let updates = [
                 StoreUpdate::Node(record(1, "fra-1")),
                 StoreUpdate::Node(record(2, "sin-1")),
@@ -463,7 +464,7 @@ mod tests {
         }
         let mut store = Store::open(&file)?;
         let memory = store.begin_term(20)?;
-        assert_eq!(memory.term, 2);
+        assert_eq!(memory.term, 20);
         assert!(memory.quarantined.is_empty());
         assert_eq!(memory.nodes, [record(1, "fra-1"), record(2, "sin-2")]);
         assert_eq!((memory.epoch_floor, memory.room_floor), (Epoch(512), RoomId(64)));
@@ -475,6 +476,22 @@ mod tests {
         assert_eq!(store.secrets("key"), keys[1..]);
         assert_eq!(store.token_keys()?, [key]);
         assert!(store.remove_token_key("ops")? && !store.remove_token_key("ops")?);
+        Ok(())
+    }
+
+    #[test]
+    fn terms_grow_with_each_start_and_beyond_those_that_a_backup_does_not_know() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (file, backup) = (folder.path().join("store.redb"), folder.path().join("backup.redb"));
+        let begin =
+            |file: &Path, now_unix_s| Store::open(file)?.begin_term(now_unix_s).map(|memory| memory.term);
+        let first = begin(&file, 1_000)?;
+        std::fs::copy(&file, &backup)?;
+        // Twice in a second, then with a clock that was set back.
+        let later = [begin(&file, 1_010)?, begin(&file, 1_010)?, begin(&file, 900)?];
+        assert!([first].iter().chain(&later).is_sorted_by(|a, b| a < b), "{first} {later:?}");
+        let restored = begin(&backup, 2_000)?;
+        assert!(restored > later[2], "{restored} after {later:?}");
         Ok(())
     }
 

@@ -129,7 +129,8 @@ mod tests {
         };
         let server = Server { child, _data: data };
         let config = EtcdConfig {
-            members: vec![clients.to_string()],
+            // Of the first nothing is left: calls go to the next.
+            members: vec![port()?.to_string(), clients.to_string()],
             prefix: "/test".to_owned(),
             tls: tls.map(|tls| EtcdTls {
                 ca: tls.file("ca.pem"),

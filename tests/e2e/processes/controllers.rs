@@ -6,8 +6,10 @@ use e2e::{Cable, EtcdServer, Process, executable};
 use serde_json::Value;
 use sfu_link::{Config, Fingerprint, SfuLink};
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -44,7 +46,9 @@ impl Controllers {
     pub(crate) async fn start() -> Controllers {
         let directory = tempfile::tempdir().expect("a directory");
         let etcd = EtcdServer::start(&directory.path().join("etcd"));
-        std::fs::write(directory.path().join("key"), [7; 32]).expect("written");
+        let key = directory.path().join("key");
+        std::fs::write(&key, [7; 32]).expect("written");
+        std::fs::set_permissions(key, Permissions::from_mode(0o600)).expect("it is ours");
         let place =
             |_| Place { grpc: free(), admin: free(), cable: Cable::to(etcd.address()), process: None };
         let places = (0..CONTROLLERS).map(place).collect();
@@ -120,6 +124,12 @@ impl Controllers {
             None if body.starts_with("ok: follower") => Role::Follower,
             None => panic!("{body}"),
         }
+    }
+
+    /// Whether it does not lead, and knows who does.
+    pub(crate) fn follows(&self, at: usize) -> bool {
+        self.get(at, "/readyz")
+            .is_some_and(|(status, body)| status == 200 && body.starts_with("ready: follower"))
     }
 
     /// Who leads, and its term.

@@ -82,7 +82,7 @@ async fn a_leader_killed_is_followed_within_five_seconds_and_costs_no_packet() {
         last_term = term;
         no_epoch_went_back(&before, &all);
         all.start_controller(killed);
-        all.until("the killed one follows", |all| all.role(killed) == Role::Follower).await;
+        all.until("the killed one follows", |all| all.follows(killed)).await;
         killed = leader;
     }
 
@@ -170,8 +170,7 @@ async fn a_leader_cut_off_from_etcd_stops_before_another_leads() {
         let (status, _) = all.get(first, "/readyz").expect("it answers");
         assert_eq!(status, 503);
         all.cut(first, false);
-        let follows = |all: &Controllers| all.get(first, "/readyz").is_some_and(|(status, _)| status == 200);
-        all.until("it follows", follows).await;
+        all.until("it follows", |all| all.follows(first)).await;
     };
     call.endures("the leader cut off from etcd", partition).await;
 
@@ -212,7 +211,7 @@ async fn a_leader_that_hung_and_goes_on_disturbs_nobody() {
         let asked = ["join-token", "create", "--name", "late", "--region", "local"];
         let refused = tokio::task::block_in_place(|| all.relayctl(first, &asked)).expect_err("refused");
         eprintln!("to a write the old leader says: {}", refused.trim());
-        all.until("it follows", |all| all.role(first) == Role::Follower).await;
+        all.until("it follows", |all| all.follows(first)).await;
         let tokens = all.rows(second, &["join-token", "list"], "join_tokens").expect("a list");
         assert!(tokens.is_empty(), "{tokens:?}");
         // Nobody left the new leader, and everybody hears it.
