@@ -14,6 +14,8 @@ const DEAR_FROM: u64 = 1_500;
 const TRUSTED_FROM: u64 = 500;
 /// Time in which one failure is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(20);
+/// Its ends learn at different times that an outage is over: when one has said so, the other may still say that it failed.
+const SAME_OUTAGE: Duration = Duration::from_secs(1);
 /// What a dear link costs on top, in each direction.
 const SURCHARGE_US: u64 = 1_000_000;
 
@@ -23,11 +25,24 @@ pub(crate) struct Damping {
     penalty: u64,
     updated_at: Timestamp,
     dear: bool,
+    /// The last failure was one of its own.
+    counted: bool,
+    /// When the link came up after that.
+    up_at: Option<Timestamp>,
 }
 
 impl Damping {
-    /// The link failed.
+    /// Routes may use the link.
+    pub(crate) fn came_up(&mut self, now: Timestamp) {
+        self.up_at = self.counted.then_some(now);
+    }
+
+    /// The link failed. What follows its return at once is the same outage, once.
     pub(crate) fn fail(&mut self, now: Timestamp) {
+        self.counted = self.up_at.take().is_none_or(|at| now.since(at) >= SAME_OUTAGE);
+        if !self.counted {
+            return;
+        }
         self.decay(now);
         self.penalty = (self.penalty + FAILURE).min(PENALTY_MAX);
         self.dear |= self.penalty >= DEAR_FROM;
@@ -85,6 +100,24 @@ mod tests {
         assert!(!damping.tick(at(39)));
         assert!(damping.tick(at(40)));
         assert_eq!((damping.surcharge_us(), damping.deadline()), (0, None));
+    }
+
+    #[test]
+    fn ends_that_learn_one_after_the_other_saw_one_outage() {
+        let ms = |ms: u64| Timestamp::from_micros(ms * 1_000);
+        let mut damping = Damping::default();
+        damping.came_up(ms(0));
+        for (up, down) in [(None, 7_854), (Some(9_317), 9_349), (Some(9_428), 60_000)] {
+            up.into_iter().for_each(|up| damping.came_up(ms(up)));
+            damping.fail(ms(down));
+            assert_eq!(damping.surcharge_us(), 0, "at {down} ms");
+        }
+        // One that comes and goes is another matter.
+        for begin in (60_500..63_000).step_by(500) {
+            damping.came_up(ms(begin));
+            damping.fail(ms(begin + 100));
+        }
+        assert!(damping.surcharge_us() > 0);
     }
 
     #[test]

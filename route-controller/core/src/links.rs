@@ -274,6 +274,7 @@ impl Links {
             link.damping.fail(now);
             return LinkChange::Failed;
         }
+        link.damping.came_up(now);
         self.sample(now, low, high, config);
         self.sample(now, high, low, config);
         LinkChange::CameUp

@@ -8,7 +8,7 @@
 use super::outlook::{Outlook, controlled_spans, disturbances};
 use super::pairs::pairs;
 use super::{Verdict, deliveries, frames};
-use crate::scenario::{FaultKind, Host, RelayId, Scenario};
+use crate::scenario::{Fault, FaultKind, Host, RelayId, Scenario};
 use crate::trace::{Frame, Packet, Trace};
 use link_model::{LinkSpec, Loss};
 use petgraph::algo::dijkstra;
@@ -22,6 +22,10 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(6);
 const FORGETS_WITHIN: Duration = Duration::from_secs(40);
 /// One that has changed before, and may have become worse soon after it had become better, much more slowly.
 const FORGETS_SWINGS_WITHIN: Duration = Duration::from_secs(340);
+/// Relays report the loss of so long.
+const LOSS_WINDOW_S: f64 = 10.0;
+/// A link whose ends both hear nothing for longer is made anew.
+const OUTLIVED: Duration = Duration::from_secs(1);
 /// The plane of the shortest paths.
 const PRIMARY: u8 = 0;
 const HOP_US: f64 = 1_000.0;
@@ -142,15 +146,39 @@ fn price_of_late(scenario: &Scenario, (from, to): (Host, Host), at: Duration) ->
     let changed = || changes((from, to)).chain(changes((to, from))).map(|(time, _)| *time);
     let swings = changed().filter(|time| *time <= at).count() > 1;
     let recent = at.saturating_sub(if swings { FORGETS_SWINGS_WITHIN } else { FORGETS_WITHIN })..=at;
+    let outage = outage_of_late(scenario, (from, to), (*recent.start(), at));
     let times = changed().filter(|time| recent.contains(time)).chain([*recent.start(), at]);
     let prices = times.filter_map(|time| {
         let outlook = Outlook::new(scenario, time);
-        Some(price(outlook.spec(from, to)?, outlook.spec(to, from)?))
+        Some(price(outlook.spec(from, to)?, outlook.spec(to, from)?, outage))
     });
     prices.fold((f64::INFINITY, 0.0), |(least, most), price| (price.0.min(least), price.1.max(most)))
 }
 
-fn price(out: &LinkSpec, back: &LinkSpec) -> (f64, f64) {
+/// The share of a relay's window of losses that cuts took which the link may have outlived: what is lost in them is loss like
+/// any other.
+fn outage_of_late(scenario: &Scenario, direction: (Host, Host), (from, to): (Duration, Duration)) -> f64 {
+    let (way, back) = (direction, (direction.1, direction.0));
+    let short = |fault: &Fault| fault.until.is_some_and(|until| until - fault.at <= OUTLIVED);
+    let cut = |fault: &&Fault| match &fault.kind {
+        FaultKind::Cut(cut) => cut.contains(&way) && (!cut.contains(&back) || short(fault)),
+        FaultKind::Crash(_)
+        | FaultKind::Leave(_)
+        | FaultKind::Freeze(_)
+        | FaultKind::Isolate(_)
+        | FaultKind::Mute(_)
+        | FaultKind::Hostile(_)
+        | FaultKind::ControllerCrash => false,
+    };
+    let lasted = |fault: &Fault| {
+        let (begin, end) = (fault.at.max(from), fault.until.unwrap_or(to).min(to));
+        end.saturating_sub(begin).as_secs_f64()
+    };
+    let lost: f64 = scenario.faults.iter().filter(cut).map(lasted).sum();
+    (lost / LOSS_WINDOW_S).min(0.9)
+}
+
+fn price(out: &LinkSpec, back: &LinkSpec, outage: f64) -> (f64, f64) {
     let micros = |time: Duration| time.as_micros() as f64;
     let rtt_least = micros(out.delay + back.delay);
     // What a round trip takes beyond the least may all be counted against one of its directions.
@@ -159,8 +187,9 @@ fn price(out: &LinkSpec, back: &LinkSpec) -> (f64, f64) {
     let load = out.rate.map_or(0.0, |_| LOAD_US);
     let rtt_most = rtt_least + beyond;
     let least = rtt_least / 2.0 + HOP_US;
-    let loss = loss_most(&out.loss);
-    let wait = rtt_most + REACTION_US + burst_wait_most(&out.loss);
+    let loss = loss_most(&out.loss).max(outage);
+    let burst_wait = if outage > 0.0 { BURST_WAIT_MAX_US } else { burst_wait_most(&out.loss) };
+    let wait = rtt_most + REACTION_US + burst_wait;
     let most = rtt_least / 2.0 + beyond + wait * loss / (1.0 - loss) + HOP_US + load;
     let away = |cost: f64| (cost / 9.0).max(HYSTERESIS_US) + ROUNDING_US;
     ((least - away(least)).max(1.0), most + away(most))
