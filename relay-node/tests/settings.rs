@@ -53,6 +53,13 @@ fn the_defaults_are_the_documented_ports() {
 }
 
 #[test]
+fn several_controllers_are_named_by_one_flag_or_by_several() {
+    let flags = ["relay-node", "--listen", "127.0.0.1:0", "--controller", "a:1,b:2", "--controller", "c:3"];
+    let config = Cli::try_parse_from(flags).expect("understood").config().expect("legal");
+    assert_eq!(config.controllers, ["a:1", "b:2", "c:3"]);
+}
+
+#[test]
 fn a_position_has_two_coordinates_on_the_globe() {
     let place = |text: &str| format!("{MINIMAL}{text}");
     let config = check(&place("latitude = -33.9\nlongitude = 151.2\n")).expect("legal");
