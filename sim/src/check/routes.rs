@@ -155,13 +155,24 @@ fn price_of_late(scenario: &Scenario, (from, to): (Host, Host), at: Duration) ->
     prices.fold((f64::INFINITY, 0.0), |(least, most), price| (price.0.min(least), price.1.max(most)))
 }
 
-/// The share of a relay's window of losses that cuts took which the link may have outlived: what is lost in them is loss like
-/// any other.
-fn outage_of_late(scenario: &Scenario, direction: (Host, Host), (from, to): (Duration, Duration)) -> f64 {
-    let (way, back) = (direction, (direction.1, direction.0));
-    let short = |fault: &Fault| fault.until.is_some_and(|until| until - fault.at <= OUTLIVED);
+/// The share of a relay's window of losses that outages took which the link may have outlived: what is lost in them is loss
+/// like any other.
+fn outage_of_late(scenario: &Scenario, (from, to): (Host, Host), late: (Duration, Duration)) -> f64 {
+    let back = outages(scenario, (to, from));
+    let meets =
+        |(begin, end): (Duration, Duration), other: &(Duration, Duration)| begin < other.1 && other.0 < end;
+    let outlived = |span: &(Duration, Duration)| {
+        span.1 - span.0 <= OUTLIVED || !back.iter().any(|other| meets(*span, other))
+    };
+    let spans = outages(scenario, (from, to)).into_iter().filter(outlived);
+    let lost = spans.map(|(begin, end)| end.min(late.1).saturating_sub(begin.max(late.0)).as_secs_f64());
+    (lost.sum::<f64>() / LOSS_WINDOW_S).min(0.9)
+}
+
+/// When a direction of the network lost everything.
+fn outages(scenario: &Scenario, direction: (Host, Host)) -> Vec<(Duration, Duration)> {
     let cut = |fault: &&Fault| match &fault.kind {
-        FaultKind::Cut(cut) => cut.contains(&way) && (!cut.contains(&back) || short(fault)),
+        FaultKind::Cut(directions) => directions.contains(&direction),
         FaultKind::Crash(_)
         | FaultKind::Leave(_)
         | FaultKind::Freeze(_)
@@ -170,12 +181,12 @@ fn outage_of_late(scenario: &Scenario, direction: (Host, Host), (from, to): (Dur
         | FaultKind::Hostile(_)
         | FaultKind::ControllerCrash => false,
     };
-    let lasted = |fault: &Fault| {
-        let (begin, end) = (fault.at.max(from), fault.until.unwrap_or(to).min(to));
-        end.saturating_sub(begin).as_secs_f64()
-    };
-    let lost: f64 = scenario.faults.iter().filter(cut).map(lasted).sum();
-    (lost / LOSS_WINDOW_S).min(0.9)
+    let cuts = scenario.faults.iter().filter(cut);
+    let cuts = cuts.map(|fault| (fault.at, fault.until.unwrap_or(scenario.run_for)));
+    let steps = scenario.paths.get(&direction).map_or(&[][..], |path| path.later());
+    let ends = steps.iter().skip(1).map(|(at, _)| *at).chain([scenario.run_for]);
+    let downs = steps.iter().zip(ends).filter(|((_, spec), _)| spec.down);
+    cuts.chain(downs.map(|((begin, _), end)| (*begin, end))).collect()
 }
 
 fn price(out: &LinkSpec, back: &LinkSpec, outage: f64) -> (f64, f64) {
