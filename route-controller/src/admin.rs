@@ -13,8 +13,9 @@ use crate::route_rows::{
 };
 use crate::rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
-    NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
+    NodeRow, RouteRow, RoutesQuery, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
 };
+use crate::stream_rows::StreamRow;
 use crate::telemetry::Telemetry;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};

@@ -32,6 +32,7 @@ mod route_operations;
 mod route_rows;
 mod rows;
 mod store;
+mod stream_rows;
 mod telemetry;
 mod tenure;
 mod tls;
@@ -51,6 +52,7 @@ pub use route_rows::{
 };
 pub use rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, ErrorAnswer, JoinTokenAnswer, JoinTokenRequest,
-    JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest,
-    TokenKeyRow, TokenRequest,
+    JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, TokenAnswer, TokenKeyRequest, TokenKeyRow,
+    TokenRequest,
 };
+pub use stream_rows::{ProtectionRow, StreamRow};

@@ -7,9 +7,10 @@ use crate::engine::{EngineHandle, Request};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
-    NodeRow, RouteRow, RoutesQuery, StreamRow, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
+    NodeRow, RouteRow, RoutesQuery, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
 };
 use crate::store::{JoinRecord, JoinTokenId};
+use crate::stream_rows::StreamRow;
 use crate::tokens::{TokenIssuer, hex, unhex};
 use control_proto::{JoinSecret, JoinToken, check_relay_name, limits::KEY_ID_BYTES};
 use route_core::{RouteFilter, StatusView};

@@ -1,6 +1,7 @@
 //! Rows of the admin API that explain routes, and those of the past. `relayctl` reads the same types.
 
 use crate::rows::{micros, seconds};
+use crate::stream_rows::ProtectionRow;
 use route_core::{
     Avoidance, CostTerms, Doubt, DrainView, EpochView, ExplainView, HopView, PriceChangeView,
     RouteChangeView, RoutesDiffView, TurnView, Verdict, WayView, WhyNotView,
@@ -110,6 +111,9 @@ pub struct ExplainRow {
     pub rises: Vec<TurnRow>,
     /// Hops of the other way that would turn it by falling alone.
     pub falls: Vec<TurnRow>,
+    /// How a stream that asks for two ways at once goes. Controllers before 0.2 do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection: Option<ProtectionRow>,
 }
 
 /// What `GET /v1/routes/why-not` answers.
@@ -243,6 +247,7 @@ impl From<ExplainView> for ExplainRow {
             margin_us: view.margin_us,
             rises: view.rises.into_iter().map(TurnRow::from).collect(),
             falls: view.falls.into_iter().map(TurnRow::from).collect(),
+            protection: Some(view.protection.into()),
         }
     }
 }

@@ -6,10 +6,9 @@ use crate::route_rows::{TermsRow, doubt_name};
 use crate::tokens::KeyRole;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use route_core::{LinkView, NodeState, NodeView, RouteView, StreamView};
+use route_core::{LinkView, NodeState, NodeView, RouteView};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use wire_format::MediaKind;
 use wire_format::control::{LinkQuality, LinkState, RepairPlan, RepairTotals, TokenKey};
 
 /// A relay, in `GET /v1/nodes`.
@@ -132,37 +131,6 @@ pub struct LinkRow {
     /// The same for all other media.
     #[serde(default)]
     pub repair_other: Option<String>,
-}
-
-/// A stream, in `GET /v1/streams`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct StreamRow {
-    /// Tenant.
-    pub namespace: String,
-    /// Call.
-    pub room: String,
-    /// Participant.
-    pub user: String,
-    /// The participant's stream.
-    pub stream: String,
-    /// What it carries: `audio` or `video`.
-    pub kind: MediaKind,
-    /// Number of the room.
-    pub room_id: u32,
-    /// Number of the participant within the room.
-    pub user_id: u32,
-    /// Number of the stream within the room's participant.
-    pub stream_id: u16,
-    /// Which publication of it.
-    pub incarnation: u8,
-    /// The relay where it enters the overlay.
-    pub ingress: String,
-    /// Relays that the ingress stamps as destinations.
-    pub destinations: Vec<String>,
-    /// Relays with subscribers, the ingress among them if it has some.
-    pub egresses: Vec<String>,
-    /// Subscriptions that match it, everywhere.
-    pub subscriptions: usize,
 }
 
 /// A route, in `GET /v1/routes`.
@@ -515,26 +483,6 @@ impl From<LinkView> for LinkRow {
 
 fn told_plan(plan: RepairPlan) -> String {
     format!("{}: {}", plan.method(), plan.reason())
-}
-
-impl From<StreamView> for StreamRow {
-    fn from(view: StreamView) -> StreamRow {
-        StreamRow {
-            namespace: view.name.namespace,
-            room: view.name.room,
-            user: view.name.user,
-            stream: view.name.stream,
-            kind: view.kind,
-            room_id: view.key.room.0,
-            user_id: view.key.user.0,
-            stream_id: view.key.stream.0,
-            incarnation: view.incarnation.0,
-            ingress: view.ingress,
-            destinations: view.destinations,
-            egresses: view.egresses,
-            subscriptions: view.subscriptions,
-        }
-    }
 }
 
 impl From<RouteView> for RouteRow {

@@ -129,6 +129,7 @@ impl World<'_> {
             epoch: header.epoch,
             hop_limit: header.hop_limit,
             marked: header.marked,
+            protected: header.protected,
             destinations,
             fate: arrival(fate),
         }));

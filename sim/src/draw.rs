@@ -33,7 +33,9 @@ pub fn drawn(seed: u64) -> Scenario {
 
 /// The scenario of a seed, as text.
 pub fn drawn_text(seed: u64) -> String {
-    Draw { rng: Seed(seed).child("swarm").stream(), text: String::new() }.scenario(seed)
+    let rng = Seed(seed).child("swarm").stream();
+    let protect = Seed(seed).child("protect").stream();
+    Draw { rng, protect, text: String::new() }.scenario(seed)
 }
 
 const ROOMS: [&str; 2] = ["lobby", "stage"];
@@ -61,6 +63,8 @@ enum Theme {
 
 struct Draw {
     rng: Xoshiro256,
+    /// Which streams go two ways at once.
+    protect: Xoshiro256,
     text: String,
 }
 
@@ -303,6 +307,9 @@ impl Draw {
         if self.one_in(5) {
             let budget = self.within(60, 190);
             self.line(format_args!("budget = \"{budget}ms\""));
+        }
+        if self.protect.within(1..=4) == 1 {
+            self.line(format_args!("protect = true"));
         }
         self.span();
     }

@@ -37,11 +37,17 @@ impl World<'_> {
             .iter()
             .map(|(destination, plane)| Some((self.relay_at(*destination)?, plane.0)))
             .collect();
-        match (rows, backups) {
-            (Some(rows), Some(backups)) => {
-                self.record(Event::Pushed(PushedTable { relay, epoch: table.epoch.0, rows, backups }));
+        let pairs: Option<Vec<_>> = table
+            .pairs
+            .iter()
+            .map(|(to, pair)| Some((self.relay_at(*to)?, pair.planes().map(|plane| plane.0))))
+            .collect();
+        match (rows, backups, pairs) {
+            (Some(rows), Some(backups), Some(pairs)) => {
+                let epoch = table.epoch.0;
+                self.record(Event::Pushed(PushedTable { relay, epoch, rows, backups, pairs }));
             }
-            (_, _) => self.violation("the controller", format!("pushed rows for nobody: {table:?}")),
+            (_, _, _) => self.violation("the controller", format!("pushed rows for nobody: {table:?}")),
         }
     }
 

@@ -171,6 +171,7 @@ impl World<'_> {
                 stream: spec.name.clone(),
                 kind: spec.kind,
                 budget: spec.budget,
+                protect: spec.protect,
                 description: RtpDescription { priority: spec.priority, ..RtpDescription::default() },
             }
         } else if spec.until < self.scenario.media_end() {

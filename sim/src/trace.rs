@@ -34,6 +34,8 @@ pub struct Frame {
     pub hop_limit: u8,
     /// A relay left the tables of its stamp.
     pub marked: bool,
+    /// Another copy goes on another plane, and this one is not moved.
+    pub protected: bool,
     /// Relays still to reach.
     pub destinations: Vec<RelayId>,
     /// When the datagram comes out, or why it does not.
@@ -111,6 +113,8 @@ pub struct PushedTable {
     pub rows: Vec<Row>,
     /// By destination: the plane to turn to when the primary next hop fails.
     pub backups: Vec<(RelayId, u8)>,
+    /// By destination: the two planes that a protected stream takes at once.
+    pub pairs: Vec<(RelayId, [u8; 2])>,
 }
 
 /// What the controller believed of the overlay when it pushed the first table of an epoch.

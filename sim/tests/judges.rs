@@ -1,6 +1,7 @@
 //! Each judge notices the bug it is there for: a trace that nobody objects to is changed as the bug would change it.
 
 use sim::{Delivered, Event, Frame, PushedTable, RelayId, Row, Scenario, StreamNumber, Trace, judge};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn scenario(name: &str) -> Scenario {
@@ -262,7 +263,7 @@ fn loops_and_copies_on_the_redundant_planes() {
 #[test]
 fn tables() {
     let ring = sound("ring-cut");
-    let changes: [fn(&mut PushedTable); 6] = [
+    let changes: [fn(&mut PushedTable); 8] = [
         // Back to where it comes from.
         |table| {
             let rows = table.rows.iter_mut();
@@ -282,6 +283,8 @@ fn tables() {
             let red: Vec<Row> = table.rows.iter().filter(|row| row.plane == 1).copied().collect();
             table.rows.extend(red.into_iter().map(|row| Row { plane: 2, ..row }));
         },
+        |table| table.pairs.clear(),
+        |table| table.pairs.iter_mut().for_each(|(_, pair)| *pair = [1, 1]),
         |table| table.backups.clear(),
         |table| table.backups.iter_mut().for_each(|(_, plane)| *plane = 3 - *plane),
     ];
@@ -344,4 +347,47 @@ fn reroute() {
         event.delivered().filter(|delivered| delivered.packet == Some(packet)).map(|_| Vec::new())
     });
     assert_eq!(once, ["reroute"]);
+}
+
+#[test]
+fn protected() {
+    let relay = sound("protect-relay");
+    // One packet sent just before the crash, and on its way by both.
+    let sent = |event: &Event| if let Event::Sent { packet, .. } = event { Some(*packet) } else { None };
+    let late = |(at, event): &(Duration, Event)| sent(event).filter(|_| *at > Duration::from_millis(6_900));
+    let packet = relay.1.events().iter().find_map(late).expect("media flows");
+    let once = objectors(&relay, |_, event| {
+        event.delivered().filter(|delivered| delivered.packet == Some(packet)).map(|_| Vec::new())
+    });
+    assert_eq!(once, ["protected"]);
+    let meets = objectors(&relay, |_, event| {
+        let Event::Pushed(table) = event else { return None };
+        let mut table = table.clone();
+        table.pairs.iter_mut().for_each(|(_, pair)| *pair = [pair[0], pair[0]]);
+        Some(vec![Event::Pushed(table)])
+    });
+    assert!(meets.contains(&"protected"), "{meets:?}");
+    let moved = objectors_once(&relay, |event| {
+        let frame = event.frame().filter(|frame| frame.from != RelayId(0) && frame.plane == 0)?;
+        Some(vec![Event::Frame(Frame { plane: 1, marked: true, ..frame.clone() })])
+    });
+    assert!(moved.contains(&"planes"), "{moved:?}");
+    // The same networks and failures without protection: it shows, and somebody misses something.
+    for name in ["protect-relay", "protect-cut"] {
+        let asked = scenario(name);
+        let mut without = asked.clone();
+        without.streams.iter_mut().for_each(|stream| stream.protect = false);
+        let trace = sim::run(&without, asked.seed);
+        let judges: BTreeSet<_> = judge(&asked, &trace).iter().map(|objection| objection.judge).collect();
+        assert!(judges.is_superset(&BTreeSet::from(["complete", "protected"])), "{name}: {judges:?}");
+    }
+}
+
+#[test]
+fn protection_that_nobody_asked_for() {
+    let relay = sound("fast-reroute-relay");
+    let unasked = objectors_once(&relay, |event| {
+        Some(vec![Event::Frame(Frame { protected: true, ..event.frame()?.clone() })])
+    });
+    assert!(unasked.contains(&"planes"), "{unasked:?}");
 }

@@ -363,6 +363,8 @@ pub struct PublicationReport {
     pub kind: MediaKind,
     /// What an earlier session was granted for it.
     pub granted: Option<(StreamKey, Incarnation)>,
+    /// Its publisher asks for 1+1 protection: two disjoint ways at once. Relays before 0.2 do not say so.
+    pub protect: bool,
 }
 
 /// A subscription held at its egress relay. `None` matches every user, or every stream.
@@ -501,6 +503,9 @@ pub struct StreamEntry {
     pub destinations: Vec<NodeIndex>,
     /// Grows with every change of this row.
     pub revision: u64,
+    /// Where it enters the overlay, each packet leaves on two planes at once for all relays that the tables name a pair of
+    /// planes for. Controllers before 0.2 do not say so.
+    pub protect: bool,
 }
 
 /// A public key that signs client tokens. Logs show its id alone.

@@ -238,7 +238,7 @@ impl Priority {
 /// +---------------+-----+---------+---------------+---------------+
 ///   ... slack     |prio | hop lim |             epoch             |
 /// +---+-+-+-------+-----+---------+-------------------------------+
-/// |pl.|M|C| zero  |  destination set ... , RTP or RTCP packet ...
+/// |pl.|M|C|P|zero |  destination set ... , RTP or RTCP packet ...
 /// +---+-+-+-------+-----------------------------------------------+
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -263,6 +263,9 @@ pub struct MediaHeader {
     pub marked: bool,
     /// C: the packet is RTCP.
     pub rtcp: bool,
+    /// P: another copy of it goes to the same relays on another plane, so this one is never moved. Relays that do not know
+    /// the bit pass it on.
+    pub protected: bool,
     /// Relays still to reach.
     pub destinations: DestinationSet,
 }
@@ -295,6 +298,7 @@ impl MediaHeader {
             plane,
             marked: flags & 0x20 != 0,
             rtcp: flags & 0x10 != 0,
+            protected: flags & 0x08 != 0,
             destinations,
         };
         Ok((header, MEDIA_FIXED_BYTES + set_bytes))
@@ -309,7 +313,10 @@ impl MediaHeader {
         fixed[15..17].copy_from_slice(&self.slack.0.to_be_bytes());
         fixed[17] = self.priority.bits() << 5 | self.hop_limit & 0x1F;
         fixed[18..20].copy_from_slice(&self.epoch.to_be_bytes());
-        fixed[20] = self.plane.0 << 6 | u8::from(self.marked) << 5 | u8::from(self.rtcp) << 4;
+        fixed[20] = self.plane.0 << 6
+            | u8::from(self.marked) << 5
+            | u8::from(self.rtcp) << 4
+            | u8::from(self.protected) << 3;
         MEDIA_FIXED_BYTES + self.destinations.encode(rest)
     }
 }

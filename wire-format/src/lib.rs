@@ -40,7 +40,7 @@ pub use priority::{Codec, DescriptionError, Prioritizer, RtpDescription};
 pub use repair::{
     MissingRange, REPAIR_HEADER_BYTES, REQUEST_BYTES_MAX, REQUEST_RANGES_MAX, RepairRequest, repaired,
 };
-pub use route::RouteTable;
+pub use route::{PlanePair, RouteTable};
 pub use sealed::{
     DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_UNPROBED, DatagramKind, SEAL_OVERHEAD_BYTES,
     SEALED_HEADER_BYTES, SealedHeader, TAG_BYTES,

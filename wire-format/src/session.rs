@@ -6,12 +6,16 @@
 
 use crate::{Incarnation, MediaKind, NodeIndex, StreamHandle};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Lowest and highest version of the link protocol that this build speaks.
-pub const WIRE_VERSIONS: (u8, u8) = (1, 2);
+pub const WIRE_VERSIONS: (u8, u8) = (1, 3);
 
 /// From this version on relays say `Lanes` to each other.
 pub const LANES_SINCE_VERSION: u8 = 2;
+
+/// From this version on SFUs may say `PublishProtected`.
+pub const PROTECTION_SINCE_VERSION: u8 = 3;
 
 /// Lanes of a link, at most.
 pub const LANES_MAX: usize = 16;
@@ -182,4 +186,55 @@ pub enum Message {
         /// Name the sealed datagrams of lane 1, 2 ... to me so. At most 15.
         receivers: Vec<u32>,
     },
+    /// SFU to relay, since version 3: as `Publish`, of a stream whose packets are to go two disjoint ways at once. Answered
+    /// with `Published`.
+    PublishProtected {
+        /// As in `Publish`.
+        request: u32,
+        /// Call.
+        room: String,
+        /// Participant.
+        user: String,
+        /// The participant's stream.
+        stream: String,
+        /// What it carries.
+        kind: MediaKind,
+        /// As in `Publish`.
+        budget_ms: Option<u32>,
+    },
+}
+
+impl Message {
+    /// The message as a peer that speaks `version` understands it: a stream that is to be protected is published without,
+    /// to a relay that cannot.
+    pub fn for_version(&self, version: u8) -> Cow<'_, Message> {
+        match self {
+            Message::PublishProtected { request, room, user, stream, kind, budget_ms }
+                if version < PROTECTION_SINCE_VERSION =>
+            {
+                Cow::Owned(Message::Publish {
+                    request: *request,
+                    room: room.clone(),
+                    user: user.clone(),
+                    stream: stream.clone(),
+                    kind: *kind,
+                    budget_ms: *budget_ms,
+                })
+            }
+            Message::PublishProtected { .. }
+            | Message::Hello { .. }
+            | Message::Accept { .. }
+            | Message::Refuse { .. }
+            | Message::Publish { .. }
+            | Message::Published { .. }
+            | Message::Unpublish { .. }
+            | Message::Subscribe { .. }
+            | Message::Subscribed { .. }
+            | Message::Unsubscribe { .. }
+            | Message::Announce { .. }
+            | Message::Ended { .. }
+            | Message::Goodbye
+            | Message::Lanes { .. } => Cow::Borrowed(self),
+        }
+    }
 }

@@ -34,10 +34,10 @@ fn media_header() -> impl Strategy<Value = MediaHeader> {
     (
         (key(), any::<u8>(), any::<u32>(), any::<u16>()),
         (0u8..8, 0u8..32, any::<u16>(), 0u8..3),
-        any::<(bool, bool)>(),
+        any::<(bool, bool, bool)>(),
         destinations(),
     )
-        .prop_map(|(what, how, (marked, rtcp), destinations)| MediaHeader {
+        .prop_map(|(what, how, (marked, rtcp, protected), destinations)| MediaHeader {
             key: what.0,
             incarnation: Incarnation(what.1),
             sequence: Sequence(what.2),
@@ -48,6 +48,7 @@ fn media_header() -> impl Strategy<Value = MediaHeader> {
             plane: Plane(how.3),
             marked,
             rtcp,
+            protected,
             destinations,
         })
 }
@@ -133,6 +134,16 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         (request(), name(), name(), name(), kind(), any::<Option<u32>>()).prop_map(
             |(request, room, user, stream, kind, budget_ms)| Message::Publish {
+                request,
+                room,
+                user,
+                stream,
+                kind,
+                budget_ms
+            }
+        ),
+        (request(), name(), name(), name(), kind(), any::<Option<u32>>()).prop_map(
+            |(request, room, user, stream, kind, budget_ms)| Message::PublishProtected {
                 request,
                 room,
                 user,

@@ -145,6 +145,7 @@ fn media(bytes: &[u8]) -> Decoded {
             ("plane", header.plane.to_string()),
             ("marked", flag(header.marked)),
             ("rtcp", flag(header.rtcp)),
+            ("protected", flag(header.protected)),
             ("destinations", list(header.destinations.iter())),
             ("packet", text(&bytes[at..])),
         ],

@@ -192,6 +192,7 @@ fn entry(user: u32, subscription: SubscriptionId) -> StreamEntry {
         subscriptions: vec![subscription],
         destinations: Vec::new(),
         revision: 1,
+        protect: false,
     }
 }
 

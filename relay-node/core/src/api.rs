@@ -61,6 +61,8 @@ pub enum ClientCommand {
         kind: MediaKind,
         /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
         budget: Option<Duration>,
+        /// Its packets are to go two disjoint ways at once (1+1 protection), as far as there are two.
+        protect: bool,
         /// What its RTP is, for the priority of its packets.
         description: RtpDescription,
     },

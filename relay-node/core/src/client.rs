@@ -443,6 +443,7 @@ impl Client {
             | Message::Accept { .. }
             | Message::Refuse { request: None, .. }
             | Message::Publish { .. }
+            | Message::PublishProtected { .. }
             | Message::Unpublish { .. }
             | Message::Subscribe { .. }
             | Message::Unsubscribe { .. }
@@ -452,10 +453,14 @@ impl Client {
 
     fn command(&mut self, command: ClientCommand) {
         match command {
-            ClientCommand::Publish { request, room, user, stream, kind, budget, description } => {
+            ClientCommand::Publish { request, room, user, stream, kind, budget, protect, description } => {
                 let budget = budget.unwrap_or(kind.budget_default());
                 let budget_ms = Some(u32::try_from(budget.as_millis()).unwrap_or(u32::MAX));
-                let message = Message::Publish { request, room, user, stream, kind, budget_ms };
+                let message = if protect {
+                    Message::PublishProtected { request, room, user, stream, kind, budget_ms }
+                } else {
+                    Message::Publish { request, room, user, stream, kind, budget_ms }
+                };
                 let slack = Slack::from_duration(budget);
                 let publication = Publication {
                     message: message.clone(),

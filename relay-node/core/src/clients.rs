@@ -2,6 +2,7 @@
 
 use crate::notice::EndReason;
 use crate::relay::{Relay, Side, Timer};
+use crate::room_pattern::matches_pattern;
 use crate::streams::LocalSubscriber;
 use crate::{ClientRights, LinkId, PeerView, PlainId, RateLimit, RateMeter};
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub(crate) struct Publication {
     pub(crate) name: StreamName,
     pub(crate) kind: MediaKind,
     pub(crate) slack: Slack,
+    /// Its publisher asks for two disjoint ways at once.
+    pub(crate) protect: bool,
     pub(crate) granted: Option<Granted>,
 }
 
@@ -51,6 +54,7 @@ impl Publication {
             name: self.name.clone(),
             kind: self.kind,
             granted: self.granted.as_ref().map(|granted| (granted.key, granted.incarnation)),
+            protect: self.protect,
         }
     }
 }
@@ -181,21 +185,6 @@ fn next_free<T>(last: &mut u16, taken: &BTreeMap<StreamHandle, T>) -> StreamHand
     }
 }
 
-/// Whether `text` matches `pattern`, where `*` stands for any run of characters.
-fn matches_pattern(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let mut last = None;
-    for part in parts {
-        if let Some(middle) = last.replace(part) {
-            let Some(at) = rest.find(middle) else { return false };
-            rest = &rest[at + middle.len()..];
-        }
-    }
-    last.map_or(rest.is_empty(), |end| rest.ends_with(end))
-}
-
 impl Relay {
     /// A message of a link's reliable stream.
     pub(crate) fn message(&mut self, now: Timestamp, link: LinkId, message: Message) {
@@ -203,10 +192,10 @@ impl Relay {
         let is_client = matches!(entry.side, Side::Client(_));
         match message {
             Message::Publish { request, room, user, stream, kind, budget_ms } if is_client => {
-                let published = self.publish(link, request, [room, user, stream], kind, budget_ms);
-                if let Err((code, reason)) = published {
-                    self.refuse(link, request, code, reason);
-                }
+                self.publish_or_refuse(link, request, [room, user, stream], kind, budget_ms, false);
+            }
+            Message::PublishProtected { request, room, user, stream, kind, budget_ms } if is_client => {
+                self.publish_or_refuse(link, request, [room, user, stream], kind, budget_ms, true);
             }
             Message::Subscribe { request, room, user, stream } if is_client => {
                 if let Err((code, reason)) = self.subscribe(now, link, request, room, user, stream) {
@@ -220,6 +209,7 @@ impl Relay {
             | Message::Accept { .. }
             | Message::Refuse { .. }
             | Message::Publish { .. }
+            | Message::PublishProtected { .. }
             | Message::Published { .. }
             | Message::Unpublish { .. }
             | Message::Subscribe { .. }
@@ -253,6 +243,20 @@ impl Relay {
         self.publications.len() >= self.streams.most()
     }
 
+    fn publish_or_refuse(
+        &mut self,
+        link: LinkId,
+        request: u32,
+        names: [String; 3],
+        kind: MediaKind,
+        budget_ms: Option<u32>,
+        protect: bool,
+    ) {
+        if let Err((code, reason)) = self.publish(link, request, names, kind, budget_ms, protect) {
+            self.refuse(link, request, code, reason);
+        }
+    }
+
     fn publish(
         &mut self,
         link: LinkId,
@@ -260,6 +264,7 @@ impl Relay {
         [room, user, stream]: [String; 3],
         kind: MediaKind,
         budget_ms: Option<u32>,
+        protect: bool,
     ) -> Result<(), (RefusalCode, String)> {
         let publication = PublicationId(self.next_registration());
         let full = self.is_full_of_publications().then(|| self.reason_full("publish"));
@@ -286,7 +291,7 @@ impl Relay {
         client.publications.insert(request, publication);
         let name = StreamName { namespace: client.rights.namespace.clone(), room, user, stream };
         let owner = Owner::Link { link, request };
-        let publication_state = Publication { owner, name, kind, slack, granted: None };
+        let publication_state = Publication { owner, name, kind, slack, protect, granted: None };
         let report = publication_state.report(publication);
         self.publications.insert(publication, publication_state);
         self.report(ToController::Published(report));
@@ -586,29 +591,4 @@ fn rights(rights: &ClientRights, what: &str, room: &str) -> (RefusalCode, String
         rights.subject, rights.namespace, rights.room_pattern, rights.publish, rights.subscribe
     );
     (RefusalCode::Rights, reason)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches_pattern;
-
-    #[test]
-    fn a_star_stands_for_any_run_of_characters() {
-        for (pattern, text, matches) in [
-            ("*", "", true),
-            ("*", "demo", true),
-            ("demo", "demo", true),
-            ("demo", "demo2", false),
-            ("demo*", "demo2", true),
-            ("*-eu", "call-eu", true),
-            ("*-eu", "call-eu-1", false),
-            ("a*b*c", "a1b2c", true),
-            ("a*b*c", "abc", true),
-            ("a*b*c", "acb", false),
-            ("a*a", "a", false),
-            ("*x*", "axb", true),
-        ] {
-            assert_eq!(matches_pattern(pattern, text), matches, "{pattern} {text}");
-        }
-    }
 }

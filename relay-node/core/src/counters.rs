@@ -45,6 +45,10 @@ counters! {
     media_resent,
     /// Datagrams that were not kept for repair, and rows of parity not used, because memory for it is used up.
     history_refused,
+    /// Frames of streams that ask for protection that left their ingress here on two disjoint planes. One per destination.
+    media_protected,
+    /// Frames of such streams that left in one copy, because no two planes are apart on the way there. One per destination.
+    media_unprotected,
     /// Video delivered here that began to come by another link.
     streams_switched,
     /// Destinations moved to their backup because a link failed, counted when the link does, not per frame.
@@ -89,7 +93,8 @@ counters! {
     plain_leases_over,
     /// Dropped: destinations that no table reaches, or whose next hop has no link. One per destination.
     drop_no_route,
-    /// Dropped: destinations of a frame on a redundant plane whose next hop has no link. One per destination.
+    /// Dropped: destinations of a frame on a redundant plane, or of one of two copies, whose next hop has no link. One per
+    /// destination.
     drop_plane_cut,
     /// Dropped: destinations whose next hop is where a frame without tables of its stamp comes from. One per destination.
     /// And keyframe requests whose way to the publisher is back where they come from.
@@ -112,6 +117,8 @@ counters! {
     drop_resend,
     /// Dropped at a destination: seen before.
     drop_duplicate,
+    /// Dropped at a destination: the later copy of a frame that travels on two planes at once.
+    drop_second_copy,
     /// Dropped at a destination: older than the duplicate window.
     drop_too_old,
     /// Dropped at a destination: nobody here has asked for the stream, nor did within 200 ms.

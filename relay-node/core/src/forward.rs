@@ -246,6 +246,7 @@ impl Relay {
             return;
         }
         let (tenant, copies) = (stream.tenant, stream.destinations.len());
+        let protect = stream.entry.protect;
         if !self.tenants.admit(now, tenant, packet.len()) {
             self.counters.drop_over_rate += 1;
             return;
@@ -261,6 +262,7 @@ impl Relay {
             plane: Plane::PRIMARY,
             marked: false,
             rtcp,
+            protected: false,
             destinations: DestinationSet::single(NodeIndex(0)),
         };
         if !self.deliver(now, None, &header, packet.clone()) {
@@ -272,7 +274,11 @@ impl Relay {
                 return;
             };
             let mut header = MediaHeader { destinations: *set, ..header };
-            self.forward(now, &mut header, packet.clone(), None);
+            if protect {
+                self.forward_protected(now, &header, &packet);
+            } else {
+                self.forward(now, &mut header, packet.clone(), None);
+            }
         }
     }
 
@@ -292,7 +298,7 @@ impl Relay {
         match stream.seen.admit(header.incarnation, header.sequence) {
             Verdict::New => {}
             Verdict::Duplicate => {
-                self.counters.drop_duplicate += 1;
+                self.drop_duplicate(header);
                 return false;
             }
             Verdict::TooOld => {
@@ -302,7 +308,8 @@ impl Relay {
         }
         stream.count(packet.len());
         let elsewhere = stream.elsewhere;
-        if stream.arrival != from {
+        // Two ways at once take turns, and neither is a change of path.
+        if stream.arrival != from && !header.protected {
             self.arrives_by(now, header.key, from, before);
         }
         if !elsewhere.is_empty() {
@@ -320,8 +327,16 @@ impl Relay {
         }
         match stream.seen.admit(header.incarnation, header.sequence) {
             Verdict::New => self.deliver_here(header, packet),
-            Verdict::Duplicate => self.counters.drop_duplicate += 1,
+            Verdict::Duplicate => self.drop_duplicate(header),
             Verdict::TooOld => self.counters.drop_too_old += 1,
+        }
+    }
+
+    fn drop_duplicate(&mut self, header: &MediaHeader) {
+        if header.protected {
+            self.counters.drop_second_copy += 1;
+        } else {
+            self.counters.drop_duplicate += 1;
         }
     }
 
@@ -388,9 +403,9 @@ impl Relay {
                 return;
             }
             let stamped = header.plane;
-            match table.and_then(|(table, _)| table.way(stamped, destination)) {
+            match table.and_then(|(table, _)| table.way_of(header, destination)) {
                 None if self.hand_over_forward(header, packet.clone(), from) => {}
-                None => self.drop_without_way(stamped),
+                None => self.drop_without_way(header),
                 Some(Way { link, plane }) if header.marked && plane == stamped && from == Some(link) => {
                     self.counters.drop_way_back += 1;
                 }
@@ -413,7 +428,7 @@ impl Relay {
                 here = true;
                 continue;
             }
-            match table.and_then(|(table, _)| table.way(header.plane, destination)) {
+            match table.and_then(|(table, _)| table.way_of(header, destination)) {
                 Some(Way { link, plane }) if header.marked && plane == header.plane && from == Some(link) => {
                     back += 1;
                 }
@@ -425,7 +440,7 @@ impl Relay {
         for destination in &unreachable {
             let alone = MediaHeader { destinations: DestinationSet::single(*destination), ..*header };
             if !self.hand_over_forward(&alone, packet.clone(), from) {
-                self.drop_without_way(header.plane);
+                self.drop_without_way(header);
             }
         }
         self.scratch_nodes = unreachable;
@@ -447,8 +462,8 @@ impl Relay {
     }
 
     /// Nothing leads to a destination of a frame.
-    fn drop_without_way(&mut self, plane: Plane) {
-        if plane == Plane::PRIMARY {
+    fn drop_without_way(&mut self, header: &MediaHeader) {
+        if header.plane == Plane::PRIMARY && !header.protected {
             self.counters.drop_no_route += 1;
         } else {
             self.counters.drop_plane_cut += 1;

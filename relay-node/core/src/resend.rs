@@ -138,11 +138,11 @@ impl Relay {
         self.resends = left;
     }
 
-    /// One frame, to those of its destinations that have moved. What is on a redundant plane already stays there, and
-    /// what has no alternative was sent the only way there is.
+    /// One frame, to those of its destinations that have moved. What is on a redundant plane already stays there, as does
+    /// one of two copies, and what has no alternative was sent the only way there is.
     fn resend_frame(&mut self, now: Timestamp, sent_at: Timestamp, body: &[u8]) {
         let Ok((mut header, header_bytes)) = MediaHeader::decode(body) else { return };
-        if header.plane != Plane::PRIMARY {
+        if header.plane != Plane::PRIMARY || header.protected {
             return;
         }
         let mut hops = std::mem::take(&mut self.scratch);

@@ -257,6 +257,7 @@ mod tests {
             subscriptions: subscriptions.iter().copied().map(SubscriptionId).collect(),
             destinations: Vec::new(),
             revision: 0,
+            protect: false,
         }
     }
 

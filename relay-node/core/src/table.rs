@@ -14,14 +14,17 @@
 //! Where other workers of the relay may have a link that this one has not, a missing link says nothing: then the first
 //! worker, which has a lane of every link, decides.
 //!
-//! A frame on a redundant plane stays on it: each of these is a tree towards the destination, so nothing can loop.
+//! A frame on a redundant plane stays on it: each of these is a tree towards the destination, so nothing can loop. One of
+//! two copies that travel at once stays on the primary plane too.
 
 use crate::LinkId;
 use crate::liveness::Trust;
 use std::collections::BTreeSet;
-use wire_format::{Epoch, NodeIndex, Plane, RouteTable};
+use wire_format::{Epoch, MediaHeader, NodeIndex, Plane, PlanePair, RouteTable};
 
 const PLANES: usize = 3;
+/// The ways behind those of the planes: on the primary one, of frames that do not move.
+const FIXED: usize = PLANES;
 
 /// The link to a neighbour, and what may be expected of it.
 #[derive(Clone, Copy, Debug)]
@@ -51,24 +54,32 @@ pub(crate) struct Moves {
 struct Compiled {
     source: RouteTable,
     /// By plane, then by destination.
-    ways: [Vec<Option<Way>>; PLANES],
+    ways: [Vec<Option<Way>>; PLANES + 1],
+    /// By destination.
+    pairs: Vec<Option<PlanePair>>,
 }
 
 impl Compiled {
     fn new(source: RouteTable) -> Compiled {
-        Compiled { source, ways: Default::default() }
+        let mut pairs = Vec::new();
+        for (destination, pair) in &source.pairs {
+            let at = usize::from(destination.0);
+            pairs.resize(at + 1, None);
+            pairs[at] = Some(*pair);
+        }
+        Compiled { source, ways: Default::default(), pairs }
     }
 
     fn compile(&mut self, decides: bool, reach: &impl Fn(NodeIndex) -> Option<Reach>) -> Moves {
         let mut moves = Moves::default();
-        let Compiled { source, ways } = self;
+        let Compiled { source, ways, pairs: _ } = self;
         for ((plane, destination), hop) in &source.next_hops {
-            let Some(row) = ways.get_mut(usize::from(plane.0)) else { continue };
             let at = usize::from(destination.0);
-            if row.len() <= at {
-                row.resize(at + 1, None);
-            }
             let own = reach(*hop);
+            if *plane == Plane::PRIMARY {
+                *place(&mut ways[FIXED], at) = own.map(|own| Way { link: own.link, plane: *plane });
+            }
+            let Some(row) = ways[..PLANES].get_mut(usize::from(plane.0)) else { continue };
             let way = if *plane == Plane::PRIMARY {
                 let backup = source.backup(*destination);
                 let backup = backup.and_then(|plane| Some((plane, source.next_hop(plane, *destination)?)));
@@ -78,12 +89,13 @@ impl Compiled {
                 own.map(|own| Way { link: own.link, plane: *plane })
             };
             let has_moved = |way: Option<Way>| way.is_some_and(|way| way.plane != *plane);
-            match (has_moved(row[at]), has_moved(way)) {
+            let held = place(row, at);
+            match (has_moved(*held), has_moved(way)) {
                 (false, true) => moves.away += 1,
                 (true, false) => moves.returned += 1,
                 (true, true) | (false, false) => {}
             }
-            row[at] = way;
+            *held = way;
         }
         moves
     }
@@ -91,6 +103,17 @@ impl Compiled {
     fn way(&self, plane: Plane, destination: NodeIndex) -> Option<Way> {
         *self.ways.get(usize::from(plane.0))?.get(usize::from(destination.0))?
     }
+
+    fn fixed_way(&self, destination: NodeIndex) -> Option<Way> {
+        *self.ways[FIXED].get(usize::from(destination.0))?
+    }
+}
+
+fn place(ways: &mut Vec<Option<Way>>, at: usize) -> &mut Option<Way> {
+    if ways.len() <= at {
+        ways.resize(at + 1, None);
+    }
+    &mut ways[at]
 }
 
 fn primary_way(own: Option<Reach>, backup: Option<(Plane, Reach)>) -> Option<Way> {
@@ -203,6 +226,20 @@ pub(crate) struct TableRef<'a>(&'a Compiled);
 impl TableRef<'_> {
     pub(crate) fn way(self, plane: Plane, destination: NodeIndex) -> Option<Way> {
         self.0.way(plane, destination)
+    }
+
+    /// The way of a frame.
+    pub(crate) fn way_of(self, header: &MediaHeader, destination: NodeIndex) -> Option<Way> {
+        if header.protected && header.plane == Plane::PRIMARY {
+            self.0.fixed_way(destination)
+        } else {
+            self.0.way(header.plane, destination)
+        }
+    }
+
+    /// The planes on which a frame of a protected stream goes to a destination at once.
+    pub(crate) fn pair(self, destination: NodeIndex) -> Option<PlanePair> {
+        *self.0.pairs.get(usize::from(destination.0))?
     }
 }
 

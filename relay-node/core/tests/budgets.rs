@@ -62,6 +62,7 @@ fn a_plain_registration_has_the_same_bounds() {
         source: PlainSource { ip: address.ip(), port: None },
         local,
         budget,
+        protect: false,
         description: RtpDescription::default(),
         lease: None,
     };

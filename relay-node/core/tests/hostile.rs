@@ -32,6 +32,7 @@ fn media_frame() -> Vec<u8> {
         plane: Plane::PRIMARY,
         marked: false,
         rtcp: false,
+        protected: false,
         destinations: DestinationSet::single(NodeIndex(1)),
     };
     let mut body = vec![0; wire_format::MEDIA_HEADER_MAX];

@@ -42,6 +42,7 @@ fn publications_beyond_the_limit_are_refused_with_its_name() {
         source: PlainSource { ip: socket.ip(), port: None },
         local: PlainLocal { rtp_port, rtp: socket, rtcp_port, rtcp: socket, separate: false },
         budget: None,
+        protect: false,
         description: RtpDescription::default(),
         lease: None,
     };

@@ -60,6 +60,7 @@ fn camera(local: PlainLocal) -> PlainPublish {
         source: PlainSource { ip: address(PUBLISHER).ip(), port: None },
         local,
         budget: None,
+        protect: false,
         description: RtpDescription::default(),
         lease: None,
     }

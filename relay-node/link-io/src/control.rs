@@ -7,7 +7,7 @@
 
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use wire_format::codec::{CodecError, MESSAGE_BYTES_MAX, PREFIX_BYTES, body_length, decode, encode};
-use wire_format::session::Message;
+use wire_format::session::{Message, WIRE_VERSIONS};
 
 /// What came.
 #[derive(Debug)]
@@ -67,17 +67,24 @@ impl ControlReader {
 pub(crate) struct ControlWriter {
     stream: SendStream,
     buffer: Vec<u8>,
+    /// Version that the peer understands; the newest until one is agreed upon.
+    version: u8,
 }
 
 impl ControlWriter {
     pub(crate) fn new(stream: SendStream) -> ControlWriter {
-        ControlWriter { stream, buffer: Vec::new() }
+        ControlWriter { stream, buffer: Vec::new(), version: WIRE_VERSIONS.1 }
+    }
+
+    /// Speaks this version from now on.
+    pub(crate) fn speak(&mut self, version: u8) {
+        self.version = version;
     }
 
     /// Writes a message.
     pub(crate) async fn write(&mut self, message: &Message) -> Result<(), WriteError> {
         self.buffer.clear();
-        if let Err(error) = encode(message, &mut self.buffer) {
+        if let Err(error) = encode(&message.for_version(self.version), &mut self.buffer) {
             // Made by this process from what it accepted; nobody else can cause it.
             tracing::error!(%error, "message not sent");
             return Ok(());

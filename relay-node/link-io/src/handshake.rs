@@ -244,9 +244,10 @@ fn agree(
     peer: Peer,
     terms: &Terms,
     reader: ControlReader,
-    writer: ControlWriter,
+    mut writer: ControlWriter,
     dialled: bool,
 ) -> Result<Agreed, KeyUnavailable> {
+    writer.speak(terms.version);
     let source = |lane, direction| {
         let connection = connection.clone();
         KeySource {

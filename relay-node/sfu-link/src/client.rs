@@ -133,15 +133,23 @@ impl SfuLink {
     /// # Errors
     /// [`RequestError`], with the overlay's reason if it refused.
     pub async fn publish(&self, options: PublishOptions) -> Result<Publication, RequestError> {
-        let PublishOptions { room, user, stream, kind, budget, description } = options;
+        let PublishOptions { room, user, stream, kind, budget, protect, description } = options;
         kind.slack(budget)?;
         description.check(kind)?;
         let keyframe = Arc::new(Notify::new());
         let requested = RequestKind::Publication(Arc::clone(&keyframe));
         let (number, standing) = self.ask(requested)?;
         let publication = Publication { number, keyframe, standing, shared: Arc::clone(&self.shared) };
-        let command =
-            ClientCommand::Publish { request: number, room, user, stream, kind, budget, description };
+        let command = ClientCommand::Publish {
+            request: number,
+            room,
+            user,
+            stream,
+            kind,
+            budget,
+            protect,
+            description,
+        };
         self.answered(command, publication.standing.clone()).await?;
         Ok(publication)
     }

@@ -115,6 +115,10 @@ pub struct PublishOptions {
     /// Delay that packets may lose on top of the path's own delay, 1 ms to 6 s; `None` takes the default of the kind
     /// (200 ms for both).
     pub budget: Option<Duration>,
+    /// 1+1 protection: packets go two disjoint ways at once, as far as there are two, and the first copy is delivered. A
+    /// link or relay that fails costs nothing then; the stream costs twice the bits between relays. A relay older than
+    /// 0.2 publishes without.
+    pub protect: bool,
     /// What its RTP is. It decides which packets go first, and which go at all, where a link cannot carry everything; a
     /// video stream of which nothing is known has no keyframes and layers there, only packets.
     pub description: RtpDescription,
@@ -134,6 +138,7 @@ impl PublishOptions {
             stream: stream.into(),
             kind,
             budget: None,
+            protect: false,
             description: RtpDescription::default(),
         }
     }
@@ -142,6 +147,13 @@ impl PublishOptions {
     #[must_use]
     pub fn budget(mut self, budget: Duration) -> PublishOptions {
         self.budget = Some(budget);
+        self
+    }
+
+    /// Over two disjoint ways at once.
+    #[must_use]
+    pub fn protect(mut self) -> PublishOptions {
+        self.protect = true;
         self
     }
 

@@ -40,6 +40,7 @@ pub(super) struct PublicationRow {
     rtcp: RtcpChoice,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_ms: Option<u64>,
+    protect: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     codec: Option<Codec>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,6 +161,7 @@ pub(super) fn publication(view: &PlainPublicationView) -> PublicationRow {
         port: port(&spec.local),
         rtcp: rtcp(&spec.local),
         budget_ms: spec.budget.map(millis),
+        protect: spec.protect,
         codec: spec.description.codec,
         dependency_descriptor_id: spec.description.dependency_descriptor,
         frame_marking_id: spec.description.frame_marking,

@@ -106,6 +106,8 @@ struct PublicationRequest {
     port: PortChoice,
     rtcp: RtcpChoice,
     budget_ms: Option<u32>,
+    #[serde(default)]
+    protect: bool,
     codec: Option<Codec>,
     dependency_descriptor_id: Option<NonZeroU8>,
     frame_marking_id: Option<NonZeroU8>,
@@ -281,7 +283,7 @@ pub(super) async fn publish(State(api): State<Api>, request: Request) -> Result<
     }
     let Sockets { local, own } =
         running.registry.sockets(running.port.local_addr(), source.ip, request.port, request.rtcp)?;
-    let PublicationRequest { namespace, room, user, stream, kind, ssrc, .. } = request;
+    let PublicationRequest { namespace, room, user, stream, kind, ssrc, protect, .. } = request;
     let spec = PlainPublish {
         name: StreamName { namespace, room, user, stream },
         kind,
@@ -289,6 +291,7 @@ pub(super) async fn publish(State(api): State<Api>, request: Request) -> Result<
         source,
         local,
         budget,
+        protect,
         description,
         lease: lease.map(|s| Duration::from_secs(s.into())),
     };

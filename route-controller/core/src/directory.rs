@@ -27,7 +27,7 @@ pub use tenants::{LimitsConfig, NamespaceLimits, NamespaceView};
 
 use crate::effect::Effect;
 use crate::ids::Ids;
-use crate::view::StreamView;
+use crate::view::{ProtectionView, StreamView};
 use rows::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -50,6 +50,7 @@ const HOLD: Duration = Duration::from_secs(60);
 struct Publication {
     name: StreamName,
     kind: MediaKind,
+    protect: bool,
     /// Reported in the relay's present session.
     fresh: bool,
 }
@@ -70,6 +71,8 @@ struct Contender {
 struct Stream {
     key: StreamKey,
     kind: MediaKind,
+    /// It is to go two ways at once.
+    protect: bool,
     incarnation: Incarnation,
     live: Option<(NodeIndex, PublicationId)>,
     contenders: Vec<Contender>,
@@ -337,7 +340,11 @@ impl Directory {
     }
 
     /// Streams that are published.
-    pub(crate) fn views(&self, relay_name: impl Fn(NodeIndex) -> String) -> Vec<StreamView> {
+    pub(crate) fn views(
+        &self,
+        relay_name: impl Fn(NodeIndex) -> String,
+        protection: impl Fn(NodeIndex, NodeIndex) -> ProtectionView,
+    ) -> Vec<StreamView> {
         let live = self.streams.iter().filter_map(|(name, stream)| Some((name, stream, stream.live?)));
         live.map(|(name, stream, (ingress, _))| StreamView {
             name: name.clone(),
@@ -346,6 +353,13 @@ impl Directory {
             incarnation: stream.incarnation,
             ingress: relay_name(ingress),
             destinations: stream.destinations().into_iter().map(&relay_name).collect(),
+            protect: stream.protect,
+            protection: stream
+                .destinations()
+                .into_iter()
+                .filter(|_| stream.protect)
+                .map(|egress| protection(ingress, egress))
+                .collect(),
             egresses: stream.matching.keys().map(|node| relay_name(*node)).collect(),
             subscriptions: stream.matching.values().map(BTreeSet::len).sum(),
         })

@@ -6,6 +6,7 @@
 
 use crate::cost::CostTerms;
 use crate::guard::Doubt;
+use crate::view::ProtectionView;
 use std::time::Duration;
 use wire_format::{Epoch, Plane};
 
@@ -94,6 +95,8 @@ pub struct ExplainView {
     pub rises: Vec<TurnView>,
     /// Hops of the other way that would turn it by falling alone.
     pub falls: Vec<TurnView>,
+    /// How a stream that asks for two ways at once goes.
+    pub protection: ProtectionView,
 }
 
 /// Why a way does not pass a relay.

@@ -94,4 +94,6 @@ pub use explain::{
 };
 pub use guard::Doubt;
 pub use overlay::Overlay;
-pub use view::{Counters, LinkView, NodeState, NodeView, RouteFilter, RouteView, StatusView, StreamView};
+pub use view::{
+    Counters, LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView, StreamView,
+};

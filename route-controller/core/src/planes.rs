@@ -20,6 +20,7 @@ mod blocks;
 mod forest;
 mod mesh;
 mod order;
+mod pairs;
 mod redundant;
 mod shortest;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod tests;
 mod update;
 
 pub(crate) use blocks::WeakPoints;
+pub(crate) use pairs::Protection;
 
 use crate::history::PriceChange;
 use crate::topology::Topology;
@@ -153,6 +155,10 @@ impl Routes {
                 (next != NOWHERE).then(|| ((plane, destination), self.mesh.relay(usize::from(next))))
             })
         });
+        let mut paths = pairs::Paths::default();
+        let pair = |(to, destination)| Some((destination, self.pair_at(relay, to, &mut paths)?));
+        let others = (0..self.mesh.len()).filter(|to| *to != relay);
+        let pairs = others.map(|to| (to, self.mesh.relay(to))).filter_map(pair).collect();
         let backups = destinations().map(|(destination, towards)| (destination, towards.backups[relay]));
         RouteTable {
             epoch,
@@ -161,6 +167,7 @@ impl Routes {
                 .filter(|(_, plane)| *plane != 0)
                 .map(|(destination, plane)| (destination, Plane(plane)))
                 .collect(),
+            pairs,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::guard::Doubt;
 use std::net::SocketAddr;
 use std::time::Duration;
 use wire_format::control::{LinkQuality, LinkState, StreamName};
-use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, Plane, StreamKey};
+use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, StreamKey};
 
 /// What the controller makes of a relay.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -123,6 +123,25 @@ pub struct StreamView {
     pub egresses: Vec<String>,
     /// Subscriptions that match it, everywhere.
     pub subscriptions: usize,
+    /// Its publisher asks for two disjoint ways at once.
+    pub protect: bool,
+    /// If so: what comes of it, by the tables that ingresses stamp now; one for each of `destinations`.
+    pub protection: Vec<ProtectionView>,
+}
+
+/// How a stream that asks for two ways at once gets to one relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProtectionView {
+    /// Name of the relay where it leaves.
+    pub egress: String,
+    /// The planes that its two copies travel on; `None` if it goes there once.
+    pub pair: Option<PlanePair>,
+    /// The relays that each copy passes, ends included, in the order of the planes.
+    pub ways: Vec<Vec<String>>,
+    /// Names of relays that both copies pass: if one of these fails, nothing protects.
+    pub shared: Vec<String>,
+    /// If it goes there once: the link that all ways pass, `None` if there is no way.
+    pub bridge: Option<(String, String)>,
 }
 
 /// Which routes to show. `None` shows all.

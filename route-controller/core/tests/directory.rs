@@ -399,6 +399,7 @@ fn nonsense_is_refused() {
         name: stream("mallory", "camera"),
         kind: MediaKind::Audio,
         granted: Some(granted),
+        protect: false,
     };
     lab.station("r2").publications.insert(PublicationId(4), stolen.clone());
     lab.say("r2", wire_format::control::ToController::Published(stolen));
@@ -453,8 +454,13 @@ fn a_relay_that_started_anew_may_number_its_publications_otherwise() {
     station.rows.clear();
     for (publication, name) in [(1, &screen), (2, &camera)] {
         let publication = PublicationId(publication);
-        let report =
-            PublicationReport { publication, name: name.clone(), kind: MediaKind::Video, granted: None };
+        let report = PublicationReport {
+            publication,
+            name: name.clone(),
+            kind: MediaKind::Video,
+            granted: None,
+            protect: false,
+        };
         station.publications.insert(publication, report);
     }
     lab.connect("r1");

@@ -99,6 +99,7 @@ fn explanation(row: &ExplainRow) -> String {
     let epoch = row.epoch.map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
     let mut lines =
         format!("{ends} goes {}: {}{age}{epoch}\n{}", path(chosen), ms(chosen.cost_us), hops(chosen));
+    lines.push_str(&protection(row));
     let Some(other) = &row.runner_up else {
         lines.push_str("\nThere is no other way.\n");
         return lines;
@@ -118,6 +119,18 @@ fn explanation(row: &ExplainRow) -> String {
         lines.push_str(&turns(&row.falls, "costs less than"));
     }
     lines
+}
+
+/// What a stream gets that asks for two ways at once.
+fn protection(row: &ExplainRow) -> String {
+    let Some(protection) = &row.protection else { return String::new() };
+    let reason =
+        protection.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", printable(reason)));
+    if !protection.protected {
+        return format!("\nprotected streams go there once{reason}\n");
+    }
+    let ways: Vec<String> = protection.ways.iter().map(|way| printable(&way.join(" > "))).collect();
+    format!("\nprotected streams go {} at once{reason}\n", ways.join(" and "))
 }
 
 fn turns(rows: &[TurnRow], how: &str) -> String {
@@ -223,6 +236,7 @@ fn dot(chosen: Option<&WayRow>, other: Option<&WayRow>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use route_controller::ProtectionRow;
 
     fn way(names: &[&str], one_way_us: u64) -> WayRow {
         let hop = |pair: &[&str]| HopRow {
@@ -258,6 +272,16 @@ mod tests {
             margin_us: Some(15_000),
             rises: vec![turn("fra-1", "iad-1", 47_000, 62_000), turn("iad-1", "gru-1", 47_000, 62_000)],
             falls: vec![turn("fra-1", "gru-1", 109_000, 94_000)],
+            protection: Some(ProtectionRow {
+                egress: "gru-1".into(),
+                protected: true,
+                planes: vec![0, 1],
+                ways: vec![
+                    vec!["fra-1".into(), "iad-1".into(), "gru-1".into()],
+                    vec!["fra-1".into(), "gru-1".into()],
+                ],
+                reason: None,
+            }),
         }
     }
 
@@ -275,6 +299,16 @@ mod tests {
             margin_us: None,
         };
         insta::assert_snapshot!("why_not", reason(&why));
+        let bridged = ProtectionRow {
+            egress: "gru-1".into(),
+            protected: false,
+            planes: Vec::new(),
+            ways: Vec::new(),
+            reason: Some("every way passes the link fra-1-iad-1".into()),
+        };
+        let bridged = ExplainRow { protection: Some(bridged), ..row.clone() };
+        let once = "\nprotected streams go there once: every way passes the link fra-1-iad-1\n";
+        assert!(explanation(&bridged).contains(once));
         let nowhere = ExplainRow { chosen: None, runner_up: None, ..row };
         assert_eq!(
             explanation(&nowhere),

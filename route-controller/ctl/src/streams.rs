@@ -34,6 +34,7 @@ fn grid(rows: &[StreamRow]) -> Grid {
             output::text(&row.destinations.join(" ")),
             output::text(&row.egresses.join(" ")),
             row.subscriptions.to_string(),
+            protection(row),
         ]
     };
     Grid {
@@ -49,14 +50,28 @@ fn grid(rows: &[StreamRow]) -> Grid {
             "destinations",
             "egresses",
             "subscriptions",
+            "protected",
         ],
         rows: rows.iter().map(cells).collect(),
+    }
+}
+
+/// Whether a stream goes two ways at once: to how many of its destinations, unless it is all.
+fn protection(row: &StreamRow) -> String {
+    let protected = row.protection.iter().filter(|way| way.protected).count();
+    if !row.protect {
+        "-".to_owned()
+    } else if protected == row.protection.len() {
+        "yes".to_owned()
+    } else {
+        format!("{protected} of {}", row.protection.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use route_controller::ProtectionRow;
 
     #[test]
     fn table_and_csv() {
@@ -74,6 +89,23 @@ mod tests {
             destinations: vec!["gru-1".into(), "sin-1".into()],
             egresses: vec!["gru-1".into(), "sin-1".into()],
             subscriptions: 5,
+            protect: true,
+            protection: vec![
+                ProtectionRow {
+                    egress: "gru-1".into(),
+                    protected: true,
+                    planes: vec![0, 2],
+                    ways: Vec::new(),
+                    reason: None,
+                },
+                ProtectionRow {
+                    egress: "sin-1".into(),
+                    protected: false,
+                    planes: Vec::new(),
+                    ways: Vec::new(),
+                    reason: Some("every way passes the link fra-1-sin-1".into()),
+                },
+            ],
         };
         let unheard = StreamRow {
             stream: "microphone".into(),
@@ -81,9 +113,11 @@ mod tests {
             destinations: Vec::new(),
             egresses: Vec::new(),
             subscriptions: 0,
+            protection: Vec::new(),
             ..stream.clone()
         };
-        let grid = grid(&[stream, unheard]);
+        let bare = StreamRow { stream: "screen".into(), protect: false, ..unheard.clone() };
+        let grid = grid(&[stream, unheard, bare]);
         insta::assert_snapshot!("table", grid.to_table());
         insta::assert_snapshot!("csv", grid.to_csv());
     }

@@ -72,9 +72,7 @@ fn without_json_people_read_stdout() {
 
 #[test]
 fn arguments_that_make_no_sense_have_status_2() {
-    for arguments in
-        ["--relays 0", "--protect", "--link r1-r9:down", "--kill-relay r7@1s", "--for never", "--lonk x"]
-    {
+    for arguments in ["--relays 0", "--link r1-r9:down", "--kill-relay r7@1s", "--for never", "--lonk x"] {
         let Output { status, stdout, stderr } = dev(arguments).output().expect("it runs");
         assert_eq!(status.code(), Some(2), "{arguments}: {}", text(&stderr));
         assert!(stdout.is_empty() && !stderr.is_empty(), "{arguments}");

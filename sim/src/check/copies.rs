@@ -1,4 +1,6 @@
 //! A link carries each packet at most once in each direction on one plane and stamp, whoever wants it behind that link.
+//! Of a stream that asks for protection, those who get two copies share one on each plane, and those to whom no two ways
+//! lead share another.
 //!
 //! On the redundant planes that holds as long as relays are right about who is silent. One that stood still, or is heard
 //! in one direction only, passes on what another has sent around it already; of two failures each may move a packet; and
@@ -13,12 +15,15 @@ use std::collections::BTreeSet;
 /// The plane of the shortest paths.
 const PRIMARY: u8 = 0;
 
+/// Plane, epoch, and whether it is one of two copies.
+type Stamp = (u8, u16, bool);
+
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let clear = is_lossless(scenario) && fails_clearly(scenario);
-    let mut carried: BTreeSet<(Packet, u8, u8, u16, RelayId, RelayId)> = BTreeSet::new();
+    let mut carried: BTreeSet<(Packet, u8, Stamp, RelayId, RelayId)> = BTreeSet::new();
     for (at, frame) in frames(trace).filter(|(_, frame)| clear || frame.plane == PRIMARY) {
-        let stamp = (frame.plane, frame.epoch);
-        if !carried.insert((frame.packet, frame.incarnation, stamp.0, stamp.1, frame.from, frame.to)) {
+        let stamp = (frame.plane, frame.epoch, frame.protected);
+        if !carried.insert((frame.packet, frame.incarnation, stamp, frame.from, frame.to)) {
             let (packet, from, to) = (frame.packet, frame.from, frame.to);
             verdict.object(at, format!("the link from {from} to {to} carries {packet:?} a second time"));
         }

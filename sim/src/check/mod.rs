@@ -11,6 +11,7 @@ mod loops;
 mod outlook;
 mod pairs;
 mod planes;
+mod protected;
 mod reroute;
 mod routes;
 mod settled;
@@ -41,7 +42,7 @@ impl fmt::Display for Objection {
 
 type Judge = fn(&Scenario, &Trace, &mut Verdict);
 
-const JUDGES: [(&str, Judge); 13] = [
+const JUDGES: [(&str, Judge); 14] = [
     ("laws", laws::check),
     ("loops", loops::check),
     ("copies", copies::check),
@@ -53,6 +54,7 @@ const JUDGES: [(&str, Judge); 13] = [
     ("intact", intact::check),
     ("complete", complete::check),
     ("reroute", reroute::check),
+    ("protected", protected::check),
     ("routes", routes::check),
     ("settled", settled::check),
 ];

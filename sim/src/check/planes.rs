@@ -2,7 +2,8 @@
 //!
 //! Judged where frames leave a relay: what leaves for a destination on a plane came for that destination on the same
 //! plane, or on the primary, and then bears the mark; what bears no mark came without one. A frame that leaves its
-//! ingress may not have come from anywhere.
+//! ingress may not have come from anywhere. One of two copies of a protected packet begins on any plane and stays on it,
+//! marked only where a relay lacks the tables of its stamp; and who did not ask for two copies has none.
 
 use super::{Verdict, frames};
 use crate::scenario::{RelayId, Scenario};
@@ -15,8 +16,8 @@ const PRIMARY: u8 = 0;
 /// Primary, red, blue.
 const PLANES: u8 = 3;
 
-/// What came to a relay for a destination: plane, mark and when.
-type Arrivals = BTreeMap<(Packet, u8, RelayId, RelayId), Vec<(u8, bool, Duration)>>;
+/// What came to a relay for a destination, protected or not: plane, mark and when.
+type Arrivals = BTreeMap<(Packet, u8, bool, RelayId, RelayId), Vec<(u8, bool, Duration)>>;
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let mut arrivals: Arrivals = BTreeMap::new();
@@ -24,17 +25,20 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         if frame.plane >= PLANES {
             verdict.object(at, format!("{:?} leaves {} on plane {}", frame.packet, frame.from, frame.plane));
         }
+        if frame.protected && !scenario.stream(frame.packet.stream).protect {
+            verdict.object(at, format!("{:?} leaves {} protected, unasked", frame.packet, frame.from));
+        }
         let ingress = scenario.client(scenario.stream(frame.packet.stream).client).relay;
         for destination in &frame.destinations {
-            let key = (frame.packet, frame.incarnation, frame.from, *destination);
+            let key = (frame.packet, frame.incarnation, frame.protected, frame.from, *destination);
             let came = arrivals.get(&key).into_iter().flatten().filter(|(_, _, came_at)| *came_at <= at);
             let mut came: Vec<_> = came.map(|(plane, marked, _)| (*plane, *marked)).collect();
             if frame.from == ingress {
-                came.push((PRIMARY, false));
+                came.push((if frame.protected { frame.plane } else { PRIMARY }, false));
             }
             let follows = |(plane, marked): &(u8, bool)| {
                 let stays = *plane == frame.plane && (frame.marked || !marked);
-                stays || (*plane == PRIMARY && frame.marked)
+                stays || (*plane == PRIMARY && frame.marked && !frame.protected)
             };
             if !came.iter().any(follows) {
                 let mark = if frame.marked { "marked" } else { "unmarked" };
@@ -46,7 +50,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
                     ),
                 );
             }
-            let key = (frame.packet, frame.incarnation, frame.to, *destination);
+            let key = (frame.packet, frame.incarnation, frame.protected, frame.to, *destination);
             // What is lost or late may be restored at any time, by repairs and parity that the trace does not show.
             arrivals.entry(key).or_default().push((frame.plane, frame.marked, at));
         }

@@ -10,7 +10,7 @@
 use super::outlook::{Outlook, disturbances, is_lossless};
 use super::pairs::{Spans, pairs};
 use super::{Verdict, deliveries, frames};
-use crate::scenario::{ClientId, FaultKind, Host, RelayId, Scenario, StreamNumber};
+use crate::scenario::{ClientId, Fault, FaultKind, Host, RelayId, Scenario, StreamNumber};
 use crate::trace::{Event, Packet, Trace};
 use link_model::{LinkSpec, Ppm};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Nothing else happens for so long before the failure ...
 const CALM_BEFORE: Duration = Duration::from_secs(5);
 /// ... and for so long after it.
-const CALM_AFTER: Duration = Duration::from_millis(1_000);
+pub(super) const CALM_AFTER: Duration = Duration::from_millis(1_000);
 /// More than any packet takes.
 const ON_ITS_WAY: Duration = Duration::from_millis(1_500);
 /// No epoch comes into force in this time around the failure.
@@ -45,20 +45,12 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     if !is_lossless(scenario) {
         return;
     }
-    for fault in &scenario.faults {
-        let Some(failed) = Failed::of(&fault.kind) else { continue };
-        let disturbed = disturbances(scenario)
-            .into_iter()
-            .any(|at| at != fault.at && at + CALM_BEFORE > fault.at && at < fault.at + CALM_AFTER);
-        let another = scenario.faults.iter().filter(|other| other.at == fault.at).count() > 1;
-        if disturbed || another {
-            continue;
-        }
-        let Some(tables) = Tables::in_force(scenario, trace, fault.at) else { continue };
+    for single in single_failures(scenario, trace).into_iter().filter(|single| single.settled) {
         for ((client, stream), spans) in pairs(scenario) {
-            let failure = Failure { scenario, at: fault.at, failed, client, stream };
-            if failure.is_watched(&spans)
-                && let Some(ways) = failure.ways(&tables)
+            let failure = single.seen_by(scenario, client, stream);
+            if !scenario.stream(stream).protect
+                && failure.is_watched(&spans)
+                && let Some(ways) = failure.ways(&single.tables)
             {
                 failure.check_gap(trace, &ways, verdict);
                 failure.check_losses(trace, &ways, verdict);
@@ -67,9 +59,46 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     }
 }
 
+/// Failures of one link or relay while all else is well, with the tables in force then.
+pub(super) fn single_failures(scenario: &Scenario, trace: &Trace) -> Vec<Single> {
+    let single = |fault: &Fault| {
+        let failed = Failed::of(&fault.kind)?;
+        let disturbed = disturbances(scenario)
+            .into_iter()
+            .any(|at| at != fault.at && at + CALM_BEFORE > fault.at && at < fault.at + CALM_AFTER);
+        let another = scenario.faults.iter().filter(|other| other.at == fault.at).count() > 1;
+        if disturbed || another {
+            return None;
+        }
+        let (tables, settled) = Tables::in_force(scenario, trace, fault.at)?;
+        Some(Single { at: fault.at, failed, tables, settled })
+    };
+    scenario.faults.iter().filter_map(single).collect()
+}
+
+/// A failure that comes alone.
+pub(super) struct Single {
+    at: Duration,
+    failed: Failed,
+    pub(super) tables: Tables,
+    /// No others came into force soon after it.
+    pub(super) settled: bool,
+}
+
+impl Single {
+    pub(super) fn seen_by<'a>(
+        &self,
+        scenario: &'a Scenario,
+        client: ClientId,
+        stream: StreamNumber,
+    ) -> Failure<'a> {
+        Failure { scenario, at: self.at, failed: self.failed, client, stream }
+    }
+}
+
 /// What has failed.
 #[derive(Clone, Copy)]
-enum Failed {
+pub(super) enum Failed {
     Relay(RelayId),
     /// One direction, or that and the other.
     Link {
@@ -109,7 +138,7 @@ impl Failed {
     }
 
     /// It has to do with that hop at all.
-    fn touches(self, a: RelayId, b: RelayId) -> bool {
+    pub(super) fn touches(self, a: RelayId, b: RelayId) -> bool {
         match self {
             Failed::Relay(relay) => relay == a || relay == b,
             Failed::Link { from, to, both: _ } => (a, b) == (from, to) || (b, a) == (from, to),
@@ -123,20 +152,24 @@ impl Failed {
 }
 
 /// Tables that all relays hold and stamp.
-struct Tables {
+pub(super) struct Tables {
     next_hops: BTreeMap<(RelayId, u8, RelayId), RelayId>,
     backups: BTreeMap<(RelayId, RelayId), u8>,
+    pairs: BTreeMap<(RelayId, RelayId), [u8; 2]>,
 }
 
 impl Tables {
-    fn in_force(scenario: &Scenario, trace: &Trace, at: Duration) -> Option<Tables> {
+    /// Those in force at a time, for a while already, and whether they are so for a while after it.
+    fn in_force(scenario: &Scenario, trace: &Trace, at: Duration) -> Option<(Tables, bool)> {
         let orders = trace.events().iter().filter_map(|(when, event)| {
             if let Event::Ordered { relay: _, epoch } = event { Some((*when, *epoch)) } else { None }
         });
         let orders: Vec<_> = orders.collect();
-        let changing = orders.iter().any(|(when, _)| *when + ONE_EPOCH > at && *when < at + ONE_EPOCH);
+        let changing = orders.iter().any(|(when, _)| *when + ONE_EPOCH > at && *when < at);
+        let settled = !orders.iter().any(|(when, _)| *when >= at && *when < at + ONE_EPOCH);
         let (_, epoch) = orders.iter().rfind(|(when, _)| *when < at).filter(|_| !changing)?;
-        let mut tables = Tables { next_hops: BTreeMap::new(), backups: BTreeMap::new() };
+        let mut tables =
+            Tables { next_hops: BTreeMap::new(), backups: BTreeMap::new(), pairs: BTreeMap::new() };
         let mut stamping: BTreeSet<RelayId> = BTreeSet::new();
         for (_, event) in trace.events().iter().take_while(|(when, _)| *when < at) {
             if let Event::Pushed(table) = event
@@ -148,6 +181,8 @@ impl Tables {
                     .extend(rows.map(|row| ((table.relay, row.plane, row.destination), row.next_hop)));
                 let backups = table.backups.iter();
                 tables.backups.extend(backups.map(|(to, plane)| ((table.relay, *to), *plane)));
+                let pairs = table.pairs.iter();
+                tables.pairs.extend(pairs.map(|(to, pair)| ((table.relay, *to), *pair)));
             }
             if let Event::Stamp { relay, epoch: told } = event
                 && told == epoch
@@ -160,10 +195,15 @@ impl Tables {
                 stamping.remove(relay);
             }
         }
-        scenario.relay_ids().all(|relay| stamping.contains(&relay)).then_some(tables)
+        scenario.relay_ids().all(|relay| stamping.contains(&relay)).then_some((tables, settled))
     }
 
-    fn path(&self, from: RelayId, plane: u8, to: RelayId) -> Option<Vec<RelayId>> {
+    /// The planes that protected streams take at once from one relay to another.
+    pub(super) fn pair(&self, from: RelayId, to: RelayId) -> Option<[u8; 2]> {
+        self.pairs.get(&(from, to)).copied()
+    }
+
+    pub(super) fn path(&self, from: RelayId, plane: u8, to: RelayId) -> Option<Vec<RelayId>> {
         let mut path = vec![from];
         while *path.last()? != to {
             let next = self.next_hops.get(&(*path.last()?, plane, to))?;
@@ -188,24 +228,25 @@ struct Ways {
 }
 
 /// One failure, as one subscriber of one stream sees it.
-struct Failure<'a> {
-    scenario: &'a Scenario,
-    at: Duration,
-    failed: Failed,
-    client: ClientId,
-    stream: StreamNumber,
+pub(super) struct Failure<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) at: Duration,
+    pub(super) failed: Failed,
+    pub(super) client: ClientId,
+    pub(super) stream: StreamNumber,
 }
 
 impl Failure<'_> {
     /// The stream flows to the subscriber before and after, as far as this failure does not keep it from doing so.
-    fn is_watched(&self, spans: &Spans) -> bool {
+    pub(super) fn is_watched(&self, spans: &Spans) -> bool {
         let joined = |from: Duration| from + self.scenario.expect.join_within + CALM_AFTER;
         // What is sent just before a subscription ends may arrive too late for it.
         let left = |until: Duration| self.at + CALM_AFTER + ON_ITS_WAY <= until;
         spans.iter().any(|(from, until)| joined(*from) <= self.at && left(*until))
     }
 
-    fn ways(&self, tables: &Tables) -> Option<Ways> {
+    /// The relays where the stream enters and leaves, unless these or the links of the SFUs are what fails.
+    pub(super) fn ends(&self) -> Option<(RelayId, RelayId)> {
         let publisher = self.scenario.stream(self.stream).client;
         let ingress = self.scenario.client(publisher).relay;
         let egress = self.scenario.client(self.client).relay;
@@ -220,6 +261,12 @@ impl Failure<'_> {
         {
             return None;
         }
+        Some((ingress, egress))
+    }
+
+    fn ways(&self, tables: &Tables) -> Option<Ways> {
+        let (ingress, egress) = self.ends()?;
+        let outlook = Outlook::new(self.scenario, self.at);
         let primary = tables.path(ingress, 0, egress)?;
         let place = primary.windows(2).position(|hop| self.failed.stops(hop[0], hop[1]))?;
         let (near, far) = (primary[place], primary[place + 1]);
@@ -257,14 +304,14 @@ impl Failure<'_> {
         Some((spec.delay, delay_max(spec)))
     }
 
-    fn delays(&self, path: &[RelayId]) -> Option<(Duration, Duration)> {
+    pub(super) fn delays(&self, path: &[RelayId]) -> Option<(Duration, Duration)> {
         path.windows(2).try_fold((Duration::ZERO, Duration::ZERO), |(least, most), hop| {
             let (hop_least, hop_most) = self.delay(hop[0], hop[1])?;
             Some((least + hop_least, most + hop_most + RESIDENCE))
         })
     }
 
-    fn names(&self) -> String {
+    pub(super) fn names(&self) -> String {
         let stream = self.scenario.stream(self.stream);
         format!("{} and {}/{}", self.scenario.client(self.client).name, stream.user, stream.name)
     }
@@ -329,7 +376,7 @@ impl Failure<'_> {
 }
 
 /// Most time that a link takes, the queue's not counted.
-fn delay_max(spec: &LinkSpec) -> Duration {
+pub(super) fn delay_max(spec: &LinkSpec) -> Duration {
     let held_back = spec.delay.max(Duration::from_millis(10)) + Duration::from_millis(1);
     let held_back = if spec.reorder == Ppm::NEVER { Duration::ZERO } else { held_back };
     spec.delay + spec.jitter + held_back

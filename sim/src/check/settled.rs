@@ -23,6 +23,10 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let ways = Ways::new(trace, settled, |_| true);
     for (at, delivered) in deliveries(trace) {
         let Some(packet) = delivered.packet else { continue };
+        // Two ways at once: one of them is the other's alternative.
+        if scenario.stream(packet.stream).protect {
+            continue;
+        }
         let from = scenario.client(scenario.stream(packet.stream).client).relay;
         let to = scenario.client(delivered.client).relay;
         // Packets that set out before are not seen on their whole way.

@@ -6,7 +6,9 @@
 //! - whoever can reach a destination has a primary row for it;
 //! - whatever single link or relay in between fails without parting the two, the red or the blue path is spared;
 //! - a backup's path avoids the primary next hop, unless that is the destination, and the link to it; and there is
-//!   one whenever the red or the blue path does.
+//!   one whenever the red or the blue path does;
+//! - the two ways of protected streams share nothing but relays that every way passes, and there are two unless every way
+//!   passes one link.
 //!
 //! petgraph says what is connected with what.
 
@@ -53,12 +55,17 @@ struct Generation {
 struct Table {
     next_hops: BTreeMap<(u8, RelayId), RelayId>,
     backups: BTreeMap<RelayId, u8>,
+    pairs: BTreeMap<RelayId, [u8; 2]>,
 }
 
 impl From<&PushedTable> for Table {
     fn from(pushed: &PushedTable) -> Table {
         let rows = pushed.rows.iter().map(|row| ((row.plane, row.destination), row.next_hop));
-        Table { next_hops: rows.collect(), backups: pushed.backups.iter().copied().collect() }
+        Table {
+            next_hops: rows.collect(),
+            backups: pushed.backups.iter().copied().collect(),
+            pairs: pushed.pairs.iter().copied().collect(),
+        }
     }
 }
 
@@ -169,6 +176,7 @@ impl Generation {
             for to in self.beliefs.connected.iter().filter(|to| *to != from) {
                 if self.connected_without(Element::None, *from, *to) {
                     self.check_pair(*from, *to, verdict);
+                    self.check_protection(*from, *to, verdict);
                 }
             }
         }
@@ -225,6 +233,26 @@ impl Generation {
                         "{pair}: backup {backup:?} does not avoid {next_hop}: red {red:?}, blue {blue:?}"
                     ),
                 );
+            }
+        }
+    }
+
+    fn check_protection(&self, from: RelayId, to: RelayId, verdict: &mut Verdict) {
+        let name = format!("epoch {}: {from} to {to}, protected", self.epoch);
+        let pair = self.tables[&from].pairs.get(&to);
+        let [one, other] = pair.unwrap_or(&REDUNDANT).map(|plane| self.arriving(from, plane, to));
+        let shared = common(one.as_deref(), other.as_deref());
+        let bridge = shared.iter().any(|element| matches!(element, Element::Link(..)));
+        match pair {
+            None if !bridge && one.is_some() && other.is_some() => {
+                verdict.object(self.at, format!("{name}: once, though {one:?} and {other:?} are apart"));
+            }
+            None => {}
+            Some(_) => {
+                let spared = |element: &&Element| self.connected_without(**element, from, to);
+                if bridge || shared.iter().any(|element| spared(&element)) {
+                    verdict.object(self.at, format!("{name}: {one:?} and {other:?} share {shared:?}"));
+                }
             }
         }
     }

@@ -80,6 +80,7 @@ section! {
         bytes: Option<u32>,
         recording: Option<String>,
         budget: Option<String>,
+        protect: Option<bool>,
         priority: Option<String>,
         from: Option<String>,
         until: Option<String>,

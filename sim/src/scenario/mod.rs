@@ -116,6 +116,8 @@ pub struct StreamSpec {
     pub rhythm: Rhythm,
     /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
     pub budget: Option<Duration>,
+    /// It asks for two disjoint ways at once.
+    pub protect: bool,
     /// How urgent its packets are; `None` is what its kind is.
     pub priority: Option<Priority>,
     /// First packet.

@@ -195,6 +195,7 @@ impl Reader {
             kind: stream.kind,
             rhythm: Rhythm::read(stream, read)?,
             budget: time("budget", &stream.budget)?,
+            protect: stream.protect.unwrap_or(false),
             priority,
             from,
             until,

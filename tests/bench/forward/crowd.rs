@@ -238,6 +238,7 @@ pub fn entry(user: u32, subscription: SubscriptionId) -> StreamEntry {
         subscriptions: vec![subscription],
         destinations: Vec::new(),
         revision: 1,
+        protect: false,
     }
 }
 

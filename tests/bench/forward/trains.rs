@@ -90,6 +90,7 @@ fn media_frame_to(destinations: &[NodeIndex], user: u32, sequence: u32, packet: 
         plane: Plane::PRIMARY,
         marked: false,
         rtcp: false,
+        protected: false,
         destinations: DestinationSet::take(destinations).0,
     };
     let mut head = [0; MEDIA_HEADER_MAX];

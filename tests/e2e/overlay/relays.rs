@@ -74,6 +74,28 @@ async fn a_killed_transit_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_transit_costs_a_protected_call_nothing() {
+    let kill = Kill { victim: Victim::Transit, at: seconds(2) };
+    let options = Options {
+        relays: 6,
+        duration: Some(seconds(6)),
+        kills: vec![kill],
+        protect: true,
+        ..Options::default()
+    };
+    let outcome = watch(options).await;
+    let summary = &outcome.summary;
+    assert!(outcome.success, "{summary:?}");
+    assert!(summary.sent > 0 && summary.path.len() >= 3, "{summary:?}");
+    assert_eq!((summary.lost, summary.duplicated, summary.corrupted), (0, 0, 0), "{summary:?}");
+    assert!(summary.gap_ms <= 150, "{summary:?}");
+    let protection = summary.protection.as_ref().expect("it was asked for");
+    assert_eq!(protection.streams, 2, "{summary:?}");
+    // The first tables may be of an overlay whose links were not all up.
+    assert!(protection.second_copies > summary.sent / 2, "{summary:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_falls_silent_is_withdrawn() {
     let mut no_file = |_: &str| Err(std::io::ErrorKind::NotFound.into());
     let down = link_model::LinkOption::parse("r1-r2:down@2s", &mut no_file).expect("legal");

@@ -1,7 +1,8 @@
 //! Software that changes while a call runs: relays are stopped and started anew one by one, older and newer ones share
 //! a room.
 //!
-//! The older ones are relays of this build that are told to speak the oldest version of the link protocol only. A real
+//! The stream asks for protection, which older relays do not know: it is published without, and copies that newer ones send are
+//! passed on. The older ones are relays of this build that are told to speak the oldest version of the link protocol only. A real
 //! relay of an earlier release takes their place where `CASCADE_OLD_RELAY_NODE` names its binary.
 
 use crate::overlay::Overlay;
@@ -20,7 +21,7 @@ async fn an_upgrade_rolls_through_the_overlay_under_a_call() {
     let mut overlay = Overlay::start_with(old).await;
     let (sender, receiver) = (overlay.sfu_of(&["r1", "r2"]).await, overlay.sfu_of(&["r3", "r2"]).await);
     let mut subscription = receiver.subscribe(SubscribeOptions::room("standup")).await.expect("granted");
-    let publication = sender.publish(camera()).await.expect("granted");
+    let publication = sender.publish(camera().protect()).await.expect("granted");
     let mut stream = Stream::flowing(publication, &mut subscription).await;
 
     // Measurements on a busy machine may have led the stream over r2 for a moment.

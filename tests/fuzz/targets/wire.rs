@@ -97,7 +97,7 @@ fn check_media(body: &[u8]) {
     let mut again = [0; MEDIA_HEADER_MAX];
     assert_eq!(header.encode(&mut again), used);
     let mut expected = body[..used].to_vec();
-    expected[MEDIA_FIXED_BYTES - 1] &= 0xF0;
+    expected[MEDIA_FIXED_BYTES - 1] &= 0xF8;
     assert_eq!(again[..used], expected);
 }
 
@@ -129,6 +129,7 @@ fn media_from_fields() {
             plane: Plane(plane % 3),
             marked,
             rtcp,
+            protected: plane & 0x80 != 0,
             destinations,
         };
         let mut body = vec![0; MEDIA_HEADER_MAX];

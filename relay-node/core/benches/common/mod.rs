@@ -48,6 +48,7 @@ pub fn media(out: &mut Vec<u8>, sent: Timestamp, user: u64, number: u64, destina
         plane: Plane::PRIMARY,
         marked: false,
         rtcp: false,
+        protected: false,
         destinations,
     };
     let mut head = [0; wire_format::MEDIA_HEADER_MAX];

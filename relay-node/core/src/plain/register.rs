@@ -60,6 +60,8 @@ pub struct PlainPublish {
     pub local: PlainLocal,
     /// Delay budget on top of the path's own delay; `None` takes the default of the kind.
     pub budget: Option<Duration>,
+    /// Its packets are to go two disjoint ways at once (1+1 protection), as far as there are two.
+    pub protect: bool,
     /// What its RTP is, for the priority of its packets.
     pub description: RtpDescription,
     /// How long it lives without being renewed; `None` lives on.
@@ -279,6 +281,7 @@ impl Relay {
             name: spec.name.clone(),
             kind: spec.kind,
             slack,
+            protect: spec.protect,
             granted: None,
         };
         self.report(ToController::Published(publication.report(id)));

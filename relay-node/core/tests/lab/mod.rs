@@ -488,6 +488,7 @@ pub fn publish(request: u32) -> ClientCommand {
         stream: "video".into(),
         kind: MediaKind::Video,
         budget: None,
+        protect: false,
         description: RtpDescription::default(),
     }
 }
@@ -507,6 +508,7 @@ pub fn entry(ingress: u16, subscriptions: Vec<SubscriptionId>, destinations: &[u
         subscriptions,
         destinations: destinations.iter().copied().map(NodeIndex).collect(),
         revision: 1,
+        protect: false,
     }
 }
 
@@ -514,7 +516,12 @@ pub fn entry(ingress: u16, subscriptions: Vec<SubscriptionId>, destinations: &[u
 pub fn table(epoch: u32, rows: &[(u16, u16)]) -> ToRelay {
     let next_hops =
         rows.iter().map(|(to, hop)| ((Plane::PRIMARY, NodeIndex(*to)), NodeIndex(*hop))).collect();
-    ToRelay::Table(RouteTable { epoch: Epoch(epoch), next_hops, backups: BTreeMap::new() })
+    ToRelay::Table(RouteTable {
+        epoch: Epoch(epoch),
+        next_hops,
+        backups: BTreeMap::new(),
+        pairs: BTreeMap::new(),
+    })
 }
 
 /// A table of all planes: (plane, destination, next hop), and (destination, backup plane).
@@ -525,6 +532,7 @@ pub fn planes(epoch: u32, rows: &[(u8, u16, u16)], backups: &[(u16, u8)]) -> ToR
         epoch: Epoch(epoch),
         next_hops: rows.iter().map(row).collect(),
         backups: backups.iter().map(backup).collect(),
+        pairs: BTreeMap::new(),
     })
 }
 

@@ -113,6 +113,7 @@ async fn losses_are_repaired_across_the_ends_of_key_generations() {
         stream: "camera".to_owned(),
         kind: MediaKind::Video,
         budget: None,
+        protect: false,
         description: RtpDescription::default(),
     };
     a.ask(publish, ClientEvent::Published { request: 1 }).await;

@@ -46,6 +46,7 @@ impl Controller {
             margin_us,
             rises,
             falls,
+            protection: self.protection(from, to),
         }
     }
 

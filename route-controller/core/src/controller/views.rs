@@ -3,9 +3,12 @@
 use super::Controller;
 use crate::api::SessionId;
 use crate::directory::NamespaceView;
+use crate::planes::Protection;
 use crate::relays::{Relay, SESSION_SILENCE};
 use crate::rollout::Generation;
-use crate::view::{LinkView, NodeState, NodeView, RouteFilter, RouteView, StatusView, StreamView};
+use crate::view::{
+    LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView, StreamView,
+};
 use wire_format::{NodeIndex, Plane, Timestamp};
 
 impl Controller {
@@ -43,7 +46,26 @@ impl Controller {
     /// Every stream that is published, by name.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamView> {
-        self.directory.views(|node| self.relays.name(node))
+        let protection = |from, to| self.protection(from, to);
+        self.directory.views(|node| self.relays.name(node), protection)
+    }
+
+    /// What keeps a stream that asks for protection from harm on its way from one relay to another.
+    #[must_use]
+    pub fn protection(&self, from: NodeIndex, to: NodeIndex) -> ProtectionView {
+        let routes = self.rollout.current().map(|generation| &generation.routes);
+        let protection = routes.map_or(Protection::Unreachable, |routes| routes.protection(from, to));
+        let name = |node: &NodeIndex| self.relays.name(*node);
+        let (shared, bridge) = match &protection {
+            Protection::Through(_, shared) => (shared.iter().map(name).collect(), None),
+            Protection::Bridge(one, other) => (Vec::new(), Some((name(one), name(other)))),
+            Protection::Apart(_) | Protection::Unreachable => (Vec::new(), None),
+        };
+        let pair = protection.pair();
+        let way = |plane| routes.and_then(|routes| routes.path(from, plane, to));
+        let ways = pair.into_iter().flat_map(|pair| pair.planes()).filter_map(way);
+        let ways = ways.map(|way| way.iter().map(name).collect()).collect();
+        ProtectionView { egress: name(&to), pair, ways, shared, bridge }
     }
 
     /// Every namespace that holds or used something, or has limits of its own, by name.

@@ -29,7 +29,7 @@ impl Directory {
     ) {
         let id = (node, report.publication);
         if let Some(known) = self.publications.get_mut(&id) {
-            if known.name == report.name && known.kind == report.kind {
+            if known.name == report.name && known.kind == report.kind && known.protect == report.protect {
                 let repeated = !std::mem::replace(&mut known.fresh, true);
                 self.republished(now, id, &report, repeated, out);
                 return;
@@ -51,7 +51,8 @@ impl Directory {
             self.refuse_over_limit(id, reason, out);
             return;
         }
-        let publication = Publication { name: report.name.clone(), kind: report.kind, fresh: true };
+        let PublicationReport { kind, protect, .. } = report;
+        let publication = Publication { name: report.name.clone(), kind, protect, fresh: true };
         self.publications.insert(id, publication);
         self.peers.entry(node).or_default().publications += 1;
         self.tenants.add(&report.name.namespace, node, Holding::Stream);
@@ -192,6 +193,7 @@ impl Directory {
         let stream = Stream {
             key,
             kind: report.kind,
+            protect: report.protect,
             incarnation,
             live: Some(id),
             contenders: Vec::new(),
@@ -227,6 +229,7 @@ impl Directory {
         }
         stream.live = Some(id);
         stream.kind = report.kind;
+        stream.protect = report.protect;
         stream.forget_at = None;
         self.hold_destinations(now, id.0, &report.name);
     }
@@ -282,6 +285,7 @@ impl Directory {
         };
         stream.live = Some(id);
         stream.kind = publication.kind;
+        stream.protect = publication.protect;
         stream.incarnation = Incarnation(stream.incarnation.0.wrapping_add(1));
         stream.forget_at = None;
         stream.held.clear();

@@ -77,6 +77,7 @@ impl Stream {
             subscriptions: self.matching.get(&node).into_iter().flatten().copied().collect(),
             destinations: destinations.into_iter().collect(),
             revision: 0,
+            protect: self.protect,
         })
     }
 }

@@ -277,6 +277,32 @@ proptest! {
     }
 
     #[test]
+    fn a_pair_shares_what_every_way_passes_and_nothing_else(overlay in with_unwilling(connected(2..=16))) {
+        let routes = overlay.routes();
+        for (from, to) in overlay.pairs() {
+            let narrows = overlay.narrows(from, to);
+            let bridged = narrows.iter().any(|part| matches!(part, Gone::Link(..)));
+            let protection = routes.protection(index(from), index(to));
+            let pushed = routes.table(Epoch(1), index(from)).pair(index(to));
+            prop_assert_eq!(protection.pair(), pushed);
+            match protection {
+                Protection::Unreachable => prop_assert!(!overlay.reaches(from, to, None)),
+                Protection::Bridge(one, other) => {
+                    let (one, other) = (place(one), place(other));
+                    prop_assert!(narrows.contains(&Gone::Link(one.min(other), one.max(other))));
+                }
+                Protection::Apart(_) | Protection::Through(_, _) => {
+                    prop_assert!(!bridged && overlay.reaches(from, to, None));
+                    let pair = pushed.expect("that of the protection");
+                    let [one, other] = pair.planes().map(|plane| way(&routes, from, plane, to).expect("a way"));
+                    let shared: BTreeSet<Gone> = between(&one).intersection(&between(&other)).copied().collect();
+                    prop_assert_eq!(shared, narrows, "{:?} and {:?}", one, other);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_willing_pass_the_reluctant_only_where_there_are_no_two_other_ways(overlay in with_unwilling(connected(3..=16))) {
         let routes = overlay.routes();
         let willing = |relay: usize| overlay.transit[relay] == Transit::Willing;

@@ -282,6 +282,7 @@ impl Lab {
             name: name.clone(),
             kind: MediaKind::Video,
             granted: None,
+            protect: false,
         };
         self.station(relay).publications.insert(report.publication, report.clone());
         self.say(relay, ToController::Published(report));

@@ -73,14 +73,19 @@ impl Call {
     pub async fn across(overlay: &Overlay, options: &Options) -> anyhow::Result<Call> {
         let publisher = connect(overlay, 0, "sfu-a").await?;
         let subscriber = connect(overlay, overlay.len() - 1, "sfu-b").await?;
-        Call::start(publisher, subscriber, options.budget).await
+        Call::start(publisher, subscriber, options.budget, options.protect).await
     }
 
     /// Begins to play at one SFU, then subscribes at the other.
     ///
     /// # Errors
     /// If one may not.
-    pub async fn start(publisher: SfuLink, subscriber: SfuLink, budget: Budget) -> anyhow::Result<Call> {
+    pub async fn start(
+        publisher: SfuLink,
+        subscriber: SfuLink,
+        budget: Budget,
+        protect: bool,
+    ) -> anyhow::Result<Call> {
         let clock = Clock::start();
         let recording = Recording::call()?;
         let kinds: Vec<_> = recording.tracks().iter().map(|track| track.kind()).collect();
@@ -98,7 +103,7 @@ impl Call {
                 MediaKind::Video => Codec::H264,
             };
             let publish = PublishOptions::new(ROOM, USER, stream_name(*kind), *kind).codec(codec);
-            let publish = PublishOptions { budget, ..publish };
+            let publish = PublishOptions { budget, protect, ..publish };
             publications.push(publisher.publish(publish).await.context("sfu-a may not publish")?);
         }
         let sending = Arc::clone(&judge);

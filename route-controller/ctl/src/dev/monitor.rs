@@ -10,6 +10,9 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// together stay far below.
 const VIDEO_BYTES_PER_S: f64 = 60_000.0;
 
+/// The path that was followed is left for another that carries so much more.
+const MORE: f64 = 1.25;
+
 /// Watches the links of a run.
 #[derive(Debug)]
 pub(crate) struct Monitor {
@@ -23,6 +26,11 @@ pub(crate) struct Monitor {
 impl Monitor {
     pub(crate) fn new(relays: usize) -> Monitor {
         Monitor { relays, samples: VecDeque::new(), path: None, changes: 0, epochs: BTreeSet::new() }
+    }
+
+    /// The path to follow as long as the video goes there, whatever other it takes too.
+    pub(crate) fn follow(&mut self, path: Vec<usize>) {
+        self.path = Some(path);
     }
 
     /// What the links have carried until now, and the epoch that is stamped.
@@ -70,7 +78,8 @@ impl Monitor {
         self.epochs.len() as u64
     }
 
-    /// Follows the heaviest directions from the first relay; `None` unless they lead to the last.
+    /// Follows the heaviest directions from the first relay; `None` unless they lead to the last. Of two that carry about
+    /// the same, as protected streams make them, the one that was followed before counts.
     fn observed(&self) -> Option<Vec<usize>> {
         let rates = self.rates();
         let mut path = vec![0];
@@ -79,8 +88,12 @@ impl Monitor {
             let onward = rates.iter().filter(|((from, to), rate)| {
                 *from == here && !path.contains(to) && **rate > VIDEO_BYTES_PER_S
             });
-            let (_, next) = onward.max_by(|a, b| a.1.total_cmp(b.1)).map(|(direction, _)| *direction)?;
-            path.push(next);
+            let before = self.path.iter().flat_map(|path| path.windows(2)).find(|hop| hop[0] == here);
+            let weight = |((_, to), rate): &(&(usize, usize), &f64)| {
+                if before.is_some_and(|hop| hop[1] == *to) { **rate * MORE } else { **rate }
+            };
+            let ((_, next), _) = onward.max_by(|a, b| weight(a).total_cmp(&weight(b)))?;
+            path.push(*next);
         }
         Some(path)
     }
@@ -116,6 +129,25 @@ mod tests {
         let monitor = watch(&[&[0, 1, 3], &[0, 2, 3], &[0, 3]]);
         assert_eq!((monitor.path(), monitor.changes()), (Some(&[0, 3][..]), 2));
         assert_eq!(monitor.epochs(), 2);
+    }
+
+    #[test]
+    fn of_two_ways_at_once_the_one_that_is_followed_counts_while_it_carries() {
+        let sample = |monitor: &mut Monitor, now: u64, ways: &[&[usize]]| {
+            let mut carried = CarriedByLink::new();
+            for (way, extra) in ways.iter().zip([0, 300]) {
+                for hop in way.windows(2) {
+                    carried.entry((hop[0], hop[1])).or_default().bytes = now * (250 + extra / 10);
+                }
+            }
+            monitor.sample(Duration::from_millis(now), carried, Some(1));
+        };
+        for first in [[0, 1, 3], [0, 2, 3]] {
+            let mut monitor = Monitor::new(4);
+            monitor.follow(first.to_vec());
+            (0..20).for_each(|tenth| sample(&mut monitor, tenth * 100, &[&[0, 1, 3], &[0, 2, 3]]));
+            assert_eq!((monitor.path(), monitor.changes()), (Some(&first[..]), 0));
+        }
     }
 
     #[test]

@@ -33,6 +33,20 @@ pub struct Summary {
     pub repair: RepairSummary,
     /// How the control plane did.
     pub control: ControlSummary,
+    /// What `--protect` did; absent without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protection: Option<ProtectionSummary>,
+}
+
+/// What 1+1 protection did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct ProtectionSummary {
+    /// Streams that go two disjoint ways at the end, wherever they are wanted.
+    pub streams: usize,
+    /// Packets that left their ingress twice.
+    pub second_copies: u64,
+    /// Packets that left it once, because no two ways were apart.
+    pub single_copies: u64,
 }
 
 /// A distribution, in microseconds.
@@ -86,7 +100,13 @@ impl Summary {
         let ms = |us: u64| format!("{}.{:01} ms", us / 1_000, us % 1_000 / 100);
         let Quantiles { p50, p99, max } = self.latency_us;
         let late = self.repair.recovered_late_us;
-        format!(
+        let protection = self.protection.map_or(String::new(), |protection| {
+            let ProtectionSummary { streams, second_copies, single_copies } = protection;
+            format!(
+                "protection {streams} streams go two disjoint ways; {second_copies} packets sent twice, {single_copies} once\n"
+            )
+        });
+        let text = format!(
             "path       {}\n\
              packets    {} sent, {} delivered, {} lost, {} duplicated, {} reordered, {} corrupted\n\
              latency    p50 {}, p99 {}, max {}\n\
@@ -117,7 +137,8 @@ impl Summary {
             self.control.first_packet_ms,
             self.control.epochs,
             self.control.path_changes,
-        )
+        );
+        text + &protection
     }
 }
 
@@ -148,8 +169,14 @@ mod tests {
                 recovered_late_us: Quantiles { p50: 11, p99: 12, max: 13 },
             },
             control: ControlSummary { join_ms: 4, first_packet_ms: 5, epochs: 6, path_changes: 7 },
+            protection: None,
         };
         let expected = r#"{"relays":4,"path":["r1","r2","r4"],"streams":2,"sent":10,"delivered":9,"lost":1,"duplicated":0,"reordered":0,"corrupted":0,"latency_us":{"p50":1,"p99":2,"max":3},"gap_ms":33,"residual_loss":0.1,"repair":{"overhead_pct":1.25,"retransmitted":8,"parity":9,"recovered":10,"recovered_late_us":{"p50":11,"p99":12,"max":13}},"control":{"join_ms":4,"first_packet_ms":5,"epochs":6,"path_changes":7}}"#;
         assert_eq!(summary.to_json(), expected);
+        let protection = ProtectionSummary { streams: 2, second_copies: 10, single_copies: 0 };
+        let protected = Summary { protection: Some(protection), ..summary };
+        let end = r#","protection":{"streams":2,"second_copies":10,"single_copies":0}}"#;
+        let start = expected.strip_suffix('}').expect("an object");
+        assert_eq!(protected.to_json(), format!("{start}{end}"));
     }
 }

@@ -8,9 +8,11 @@ use crate::dev::monitor::Monitor;
 use crate::dev::overlay::Overlay;
 use crate::dev::own_stream::Guide;
 use crate::dev::repair::RepairWatch;
-use crate::dev::report::{ControlSummary, Summary};
+use crate::dev::report::{ControlSummary, ProtectionSummary, Summary};
 use crate::dev::topology::relay_name;
 use anyhow::{Context as _, bail};
+use relay_core::Relay;
+use route_controller::StreamRow;
 use std::future::Future;
 use std::time::Duration;
 
@@ -65,13 +67,18 @@ pub(crate) async fn run_shown(
         pending_kills: options.kills.clone(),
         shown_at: Duration::ZERO,
         shown_bytes: Vec::new(),
+        protected: 0,
     };
+    if options.protect {
+        watching.follow_the_route(&overlay).await?;
+    }
     watching.repair.look(&overlay).await;
     tokio::select! {
         ended = watching.until_the_end(&mut overlay, &mut call, live) => ended?,
         () = stop => {}
     }
     watching.sample(&overlay).await?;
+    watching.protected = protected_streams(&overlay).await?;
     call.finish().await;
     watching.repair.look(&overlay).await;
     let outcome = watching.outcome(&overlay, &call).await;
@@ -107,6 +114,8 @@ struct Watching<'a> {
     pending_kills: Vec<crate::dev::args::Kill>,
     shown_at: Duration,
     shown_bytes: Vec<u64>,
+    /// Streams that went two ways when sending stopped.
+    protected: usize,
 }
 
 impl Watching<'_> {
@@ -134,6 +143,15 @@ impl Watching<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Of two ways at once the one of the primary plane is the path.
+    async fn follow_the_route(&mut self, overlay: &Overlay) -> anyhow::Result<()> {
+        if let Some(route) = overlay.route().await? {
+            let number = |name: &String| (0..overlay.len()).find(|relay| relay_name(*relay) == *name);
+            self.monitor.follow(route.iter().filter_map(number).collect());
+        }
+        Ok(())
     }
 
     async fn sample(&mut self, overlay: &Overlay) -> anyhow::Result<Option<u32>> {
@@ -203,6 +221,17 @@ impl Watching<'_> {
         Ok(())
     }
 
+    /// What protection did, as the ingress tells it; `None` if that is gone.
+    async fn protection(&self, overlay: &Overlay) -> Option<ProtectionSummary> {
+        let ingress = overlay.relay(0)?.port();
+        let counters = ingress.inspect_each(|relay: &Relay, _| *relay.counters()).await.ok()?;
+        Some(ProtectionSummary {
+            streams: self.protected,
+            second_copies: counters.iter().map(|counters| counters.media_protected).sum(),
+            single_copies: counters.iter().map(|counters| counters.media_unprotected).sum(),
+        })
+    }
+
     async fn outcome(&self, overlay: &Overlay, call: &Call) -> Outcome {
         let streams = call.streams();
         let sum = |count: fn(&crate::dev::checker::StreamCounts) -> u64| -> u64 {
@@ -236,12 +265,22 @@ impl Watching<'_> {
                 epochs: self.monitor.epochs(),
                 path_changes: self.monitor.changes(),
             },
+            protection: if self.options.protect { self.protection(overlay).await } else { None },
         };
         let intact = summary.corrupted == 0 && summary.duplicated == 0;
         let complete = summary.lost == 0 && streams.iter().all(|stream| stream.counts.delivered > 0);
         let success = intact && (complete || (self.options.expects_loss() && call.flowing_at_end()));
         Outcome { summary, success }
     }
+}
+
+/// Streams that go two disjoint ways wherever they are wanted.
+async fn protected_streams(overlay: &Overlay) -> anyhow::Result<usize> {
+    let rows = overlay.controller().operations().streams().await?;
+    let protected = |row: &&StreamRow| {
+        row.protect && !row.protection.is_empty() && row.protection.iter().all(|way| way.protected)
+    };
+    Ok(rows.iter().filter(protected).count())
 }
 
 fn milliseconds(time: Option<Duration>) -> u64 {

@@ -200,6 +200,7 @@ impl World {
                 stream: format!("stream-{request}"),
                 kind: MediaKind::Video,
                 budget: None,
+                protect: false,
                 description: RtpDescription { codec: Some(Codec::H264), ..RtpDescription::default() },
             }),
             Step::Unpublish { request } => {

@@ -11,8 +11,9 @@ use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToCon
 use wire_format::session::Message;
 use wire_format::{
     Arrival, DestinationSet, EdgeHeader, Epoch, FrameKind, Heartbeat, Incarnation, KeyframeRequest,
-    MediaHeader, MediaKind, MediaSent, NodeIndex, Plane, Priority, PublicationId, RoomId, RouteTable,
-    Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId, frame_header,
+    MediaHeader, MediaKind, MediaSent, NodeIndex, Plane, PlanePair, Priority, PublicationId, RoomId,
+    RouteTable, Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId,
+    frame_header,
 };
 
 /// This relay.
@@ -242,6 +243,16 @@ impl World {
         let request = u32::from;
         let name = |number: u8| format!("stream-{number}");
         let message = match say {
+            Say::Publish { request: n, stream, video, budget_ms } if stream & 0x80 != 0 => {
+                Message::PublishProtected {
+                    request: request(n),
+                    room: "room".into(),
+                    user: "user".into(),
+                    stream: name(stream),
+                    kind: if video { MediaKind::Video } else { MediaKind::Audio },
+                    budget_ms,
+                }
+            }
             Say::Publish { request: n, stream, video, budget_ms } => Message::Publish {
                 request: request(n),
                 room: "room".into(),
@@ -306,6 +317,11 @@ impl World {
                     .iter()
                     .map(|(to, plane)| (NodeIndex(u16::from(*to)), Plane(1 + plane % 2)))
                     .collect();
+                table.pairs = backups
+                    .iter()
+                    .filter(|(_, plane)| plane & 0x40 != 0)
+                    .map(|(to, plane)| (NodeIndex(u16::from(*to)), PlanePair::ALL[usize::from(plane % 3)]))
+                    .collect();
                 self.push(ToRelay::Table(table));
             }
             Push::Stamp { epoch } => self.push(ToRelay::Stamp { epoch: Epoch(u32::from(epoch)) }),
@@ -342,6 +358,7 @@ impl World {
             subscriptions: if subscribed { self.subscriptions.clone() } else { Vec::new() },
             destinations,
             revision: self.revision,
+            protect: ingress & 0x80 != 0,
         }));
     }
 }
@@ -367,6 +384,7 @@ impl Frame {
                     plane: Plane((flags >> 3) % 3),
                     marked: flags & 0x80 != 0,
                     rtcp: flags & 0x40 != 0,
+                    protected: hops & 0x80 != 0,
                     destinations: DestinationSet::take(&nodes).0,
                 };
                 let mut body = vec![0; wire_format::MEDIA_HEADER_MAX];

@@ -12,8 +12,8 @@ use wire_format::control::{
     SubscriptionReport, ToController, ToRelay, TokenKey, Welcome,
 };
 use wire_format::{
-    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PublicationId, RoomId, RouteTable, StreamId, StreamKey,
-    SubscriptionId, UserId,
+    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, PublicationId, RoomId, RouteTable, StreamId,
+    StreamKey, SubscriptionId, UserId,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -166,10 +166,15 @@ fn to_controller() -> impl Strategy<Value = ToController> {
     let subscription = || any::<u32>().prop_map(SubscriptionId);
     let epoch = || any::<u32>().prop_map(Epoch);
     let granted = proptest::option::of((key(), any::<u8>().prop_map(Incarnation)));
-    let published =
-        (publication(), stream_name(), kind(), granted).prop_map(|(publication, name, kind, granted)| {
-            PublicationReport { publication, name, kind, granted }
-        });
+    let published = (publication(), stream_name(), kind(), granted, any::<bool>()).prop_map(
+        |(publication, name, kind, granted, protect)| PublicationReport {
+            publication,
+            name,
+            kind,
+            granted,
+            protect,
+        },
+    );
     let subscribed =
         (subscription(), name(), name(), proptest::option::of(name()), proptest::option::of(name()))
             .prop_map(|(subscription, namespace, room, user, stream)| SubscriptionReport {
@@ -209,26 +214,33 @@ fn usage() -> impl Strategy<Value = NamespaceUsage> {
 fn table() -> impl Strategy<Value = RouteTable> {
     let rows = proptest::collection::btree_map(((0..3_u8).prop_map(Plane), node()), node(), 0..20);
     let backups = proptest::collection::btree_map(node(), (1..3_u8).prop_map(Plane), 0..20);
-    (any::<u32>(), rows, backups).prop_map(|(epoch, next_hops, backups)| RouteTable {
+    let pair = proptest::sample::select(&PlanePair::ALL[..]);
+    let pairs = proptest::collection::btree_map(node(), pair, 0..20);
+    (any::<u32>(), rows, backups, pairs).prop_map(|(epoch, next_hops, backups, pairs)| RouteTable {
         epoch: Epoch(epoch),
         next_hops,
         backups,
+        pairs,
     })
 }
 
 fn stream_entry() -> impl Strategy<Value = StreamEntry> {
     let subscriptions = proptest::collection::vec(any::<u32>().prop_map(SubscriptionId), 0..6);
     let incarnation = any::<u8>().prop_map(Incarnation);
-    (key(), stream_name(), kind(), incarnation, node(), subscriptions, ascending(), any::<u64>()).prop_map(
-        |(key, name, kind, incarnation, ingress, subscriptions, destinations, revision)| StreamEntry {
-            key,
-            name,
-            kind,
-            incarnation,
-            ingress,
-            subscriptions,
-            destinations,
-            revision,
+    let last = any::<(u64, bool)>();
+    (key(), stream_name(), kind(), incarnation, node(), subscriptions, ascending(), last).prop_map(
+        |(key, name, kind, incarnation, ingress, subscriptions, destinations, (revision, protect))| {
+            StreamEntry {
+                key,
+                name,
+                kind,
+                incarnation,
+                ingress,
+                subscriptions,
+                destinations,
+                revision,
+                protect,
+            }
         },
     )
 }
@@ -394,6 +406,18 @@ fn tables_and_entries_must_be_consistent() {
     assert_eq!(refusal_by_relay(table(twice)), ConvertError::OutOfRange("destinations"));
     let wide = proto::PlaneTable { plane: 0, destinations: vec![65_536], next_hops: vec![1] };
     assert_eq!(refusal_by_relay(table(wide)), ConvertError::OutOfRange("destinations"));
+    let pairs = |pair_destinations, pair_planes| {
+        Kind::Table(proto::Table { epoch: 1, pair_destinations, pair_planes, ..Default::default() })
+    };
+    for (destinations, planes, field) in [
+        (vec![1, 2], vec![3], "pair_planes"),
+        (vec![1], vec![7], "pair_planes"),
+        (vec![1], vec![1], "pair_planes"),
+        (vec![1, 1], vec![3, 5], "pair_destinations"),
+        (vec![65_536], vec![6], "pair_destinations"),
+    ] {
+        assert_eq!(refusal_by_relay(pairs(destinations, planes)), ConvertError::OutOfRange(field));
+    }
     let backups = |backup_destinations, backup_planes| {
         Kind::Table(proto::Table { epoch: 1, backup_destinations, backup_planes, ..Default::default() })
     };

@@ -319,6 +319,7 @@ impl From<PublicationReport> for proto::Published {
             name: Some(report.name.into()),
             kind: plain_media_kind(report.kind),
             granted: report.granted.map(|(key, incarnation)| plain_grant(key, incarnation)),
+            protect: report.protect,
         }
     }
 }
@@ -332,6 +333,7 @@ impl TryFrom<proto::Published> for PublicationReport {
             name: stream_name(report.name)?,
             kind: media_kind(report.kind)?,
             granted: report.granted.map(grant).transpose()?,
+            protect: report.protect,
         })
     }
 }

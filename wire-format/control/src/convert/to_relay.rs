@@ -9,7 +9,7 @@ use crate::{ConvertError, limits, proto};
 use std::collections::BTreeMap;
 use wire_format::control::limits::{DESTINATIONS, NAMESPACES, NEIGHBOURS, TOKEN_KEYS};
 use wire_format::control::{NamespaceRates, Neighbour, StreamEntry, ToRelay, TokenKey, Welcome};
-use wire_format::{Epoch, NodeIndex, Plane, PublicationId, RouteTable, SubscriptionId};
+use wire_format::{Epoch, NodeIndex, Plane, PlanePair, PublicationId, RouteTable, SubscriptionId};
 
 impl From<ToRelay> for proto::ToRelay {
     fn from(message: ToRelay) -> proto::ToRelay {
@@ -127,6 +127,8 @@ impl From<RouteTable> for proto::Table {
             planes,
             backup_destinations: table.backups.keys().map(|node| u32::from(node.0)).collect(),
             backup_planes: table.backups.values().map(|plane| u32::from(plane.0)).collect(),
+            pair_destinations: table.pairs.keys().map(|node| u32::from(node.0)).collect(),
+            pair_planes: table.pairs.values().map(|pair| plain_pair(*pair)).collect(),
         }
     }
 }
@@ -162,8 +164,29 @@ impl TryFrom<proto::Table> for RouteTable {
                 return Err(ConvertError::OutOfRange("backup_planes"));
             }
         }
-        Ok(RouteTable { epoch: Epoch(table.epoch), next_hops, backups })
+        let pairs = pairs(table.pair_destinations, table.pair_planes)?;
+        Ok(RouteTable { epoch: Epoch(table.epoch), next_hops, backups, pairs })
     }
+}
+
+fn plain_pair(pair: PlanePair) -> u32 {
+    pair.planes().into_iter().fold(0, |bits, plane| bits | 1 << plane.0)
+}
+
+fn pairs(destinations: Vec<u32>, planes: Vec<u32>) -> Result<BTreeMap<NodeIndex, PlanePair>, ConvertError> {
+    if destinations.len() != planes.len() {
+        return Err(ConvertError::OutOfRange("pair_planes"));
+    }
+    let destinations = nodes(destinations, DESTINATIONS, "pair_destinations")?;
+    let mut pairs = BTreeMap::new();
+    for (destination, bits) in destinations.into_iter().zip(planes) {
+        let pair = PlanePair::ALL.into_iter().find(|pair| plain_pair(*pair) == bits);
+        let pair = pair.ok_or(ConvertError::OutOfRange("pair_planes"))?;
+        if pairs.insert(destination, pair).is_some() {
+            return Err(ConvertError::OutOfRange("pair_destinations"));
+        }
+    }
+    Ok(pairs)
 }
 
 impl From<StreamEntry> for proto::StreamEntry {
@@ -177,6 +200,7 @@ impl From<StreamEntry> for proto::StreamEntry {
             subscriptions: entry.subscriptions.iter().map(|subscription| subscription.0).collect(),
             destinations: plain_nodes(&entry.destinations),
             revision: entry.revision,
+            protect: entry.protect,
         }
     }
 }
@@ -199,6 +223,7 @@ impl TryFrom<proto::StreamEntry> for StreamEntry {
             subscriptions: entry.subscriptions.into_iter().map(SubscriptionId).collect(),
             destinations,
             revision: entry.revision,
+            protect: entry.protect,
         })
     }
 }

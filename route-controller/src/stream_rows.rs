@@ -1,0 +1,99 @@
+//! Streams as the admin API shows them.
+
+use route_core::{ProtectionView, StreamView};
+use serde::{Deserialize, Serialize};
+use wire_format::MediaKind;
+
+/// A stream, in `GET /v1/streams`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StreamRow {
+    /// Tenant.
+    pub namespace: String,
+    /// Call.
+    pub room: String,
+    /// Participant.
+    pub user: String,
+    /// The participant's stream.
+    pub stream: String,
+    /// What it carries: `audio` or `video`.
+    pub kind: MediaKind,
+    /// Number of the room.
+    pub room_id: u32,
+    /// Number of the participant within the room.
+    pub user_id: u32,
+    /// Number of the stream within the room's participant.
+    pub stream_id: u16,
+    /// Which publication of it.
+    pub incarnation: u8,
+    /// The relay where it enters the overlay.
+    pub ingress: String,
+    /// Relays that the ingress stamps as destinations.
+    pub destinations: Vec<String>,
+    /// Relays with subscribers, the ingress among them if it has some.
+    pub egresses: Vec<String>,
+    /// Subscriptions that match it, everywhere.
+    pub subscriptions: usize,
+    /// Its publisher asks for two disjoint ways at once. Controllers before 0.2 do not say so.
+    #[serde(default)]
+    pub protect: bool,
+    /// If so: what comes of it, for each of `destinations`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protection: Vec<ProtectionRow>,
+}
+
+/// How a stream that asks for two ways at once gets to one relay.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProtectionRow {
+    /// The relay where it leaves.
+    pub egress: String,
+    /// It goes there on two planes at once.
+    pub protected: bool,
+    /// These: 0 primary, 1 red, 2 blue. Empty if it goes there once.
+    pub planes: Vec<u8>,
+    /// The relays that each of the two copies passes, ends included, in the order of the planes.
+    pub ways: Vec<Vec<String>>,
+    /// What is not protected, for people; absent if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl From<StreamView> for StreamRow {
+    fn from(view: StreamView) -> StreamRow {
+        StreamRow {
+            namespace: view.name.namespace,
+            room: view.name.room,
+            user: view.name.user,
+            stream: view.name.stream,
+            kind: view.kind,
+            room_id: view.key.room.0,
+            user_id: view.key.user.0,
+            stream_id: view.key.stream.0,
+            incarnation: view.incarnation.0,
+            ingress: view.ingress,
+            destinations: view.destinations,
+            egresses: view.egresses,
+            subscriptions: view.subscriptions,
+            protect: view.protect,
+            protection: view.protection.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<ProtectionView> for ProtectionRow {
+    fn from(view: ProtectionView) -> ProtectionRow {
+        let reason = match (view.pair, view.bridge) {
+            (Some(_), _) if view.shared.is_empty() => None,
+            (Some(_), _) => Some(format!("both ways pass {}", view.shared.join(" and "))),
+            (None, Some((one, other))) => Some(format!("every way passes the link {one}-{other}")),
+            (None, None) => Some("there is no way".to_owned()),
+        };
+        let planes = view.pair.into_iter().flat_map(|pair| pair.planes()).map(|plane| plane.0);
+        ProtectionRow {
+            egress: view.egress,
+            protected: view.pair.is_some(),
+            planes: planes.collect(),
+            ways: view.ways,
+            reason,
+        }
+    }
+}
