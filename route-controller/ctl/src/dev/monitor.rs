@@ -10,7 +10,7 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// together stay far below.
 const VIDEO_BYTES_PER_S: f64 = 60_000.0;
 
-/// The path that was followed is left for another that carries so much more.
+/// The way that counts among several is left for another that carries so much more.
 const MORE: f64 = 1.25;
 
 /// Watches the links of a run.
@@ -19,18 +19,27 @@ pub(crate) struct Monitor {
     relays: usize,
     samples: VecDeque<(Duration, CarriedByLink)>,
     path: Option<Vec<usize>>,
+    /// Of two ways at once, the one that counts.
+    primary: Option<Vec<usize>>,
     changes: u64,
     epochs: BTreeSet<u32>,
 }
 
 impl Monitor {
     pub(crate) fn new(relays: usize) -> Monitor {
-        Monitor { relays, samples: VecDeque::new(), path: None, changes: 0, epochs: BTreeSet::new() }
+        Monitor {
+            relays,
+            samples: VecDeque::new(),
+            path: None,
+            primary: None,
+            changes: 0,
+            epochs: BTreeSet::new(),
+        }
     }
 
-    /// The path to follow as long as the video goes there, whatever other it takes too.
+    /// The path that counts from now on as long as the video goes there, whatever other it takes too.
     pub(crate) fn follow(&mut self, path: Vec<usize>) {
-        self.path = Some(path);
+        self.primary = Some(path);
     }
 
     /// What the links have carried until now, and the epoch that is stamped.
@@ -79,7 +88,7 @@ impl Monitor {
     }
 
     /// Follows the heaviest directions from the first relay; `None` unless they lead to the last. Of two that carry about
-    /// the same, as protected streams make them, the one that was followed before counts.
+    /// the same, as protected streams make them, the one to follow counts.
     fn observed(&self) -> Option<Vec<usize>> {
         let rates = self.rates();
         let mut path = vec![0];
@@ -88,9 +97,9 @@ impl Monitor {
             let onward = rates.iter().filter(|((from, to), rate)| {
                 *from == here && !path.contains(to) && **rate > VIDEO_BYTES_PER_S
             });
-            let before = self.path.iter().flat_map(|path| path.windows(2)).find(|hop| hop[0] == here);
+            let primary = self.primary.iter().flat_map(|path| path.windows(2)).find(|hop| hop[0] == here);
             let weight = |((_, to), rate): &(&(usize, usize), &f64)| {
-                if before.is_some_and(|hop| hop[1] == *to) { **rate * MORE } else { **rate }
+                if primary.is_some_and(|hop| hop[1] == *to) { **rate * MORE } else { **rate }
             };
             let ((_, next), _) = onward.max_by(|a, b| weight(a).total_cmp(&weight(b)))?;
             path.push(*next);

@@ -69,9 +69,6 @@ pub(crate) async fn run_shown(
         shown_bytes: Vec::new(),
         protected: 0,
     };
-    if options.protect {
-        watching.follow_the_route(&overlay).await?;
-    }
     watching.repair.look(&overlay).await;
     tokio::select! {
         ended = watching.until_the_end(&mut overlay, &mut call, live) => ended?,
@@ -156,6 +153,9 @@ impl Watching<'_> {
 
     async fn sample(&mut self, overlay: &Overlay) -> anyhow::Result<Option<u32>> {
         let epoch = overlay.epoch().await?;
+        if self.options.protect {
+            self.follow_the_route(overlay).await?;
+        }
         self.monitor.sample(self.clock.now(), overlay.carried(), epoch);
         Ok(epoch)
     }
