@@ -157,6 +157,19 @@ fn when_the_rate_falls_audio_loses_nothing_and_the_queue_is_short_after_a_second
 }
 
 #[test]
+fn audio_that_a_full_queue_drops_comes_again() {
+    let text = include_str!("../scenarios/slow-link.toml");
+    for (queue, seed) in [("100ms", 7), ("100ms", 11), ("50ms", 7), ("50ms", 14)] {
+        let text = text.replace("queue=500ms", &format!("queue={queue}"));
+        let scenario = Scenario::parse(&text, &mut |_| unreachable!("names no files")).expect("legal");
+        let audio = packets(&sim::run(&scenario, seed), AUDIO);
+        let (sent, arrived, latest) = between(&audio, 3_000, 21_000);
+        assert_eq!(arrived, sent, "queue {queue}, seed {seed}");
+        assert!(latest < Duration::from_millis(350), "{latest:?} late in the worst moment");
+    }
+}
+
+#[test]
 fn loss_alone_and_jitter_slow_nobody() {
     for links in [
         "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=20mbit,loss=10%\"\n",

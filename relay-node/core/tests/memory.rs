@@ -10,8 +10,8 @@ use wire_format::control::ToRelay;
 const PACKET: [u8; 1200] = [0x80; 1200];
 const LINKS: usize = 150;
 /// What a relay's links may take for repair, each and in all (ARCHITECTURE.md).
-const LINK_BYTES_MAX: usize = 4 << 20;
-const ALL_BYTES_MAX: usize = 64 << 20;
+const LINK_BYTES_MAX: usize = 6 << 20;
+const ALL_BYTES_MAX: usize = 96 << 20;
 
 #[test]
 fn a_relay_whose_links_all_lose_keeps_what_it_may_and_no_more() {

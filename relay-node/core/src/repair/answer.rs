@@ -15,6 +15,9 @@ const SILENCE_MARGIN: Duration = Duration::from_millis(2);
 const HELD_PERCENT: u32 = 75;
 /// Other media flows beside audio if some left within this time.
 const OTHERS_FLOW: Duration = Duration::from_secs(1);
+/// Where a queue grew until it was full, all that comes is late for a moment, and what shows a loss comes behind it. Audio is
+/// sent again all the same: players wait a little longer rather than lose a word.
+const AUDIO_GRACE: Duration = Duration::from_millis(200);
 /// Numbers that a peer may have looked up within a millisecond, as many as can be missing at once; requests beyond that
 /// are counted and cut short.
 pub(super) const LOOKUPS_PER_MS: usize = MISSING_MAX;
@@ -130,7 +133,9 @@ impl Repair {
             return !silence && self.again.hurry(now, sent.number);
         }
         let slack = sent.urgency.slack.as_duration();
-        let deadline = sent.at + slack.saturating_sub(MARGIN);
+        let is_audio = class(sent.urgency, self.history.plain(sent).len()) == 0;
+        let grace = if is_audio && self.conditions.limited { AUDIO_GRACE } else { Duration::ZERO };
+        let deadline = sent.at + slack.saturating_sub(MARGIN) + grace;
         if deadline < now {
             self.stats.requests_late += 1;
             return false;

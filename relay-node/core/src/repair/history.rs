@@ -148,12 +148,12 @@ impl History {
 
     /// Bytes allocated.
     pub(crate) fn memory(&self) -> usize {
-        self.ring.len()
+        footprint(self.ring.len())
     }
 
     /// Gives the memory back.
     pub(crate) fn release(self, memory: &mut RepairMemory) {
-        memory.give_back(self.ring.len());
+        memory.give_back(self.memory());
     }
 
     fn is_full(&self) -> bool {
@@ -175,7 +175,7 @@ impl History {
     /// Makes the ring, or doubles it. `false` if that is not allowed.
     fn grow(&mut self, memory: &mut RepairMemory) -> bool {
         let bytes = (self.ring.len() * 2).max(RING_BYTES_MIN);
-        if bytes > RING_BYTES_MAX || !memory.take(bytes - self.ring.len()) {
+        if bytes > RING_BYTES_MAX || !memory.take(footprint(bytes) - self.memory()) {
             return false;
         }
         let mut grown =
@@ -190,6 +190,11 @@ impl History {
         *self = grown;
         true
     }
+}
+
+/// What a ring of so many bytes takes, with its entries.
+fn footprint(ring: usize) -> usize {
+    ring + ring / BYTES_PER_ENTRY * size_of::<Sent>()
 }
 
 #[cfg(test)]
@@ -215,7 +220,7 @@ mod tests {
         let (mut history, mut memory) = (History::default(), RepairMemory::default());
         assert_eq!(history.memory(), 0);
         fill(&mut history, &mut memory, 500, 1200, 8);
-        assert_eq!((history.memory(), memory.used()), (RING_BYTES_MIN, RING_BYTES_MIN), "1.2 Mbit/s");
+        assert_eq!((history.memory(), memory.used()), (footprint(RING_BYTES_MIN), footprint(RING_BYTES_MIN)), "1.2 Mbit/s");
         assert!(history.sent().len() >= 50, "{}", history.sent().len());
         history.release(&mut memory);
         assert_eq!(memory.used(), 0);
@@ -225,10 +230,11 @@ mod tests {
     fn the_ring_grows_to_what_the_link_carries_and_no_further_than_its_bound() {
         let (mut history, mut memory) = (History::default(), RepairMemory::default());
         fill(&mut history, &mut memory, 4000, 1200, 1);
-        assert_eq!(history.memory(), 512 << 10, "9.6 Mbit/s for 400 ms are 480,000 bytes");
+        assert_eq!(history.ring.len(), 512 << 10, "9.6 Mbit/s for 400 ms are 480,000 bytes");
         assert!(history.sent().len() >= 400);
         fill(&mut history, &mut memory, 10_000, 1200, 0);
-        assert_eq!(history.memory(), RING_BYTES_MAX);
+        assert_eq!(history.ring.len(), RING_BYTES_MAX);
+        assert!(size_of::<Sent>() <= BYTES_PER_ENTRY / 2, "entries take half of the ring at most");
     }
 
     #[test]

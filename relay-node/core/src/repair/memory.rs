@@ -1,7 +1,7 @@
 //! The memory that repair may take in one core.
 
 /// All of it: what was sent, and what came while parity is in use.
-const BYTES_MAX: usize = 64 << 20;
+const BYTES_MAX: usize = 96 << 20;
 
 /// The memory that the links of a core have taken for repair.
 #[derive(Debug, Default)]
