@@ -151,7 +151,8 @@ impl Relay {
         header.slack = self.spend(header.slack, carrier.excess);
         let packet = at + header_bytes..at + body.len();
         self.forward(now, &mut header, packet, Some(from));
-        if std::mem::take(&mut self.stranger) {
+        if self.stranger {
+            self.stranger = false;
             self.wait_for_entry(now, from, header, &body[header_bytes..]);
         }
     }
@@ -558,7 +559,8 @@ impl Relay {
                 return false;
             }
         }
-        if !std::mem::replace(&mut entry.ready, true) {
+        if !entry.ready {
+            entry.ready = true;
             self.ready.push(id);
         }
         true
