@@ -220,7 +220,11 @@ mod tests {
         let (mut history, mut memory) = (History::default(), RepairMemory::default());
         assert_eq!(history.memory(), 0);
         fill(&mut history, &mut memory, 500, 1200, 8);
-        assert_eq!((history.memory(), memory.used()), (footprint(RING_BYTES_MIN), footprint(RING_BYTES_MIN)), "1.2 Mbit/s");
+        assert_eq!(
+            (history.memory(), memory.used()),
+            (footprint(RING_BYTES_MIN), footprint(RING_BYTES_MIN)),
+            "1.2 Mbit/s"
+        );
         assert!(history.sent().len() >= 50, "{}", history.sent().len());
         history.release(&mut memory);
         assert_eq!(memory.used(), 0);
