@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay};
 use wire_format::session::WIRE_VERSIONS;
-use wire_format::{Epoch, NodeIndex, RoomId, Timestamp};
+use wire_format::{Epoch, NodeIndex, PacketNumber, RoomId, Timestamp};
 
 /// Between what is due and the process noticing it, at most.
 const LATENESS_US_MAX: u64 = 500;
@@ -297,7 +297,8 @@ impl World<'_> {
             streams: Vec::new(),
         };
         let config = RelayConfig { hello, seed: seed.numbered(node.life.into()).0 };
-        let core = relay_core::Relay::new(config);
+        let mut core = relay_core::Relay::new(config);
+        core.count_from(PacketNumber(self.scenario.packets_from));
         node.core = Some(Core::Relay(Box::new(crate::drive::Driver::new(core))));
     }
 

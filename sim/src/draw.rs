@@ -35,7 +35,8 @@ pub fn drawn(seed: u64) -> Scenario {
 pub fn drawn_text(seed: u64) -> String {
     let rng = Seed(seed).child("swarm").stream();
     let protect = Seed(seed).child("protect").stream();
-    Draw { rng, protect, text: String::new() }.scenario(seed)
+    let wraps = Seed(seed).child("wraps").stream();
+    Draw { rng, protect, wraps, text: String::new() }.scenario(seed)
 }
 
 const ROOMS: [&str; 2] = ["lobby", "stage"];
@@ -65,6 +66,8 @@ struct Draw {
     rng: Xoshiro256,
     /// Which streams go two ways at once.
     protect: Xoshiro256,
+    /// Where the numbers of datagrams begin.
+    wraps: Xoshiro256,
     text: String,
 }
 
@@ -100,6 +103,11 @@ impl Draw {
         self.line(format_args!("# Drawn from seed {seed}."));
         self.line(format_args!("name = \"swarm-{seed}\"\nseed = {seed}\nrun_for = \"{run_ms}ms\""));
         self.line(format_args!("clients_link = \"{edge}\"\ncontroller_delay = \"{control}ms\""));
+        if self.wraps.within(0..=1) == 1 {
+            // Low 32 bits begin anew after some of the media.
+            let first = (1 << 32) - self.wraps.within(0..=3_000);
+            self.line(format_args!("packets_from = {first}"));
+        }
         for relay in 1..=relays {
             self.line(format_args!("\n[[relay]]\nname = \"r{relay}\""));
         }

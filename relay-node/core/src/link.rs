@@ -157,9 +157,10 @@ impl Link {
         }
     }
 
-    /// Sets what is done against loss; before anything comes or leaves.
-    pub(crate) fn set_repair(&mut self, mode: RepairMode) {
+    /// Sets what is done against loss, and the number of the first datagram; before anything comes or leaves.
+    pub(crate) fn begin(&mut self, mode: RepairMode, first: PacketNumber) {
         self.repair.set_mode(mode);
+        self.next_number = first.0;
     }
 
     /// Takes the place of another link to the same neighbour.

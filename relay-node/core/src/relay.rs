@@ -26,7 +26,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController, TokenKey};
 use wire_format::session::Message;
-use wire_format::{MediaHeader, NodeIndex, Plane, PublicationId, StreamKey, SubscriptionId, Timestamp};
+use wire_format::{
+    MediaHeader, NodeIndex, PacketNumber, Plane, PublicationId, StreamKey, SubscriptionId, Timestamp,
+};
 
 /// Links of a relay, those of SFUs included.
 pub(crate) const LINKS_MAX: usize = 8192;
@@ -75,6 +77,8 @@ pub struct Relay {
     pub(crate) client_rate: RateLimit,
     /// What links do against loss.
     pub(crate) repair_mode: RepairMode,
+    /// Of the first datagram of a link.
+    pub(crate) first_number: PacketNumber,
     pub(crate) node: Option<NodeIndex>,
     pub(crate) term: u64,
     /// A session with the controller stands.
@@ -140,6 +144,7 @@ impl Relay {
             worker,
             client_rate: RateLimit::NONE,
             repair_mode: RepairMode::Adaptive,
+            first_number: PacketNumber(0),
             term: 0,
             controller_up: false,
             controller_leads: true,
@@ -264,7 +269,7 @@ impl Relay {
             return;
         }
         let mut link = Link::new(now, id, max_datagram);
-        link.set_repair(self.repair_mode);
+        link.begin(self.repair_mode, self.first_number);
         let side = match peer {
             Peer::Relay { node } => {
                 let known = self.neighbours.as_ref().is_some_and(|known| known.contains_key(&node));

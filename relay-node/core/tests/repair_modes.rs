@@ -5,6 +5,7 @@ mod lab;
 use lab::Lab;
 use relay_core::{LinkStats, Parity, RepairMode, RepairStats};
 use std::time::Duration;
+use wire_format::PacketNumber;
 
 const PACKETS: usize = 1000;
 const PACKET: [u8; 1000] = [0x80; 1000];
@@ -13,9 +14,17 @@ const PACKET: [u8; 1000] = [0x80; 1000];
 /// them loses what leaves in one millisecond of fifty. How many arrive, and what each relay
 /// says of the link when it is over.
 fn call(mode: RepairMode, lossy: bool) -> (usize, [LinkStats; 2]) {
+    call_from(PacketNumber(0), mode, lossy)
+}
+
+/// The same over links that count from there.
+fn call_from(first: PacketNumber, mode: RepairMode, lossy: bool) -> (usize, [LinkStats; 2]) {
     let mut lab = Lab::new(2);
     for node in 0..2 {
-        lab.change(node, |relay, _| relay.repair_as(mode));
+        lab.change(node, |relay, _| {
+            relay.repair_as(mode);
+            relay.count_from(first);
+        });
     }
     let (publisher, subscriber) = lab.one_hop();
     // What the link is like is known before anything counts.
@@ -54,6 +63,26 @@ fn what_is_lost_arrives_where_links_repair_and_is_lost_where_they_do_not() {
     assert_eq!((sender.quality.residual_in_ppm, receiver.quality.residual_in_ppm), (0, 20_000));
     let did = |stats: &RepairStats| stats.retransmitted + stats.parity + stats.requests;
     assert_eq!((did(&sender.repair), did(&receiver.repair)), (0, 0));
+}
+
+#[test]
+fn what_is_lost_where_numbers_wrap_arrives_as_well() {
+    for wrap in [1_u64 << 32, 1 << 31, 1 << 16, 7 << 32] {
+        // Half of the packets leave before, half behind.
+        let first = PacketNumber(wrap - PACKETS as u64 / 2);
+        for mode in [RepairMode::Adaptive, RepairMode::Parity(Parity { k: 10, m: 2, depth: 1 })] {
+            let (arrived, [sender, receiver]) = call_from(first, mode, true);
+            assert_eq!(arrived, PACKETS, "{wrap:#x}, {mode:?}");
+            assert!(
+                receiver.repair.recovered_again >= 20 || sender.repair.parity > 100,
+                "{wrap:#x}, {mode:?}"
+            );
+            assert_eq!((sender.quality.residual_in_ppm, receiver.quality.residual_in_ppm), (0, 0));
+            // A fiftieth of a second's packets, of ten seconds with heartbeats.
+            assert!(receiver.loss_in_ppm < 60_000, "{} at {wrap:#x}", receiver.loss_in_ppm);
+            assert!(receiver.repair.requests < 100, "{} requests", receiver.repair.requests);
+        }
+    }
 }
 
 #[test]

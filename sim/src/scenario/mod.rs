@@ -55,6 +55,8 @@ pub struct Scenario {
     pub controller_delay: Duration,
     /// How long the index of a relay that left is given to no other.
     pub index_quarantine: Duration,
+    /// Number of the first datagram of each link that a relay sends on.
+    pub packets_from: u64,
     /// Relays' hosts are busy with other things, too.
     pub stalls: Option<Stalls>,
     /// What is published.

@@ -144,6 +144,7 @@ impl Reader {
             clients,
             controller_delay: duration("the scenario", "controller_delay", controller_delay)?,
             index_quarantine,
+            packets_from: packets_from(file.packets_from)?,
             stalls: file.stalls.as_ref().map(stalls).transpose()?,
             streams: file.stream.iter().map(|stream| self.stream(stream, read)).collect::<Result<_, _>>()?,
             subscriptions: file
@@ -399,6 +400,21 @@ pub(super) fn duration(
         value: text.to_owned(),
         problem: "expected a time, for instance 20ms or 1.5s".to_owned(),
     })
+}
+
+/// Where links begin to count; what they send after that leaves numbers enough.
+fn packets_from(first: Option<u64>) -> Result<u64, ScenarioError> {
+    let first = first.unwrap_or(0);
+    if first > u64::from(u32::MAX) << 16 {
+        let problem = "2 to the 48th at most are possible".to_owned();
+        return Err(ScenarioError::Value {
+            place: "the scenario",
+            key: "packets_from",
+            value: first.to_string(),
+            problem,
+        });
+    }
+    Ok(first)
 }
 
 pub(super) fn in_range(
