@@ -46,7 +46,7 @@ fn provocation(turn: u64, number: PacketNumber, heard: PacketNumber) -> (FrameKi
         // More is missing than was sent.
         4 => (
             FrameKind::RepairRequest,
-            [&[0][..], &(heard.0 as u32 + 9_999).to_be_bytes(), &[0, 0, 9]].concat(),
+            [&[0][..], &(heard.0 as u32).wrapping_add(9_999).to_be_bytes(), &[0, 0, 9]].concat(),
         ),
         // Parity over what has not been sent, of a row that is none, of more than a row may cover.
         5 => (FrameKind::Parity, row(1, number.0 + 1_000_000, u128::MAX >> (128 - PARITY_COVERED_MAX))),

@@ -12,9 +12,8 @@ use crate::{LinkId, RateLimit, Received};
 use std::ops::Range;
 use std::time::Duration;
 use wire_format::{
-    DestinationSet, EdgeHeader, FrameKind, HOP_LIMIT, Heartbeat, Incarnation, MediaHeader, NodeIndex,
-    PacketNumber, Plane, Priority, RawFrame, SEAL_OVERHEAD_BYTES, Sequence, Slack, StreamKey, Timestamp,
-    frames, send_time,
+    DestinationSet, EdgeHeader, FrameKind, HOP_LIMIT, Heartbeat, Incarnation, MediaHeader, NodeIndex, Plane,
+    Priority, RawFrame, SEAL_OVERHEAD_BYTES, Sequence, Slack, StreamKey, Timestamp, frames, send_time,
 };
 
 /// How a datagram's frames came.
@@ -50,12 +49,6 @@ impl Relay {
     /// relay adapts to each link.
     pub fn repair_as(&mut self, mode: RepairMode) {
         self.repair_mode = mode;
-    }
-
-    /// Sets the number of the first datagram of links that come up from now on, to see what happens where its low 32 bits, which
-    /// feedback and repair name, begin anew. A new relay counts from 0.
-    pub fn count_from(&mut self, first: PacketNumber) {
-        self.first_number = first;
     }
 
     /// An opened datagram: its frames, one by one.

@@ -263,6 +263,12 @@ impl Relay {
         }
     }
 
+    /// Sets the number of the first datagram of links that come up from now on, to see what happens where its low 32 bits, which
+    /// feedback and repair name, begin anew. A new relay counts from 0.
+    pub fn count_from(&mut self, first: PacketNumber) {
+        self.first_number = first;
+    }
+
     fn link_up(&mut self, now: Timestamp, id: LinkId, peer: Peer, max_datagram: u16) {
         if self.links.iter().flatten().count() >= LINKS_MAX {
             self.output(Output::Close { link: id, reason: "too many links" });
