@@ -493,7 +493,7 @@ fn log(message: &ToRelay) {
     match message {
         ToRelay::Neighbours(neighbours) => info!(neighbours = neighbours.len(), "neighbours assigned"),
         ToRelay::Table(table) => {
-            debug!(epoch = table.epoch.0, rows = table.next_hops.len(), "tables received")
+            debug!(epoch = table.epoch.0, rows = table.rows(), "tables received")
         }
         ToRelay::Stamp { epoch } => debug!(epoch = epoch.0, "epoch takes effect"),
         ToRelay::Stream(entry) => debug!(

@@ -5,7 +5,7 @@ use crate::trace::{Beliefs, Event, PushedTable, Row};
 use crate::world::World;
 use route_core::{NodeState, SessionId};
 use wire_format::control::{ToController, ToRelay};
-use wire_format::{NodeIndex, RouteTable};
+use wire_format::{Epoch, NodeIndex, PolicyIndex, PolicyTable, RouteTable};
 
 impl World<'_> {
     /// The controller says something to a relay.
@@ -24,31 +24,38 @@ impl World<'_> {
         {
             self.record(Event::Believed { epoch: table.epoch.0, beliefs });
         }
-        let rows: Option<Vec<Row>> = table
-            .next_hops
-            .iter()
-            .map(|((plane, destination), next_hop)| {
-                let (destination, next_hop) = (self.relay_at(*destination)?, self.relay_at(*next_hop)?);
-                Some(Row { plane: plane.0, destination, next_hop })
-            })
-            .collect();
-        let backups: Option<Vec<_>> = table
-            .backups
-            .iter()
-            .map(|(destination, plane)| Some((self.relay_at(*destination)?, plane.0)))
-            .collect();
-        let pairs: Option<Vec<_>> = table
-            .pairs
-            .iter()
-            .map(|(to, pair)| Some((self.relay_at(*to)?, pair.planes().map(|plane| plane.0))))
-            .collect();
-        match (rows, backups, pairs) {
-            (Some(rows), Some(backups), Some(pairs)) => {
-                let epoch = table.epoch.0;
-                self.record(Event::Pushed(PushedTable { relay, epoch, rows, backups, pairs }));
+        for (policy, rows) in table.policies() {
+            match self.pushed(relay, table.epoch, policy, rows) {
+                Some(pushed) => self.record(Event::Pushed(pushed)),
+                None => self.violation("the controller", format!("pushed rows for nobody: {table:?}")),
             }
-            (_, _, _) => self.violation("the controller", format!("pushed rows for nobody: {table:?}")),
         }
+    }
+
+    /// The rows of one policy, or `None` if some are for nobody.
+    fn pushed(
+        &self,
+        relay: RelayId,
+        epoch: Epoch,
+        policy: PolicyIndex,
+        table: &PolicyTable,
+    ) -> Option<PushedTable> {
+        let rows = table.next_hops.iter().map(|((plane, destination), next_hop)| {
+            let (destination, next_hop) = (self.relay_at(*destination)?, self.relay_at(*next_hop)?);
+            Some(Row { plane: plane.0, destination, next_hop })
+        });
+        let backups = table.backups.iter();
+        let backups = backups.map(|(destination, plane)| Some((self.relay_at(*destination)?, plane.0)));
+        let pairs = table.pairs.iter();
+        let pairs = pairs.map(|(to, pair)| Some((self.relay_at(*to)?, pair.planes().map(|plane| plane.0))));
+        Some(PushedTable {
+            relay,
+            epoch: epoch.0,
+            policy: policy.bits(),
+            rows: rows.collect::<Option<_>>()?,
+            backups: backups.collect::<Option<_>>()?,
+            pairs: pairs.collect::<Option<_>>()?,
+        })
     }
 
     /// What the controller says it knows, in answer to the questions that its admin API would ask.
@@ -101,7 +108,7 @@ impl World<'_> {
             );
         }
         if let ToRelay::Table(table) = message {
-            let (epoch, rows) = (table.epoch.0, table.next_hops.len());
+            let (epoch, rows) = (table.epoch.0, table.rows());
             self.record(Event::Table { relay, epoch, rows });
         }
         if let ToRelay::Stamp { epoch } = message {

@@ -109,6 +109,8 @@ pub struct PushedTable {
     pub relay: RelayId,
     /// Their version.
     pub epoch: u32,
+    /// Whose frames they forward.
+    pub policy: u8,
     /// Rows, by plane and destination.
     pub rows: Vec<Row>,
     /// By destination: the plane to turn to when the primary next hop fails.

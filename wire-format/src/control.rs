@@ -6,7 +6,10 @@
 //! that has just started is whole again. What the controller pushes is state too: a `Stream` entry or a `Table`
 //! replaces what was there for its key.
 
-use crate::{Epoch, Incarnation, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId};
+use crate::{
+    Epoch, Incarnation, MediaKind, NodeIndex, PolicyIndex, PublicationId, RouteTable, StreamKey,
+    SubscriptionId,
+};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -506,6 +509,8 @@ pub struct StreamEntry {
     /// Where it enters the overlay, each packet leaves on two planes at once for all relays that the tables name a pair of
     /// planes for. Controllers before 0.2 do not say so.
     pub protect: bool,
+    /// Whose planes the stream travels on from here.
+    pub policy: PolicyIndex,
 }
 
 /// A public key that signs client tokens. Logs show its id alone.

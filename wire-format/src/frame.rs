@@ -8,8 +8,8 @@
 //! A frame of a type unknown to the receiver is skipped by its length and counted. All numbers are big-endian.
 
 use crate::{
-    DestinationSet, Incarnation, NodeIndex, Plane, RoomId, Sequence, Slack, StreamHandle, StreamId,
-    StreamKey, UserId, WireTime, destinations::SET_BYTES_MAX,
+    DestinationSet, Incarnation, NodeIndex, Plane, PolicyIndex, RoomId, Sequence, Slack, StreamHandle,
+    StreamId, StreamKey, UserId, WireTime, destinations::SET_BYTES_MAX,
 };
 use std::ops::Range;
 
@@ -238,7 +238,7 @@ impl Priority {
 /// +---------------+-----+---------+---------------+---------------+
 ///   ... slack     |prio | hop lim |             epoch             |
 /// +---+-+-+-------+-----+---------+-------------------------------+
-/// |pl.|M|C|P|zero |  destination set ... , RTP or RTCP packet ...
+/// |pl.|M|C|P|pol. |  destination set ... , RTP or RTCP packet ...
 /// +---+-+-+-------+-----------------------------------------------+
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -266,6 +266,8 @@ pub struct MediaHeader {
     /// P: another copy of it goes to the same relays on another plane, so this one is never moved. Relays that do not know
     /// the bit pass it on.
     pub protected: bool,
+    /// The policy whose planes it travels on. Relays before version 4 know one policy, and say so for all.
+    pub policy: PolicyIndex,
     /// Relays still to reach.
     pub destinations: DestinationSet,
 }
@@ -299,6 +301,7 @@ impl MediaHeader {
             marked: flags & 0x20 != 0,
             rtcp: flags & 0x10 != 0,
             protected: flags & 0x08 != 0,
+            policy: PolicyIndex::from_bits(flags),
             destinations,
         };
         Ok((header, MEDIA_FIXED_BYTES + set_bytes))
@@ -316,7 +319,8 @@ impl MediaHeader {
         fixed[20] = self.plane.0 << 6
             | u8::from(self.marked) << 5
             | u8::from(self.rtcp) << 4
-            | u8::from(self.protected) << 3;
+            | u8::from(self.protected) << 3
+            | self.policy.bits();
         MEDIA_FIXED_BYTES + self.destinations.encode(rest)
     }
 }

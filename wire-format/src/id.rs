@@ -74,6 +74,44 @@ id! {
     SubscriptionId(u32)
 }
 
+/// Names a policy: what counts as a good route for some streams. At most [`PolicyIndex::COUNT`] of them (three bits on
+/// the wire).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct PolicyIndex(u8);
+
+impl PolicyIndex {
+    /// The policy of everything that no other is meant for.
+    pub const DEFAULT: PolicyIndex = PolicyIndex(0);
+    /// So many policies there can be.
+    pub const COUNT: usize = 8;
+
+    /// The policy of this number, `None` if it is too large.
+    pub fn new(number: u8) -> Option<PolicyIndex> {
+        (usize::from(number) < PolicyIndex::COUNT).then_some(PolicyIndex(number))
+    }
+
+    /// From the 3 bits on the wire; higher bits are ignored.
+    pub fn from_bits(bits: u8) -> PolicyIndex {
+        PolicyIndex(bits & 0x07)
+    }
+
+    /// The 3 bits on the wire.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The same as a place in an array.
+    pub fn place(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for PolicyIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Plane {
     /// Shortest paths.
     pub const PRIMARY: Plane = Plane(0);

@@ -31,8 +31,8 @@ pub use frame::{
 pub use heartbeat::{Arrival, Echo, Heartbeat, MediaSent, SizeCounts};
 pub use id::{
     BUDGET_MAX, BUDGET_MIN, BudgetError, Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane,
-    PublicationId, ReceiverIndex, RoomId, Sequence, StreamHandle, StreamId, StreamKey, SubscriptionId,
-    UserId,
+    PolicyIndex, PublicationId, ReceiverIndex, RoomId, Sequence, StreamHandle, StreamId, StreamKey,
+    SubscriptionId, UserId,
 };
 pub use parity::ParityHeader;
 pub use path::{FRAGMENT_HEADER_BYTES, FragmentHeader, MtuProbe, PathChallenge};
@@ -40,7 +40,7 @@ pub use priority::{Codec, DescriptionError, Prioritizer, RtpDescription};
 pub use repair::{
     MissingRange, REPAIR_HEADER_BYTES, REQUEST_BYTES_MAX, REQUEST_RANGES_MAX, RepairRequest, repaired,
 };
-pub use route::{PlanePair, RouteTable};
+pub use route::{PlanePair, PolicyTable, RouteTable};
 pub use sealed::{
     DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_UNPROBED, DatagramKind, SEAL_OVERHEAD_BYTES,
     SEALED_HEADER_BYTES, SealedHeader, TAG_BYTES,

@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Lowest and highest version of the link protocol that this build speaks.
-pub const WIRE_VERSIONS: (u8, u8) = (1, 3);
+pub const WIRE_VERSIONS: (u8, u8) = (1, 4);
 
 /// From this version on relays say `Lanes` to each other.
 pub const LANES_SINCE_VERSION: u8 = 2;
 
 /// From this version on SFUs may say `PublishProtected`.
 pub const PROTECTION_SINCE_VERSION: u8 = 3;
+
+/// From this version on relays forward each policy's frames by tables of its own.
+pub const POLICIES_SINCE_VERSION: u8 = 4;
 
 /// Lanes of a link, at most.
 pub const LANES_MAX: usize = 16;

@@ -8,7 +8,7 @@ use wire_format::{
     Arrival, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, Echo, EdgeHeader, EdgeKeyframeRequest,
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameError, FrameKind, Heartbeat, Incarnation,
     KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MediaSent, MtuProbe,
-    NodeIndex, PacketNumber, PathChallenge, Plane, Priority, RawFrame, ReceiverIndex, RoomId,
+    NodeIndex, PacketNumber, PathChallenge, Plane, PolicyIndex, Priority, RawFrame, ReceiverIndex, RoomId,
     SEND_TIME_BYTES, SealedHeader, Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, TAG_BYTES,
     UserId, WireTime, frame_header, frames, send_time, send_time_bytes,
 };
@@ -33,7 +33,7 @@ fn destinations() -> impl Strategy<Value = DestinationSet> {
 fn media_header() -> impl Strategy<Value = MediaHeader> {
     (
         (key(), any::<u8>(), any::<u32>(), any::<u16>()),
-        (0u8..8, 0u8..32, any::<u16>(), 0u8..3),
+        (0u8..8, 0u8..32, any::<u16>(), 0u8..3, any::<u8>()),
         any::<(bool, bool, bool)>(),
         destinations(),
     )
@@ -49,6 +49,7 @@ fn media_header() -> impl Strategy<Value = MediaHeader> {
             marked,
             rtcp,
             protected,
+            policy: PolicyIndex::from_bits(how.4),
             destinations,
         })
 }

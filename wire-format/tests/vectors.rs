@@ -146,6 +146,7 @@ fn media(bytes: &[u8]) -> Decoded {
             ("marked", flag(header.marked)),
             ("rtcp", flag(header.rtcp)),
             ("protected", flag(header.protected)),
+            ("policy", header.policy.to_string()),
             ("destinations", list(header.destinations.iter())),
             ("packet", text(&bytes[at..])),
         ],

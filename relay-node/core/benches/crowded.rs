@@ -19,8 +19,8 @@ use std::hint::black_box;
 use wire_format::control::{Neighbour, StreamEntry, StreamName, ToController, ToRelay, Welcome};
 use wire_format::session::Message;
 use wire_format::{
-    DestinationSet, Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, RoomId, RouteTable,
-    StreamId, StreamKey, SubscriptionId, Timestamp, UserId,
+    DestinationSet, Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane, PolicyIndex, RoomId,
+    RouteTable, StreamId, StreamKey, SubscriptionId, Timestamp, UserId,
 };
 
 /// Datagrams of one batch, each of another stream.
@@ -55,7 +55,7 @@ fn crowded(links: u32, streams: u64, destination: NodeIndex) -> Bench {
         |node| Neighbour { node, name: String::new(), addresses: Vec::new(), certificates_from_unix_s: 0 };
     let mut table = RouteTable::new(Epoch(1));
     for node in [BEFORE, NEXT] {
-        table.next_hops.insert((Plane::PRIMARY, node), node);
+        table.policy_mut(PolicyIndex::DEFAULT).next_hops.insert((Plane::PRIMARY, node), node);
     }
     relay.handle_input(now, &[], Input::Command(RelayCommand::ControllerUp));
     for message in [
@@ -193,6 +193,7 @@ fn entry(user: u32, subscription: SubscriptionId) -> StreamEntry {
         destinations: Vec::new(),
         revision: 1,
         protect: false,
+        policy: PolicyIndex::DEFAULT,
     }
 }
 

@@ -14,7 +14,9 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use relay_core::{Endpoint, Input, LinkId, Peer, Received, Relay, RelayCommand, RelayConfig, Train};
 use std::hint::black_box;
 use wire_format::control::{Neighbour, ToRelay, Welcome};
-use wire_format::{DestinationSet, Epoch, NodeIndex, PacketNumber, Plane, RouteTable, Timestamp};
+use wire_format::{
+    DestinationSet, Epoch, NodeIndex, PacketNumber, Plane, PolicyIndex, RouteTable, Timestamp,
+};
 
 /// Datagrams of one batch, as many as leave in one train.
 const BATCH: u64 = 50;
@@ -43,7 +45,7 @@ fn transit(fan_out: u16) -> Bench {
     });
     let mut table = RouteTable::new(Epoch(1));
     for node in &nodes {
-        table.next_hops.insert((Plane::PRIMARY, *node), *node);
+        table.policy_mut(PolicyIndex::DEFAULT).next_hops.insert((Plane::PRIMARY, *node), *node);
     }
     let now = Timestamp::from_micros(1);
     for message in [

@@ -19,7 +19,9 @@ use relay_core::{
 };
 use std::hint::black_box;
 use wire_format::control::{Neighbour, ToRelay, Welcome};
-use wire_format::{DestinationSet, Epoch, NodeIndex, PacketNumber, Plane, RouteTable, Timestamp};
+use wire_format::{
+    DestinationSet, Epoch, NodeIndex, PacketNumber, Plane, PolicyIndex, RouteTable, Timestamp,
+};
 
 /// Packets of a step, and the distance of steps: 19 Mbit/s, a block of parity each.
 const PACKETS: u64 = 10;
@@ -145,7 +147,10 @@ fn relay(at: usize, mode: RepairMode) -> Relay {
     let beside: Vec<u16> = [Some(before), ROW.get(at + 1).copied()].into_iter().flatten().collect();
     let mut table = RouteTable::new(Epoch(1));
     if let Some(next) = ROW.get(at + 1) {
-        table.next_hops.insert((Plane::PRIMARY, NodeIndex(ROW[ROW.len() - 1])), NodeIndex(*next));
+        table
+            .policy_mut(PolicyIndex::DEFAULT)
+            .next_hops
+            .insert((Plane::PRIMARY, NodeIndex(ROW[ROW.len() - 1])), NodeIndex(*next));
     }
     let neighbours = beside.iter().map(|node| Neighbour {
         node: NodeIndex(*node),

@@ -247,7 +247,7 @@ impl Relay {
             return;
         }
         let (tenant, copies) = (stream.tenant, stream.destinations.len());
-        let protect = stream.entry.protect;
+        let (protect, policy) = (stream.entry.protect, stream.entry.policy);
         if !self.tenants.admit(now, tenant, packet.len()) {
             self.counters.drop_over_rate += 1;
             return;
@@ -264,6 +264,7 @@ impl Relay {
             marked: false,
             rtcp,
             protected: false,
+            policy,
             destinations: DestinationSet::single(NodeIndex(0)),
         };
         if !self.deliver(now, None, &header, packet.clone()) {

@@ -48,7 +48,7 @@ impl Relay {
         but_for: usize,
     ) -> Option<(DestinationSet, usize)> {
         let table = self.tables.of_frame(header.epoch).map(|(table, _)| table);
-        let wanted = |node: &NodeIndex| goes(table.and_then(|table| table.pair(*node)), plane);
+        let wanted = |node: &NodeIndex| goes(table.and_then(|table| table.pair(header.policy, *node)), plane);
         self.scratch_nodes.clear();
         self.scratch_nodes.extend(header.destinations.iter().filter(wanted).skip(but_for));
         (!self.scratch_nodes.is_empty()).then(|| DestinationSet::take(&self.scratch_nodes))

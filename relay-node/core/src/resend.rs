@@ -149,7 +149,7 @@ impl Relay {
         hops.clear();
         let table = self.tables.of_frame(header.epoch);
         for destination in header.destinations.iter() {
-            let way = table.and_then(|(table, _)| table.way(Plane::PRIMARY, destination));
+            let way = table.and_then(|(table, _)| table.way(header.policy, Plane::PRIMARY, destination));
             if let Some(way) = way.filter(|way| way.plane != Plane::PRIMARY) {
                 hops.push((way.link, way.plane, destination));
             }

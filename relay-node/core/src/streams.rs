@@ -258,6 +258,7 @@ mod tests {
             destinations: Vec::new(),
             revision: 0,
             protect: false,
+            policy: wire_format::PolicyIndex::DEFAULT,
         }
     }
 

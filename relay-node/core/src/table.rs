@@ -1,5 +1,5 @@
-//! The route tables of two epochs, and what the state of the links makes of them: for each plane and destination, the
-//! link to take and the plane to go on by. Links change rarely and frames come all the time, so a change of either is
+//! The route tables of two epochs, and what the state of the links makes of them: for each policy, plane and destination,
+//! the link to take and the plane to go on by. Links change rarely and frames come all the time, so a change of either is
 //! worked in once for all frames that follow, and a frame costs one look-up per destination.
 //!
 //! A frame on the primary plane takes the first of these that there is:
@@ -15,12 +15,13 @@
 //! worker, which has a lane of every link, decides.
 //!
 //! A frame on a redundant plane stays on it: each of these is a tree towards the destination, so nothing can loop. One of
-//! two copies that travel at once stays on the primary plane too.
+//! two copies that travel at once stays on the primary plane too. Whatever its plane, a frame stays with its policy; where
+//! tables have no rows of that policy, which is then so at all relays, the default one's serve.
 
 use crate::LinkId;
 use crate::liveness::Trust;
 use std::collections::BTreeSet;
-use wire_format::{Epoch, MediaHeader, NodeIndex, Plane, PlanePair, RouteTable};
+use wire_format::{Epoch, MediaHeader, NodeIndex, Plane, PlanePair, PolicyIndex, PolicyTable, RouteTable};
 
 const PLANES: usize = 3;
 /// The ways behind those of the planes: on the primary one, of frames that do not move.
@@ -53,63 +54,87 @@ pub(crate) struct Moves {
 #[derive(Debug)]
 struct Compiled {
     source: RouteTable,
-    /// By plane, then by destination.
-    ways: [Vec<Option<Way>>; PLANES + 1],
-    /// By destination.
-    pairs: Vec<Option<PlanePair>>,
+    /// By policy: the place of its ways and pairs, which is that of the default one if it has none of its own.
+    places: [u8; PolicyIndex::COUNT],
+    /// By that place, by plane, then by destination.
+    ways: [[Vec<Option<Way>>; PLANES + 1]; PolicyIndex::COUNT],
+    /// By that place, then by destination.
+    pairs: [Vec<Option<PlanePair>>; PolicyIndex::COUNT],
 }
 
 impl Compiled {
     fn new(source: RouteTable) -> Compiled {
-        let mut pairs = Vec::new();
-        for (destination, pair) in &source.pairs {
-            let at = usize::from(destination.0);
-            pairs.resize(at + 1, None);
-            pairs[at] = Some(*pair);
+        let mut places = [PolicyIndex::DEFAULT.bits(); PolicyIndex::COUNT];
+        let mut pairs: [Vec<Option<PlanePair>>; PolicyIndex::COUNT] = Default::default();
+        for (policy, table) in source.policies() {
+            places[policy.place()] = policy.bits();
+            for (destination, pair) in &table.pairs {
+                *place(&mut pairs[policy.place()], usize::from(destination.0)) = Some(*pair);
+            }
         }
-        Compiled { source, ways: Default::default(), pairs }
+        Compiled { source, places, ways: Default::default(), pairs }
     }
 
     fn compile(&mut self, decides: bool, reach: &impl Fn(NodeIndex) -> Option<Reach>) -> Moves {
         let mut moves = Moves::default();
-        let Compiled { source, ways, pairs: _ } = self;
-        for ((plane, destination), hop) in &source.next_hops {
-            let at = usize::from(destination.0);
-            let own = reach(*hop);
-            if *plane == Plane::PRIMARY {
-                *place(&mut ways[FIXED], at) = own.map(|own| Way { link: own.link, plane: *plane });
-            }
-            let Some(row) = ways[..PLANES].get_mut(usize::from(plane.0)) else { continue };
-            let way = if *plane == Plane::PRIMARY {
-                let backup = source.backup(*destination);
-                let backup = backup.and_then(|plane| Some((plane, source.next_hop(plane, *destination)?)));
-                let backup = backup.filter(|_| decides || own.is_some());
-                primary_way(own, backup.and_then(|(plane, hop)| Some((plane, reach(hop)?))))
-            } else {
-                own.map(|own| Way { link: own.link, plane: *plane })
-            };
-            let has_moved = |way: Option<Way>| way.is_some_and(|way| way.plane != *plane);
-            let held = place(row, at);
-            match (has_moved(*held), has_moved(way)) {
-                (false, true) => moves.away += 1,
-                (true, false) => moves.returned += 1,
-                (true, true) | (false, false) => {}
-            }
-            *held = way;
+        for (policy, table) in self.source.policies() {
+            compile_policy(table, &mut self.ways[policy.place()], decides, reach, &mut moves);
         }
         moves
     }
 
-    fn way(&self, plane: Plane, destination: NodeIndex) -> Option<Way> {
-        *self.ways.get(usize::from(plane.0))?.get(usize::from(destination.0))?
+    fn ways(&self, policy: PolicyIndex) -> &[Vec<Option<Way>>; PLANES + 1] {
+        &self.ways[usize::from(self.places[policy.place()] & 0x07)]
     }
 
-    fn fixed_way(&self, destination: NodeIndex) -> Option<Way> {
-        *self.ways[FIXED].get(usize::from(destination.0))?
+    fn way(&self, policy: PolicyIndex, plane: Plane, destination: NodeIndex) -> Option<Way> {
+        *self.ways(policy).get(usize::from(plane.0))?.get(usize::from(destination.0))?
+    }
+
+    fn fixed_way(&self, policy: PolicyIndex, destination: NodeIndex) -> Option<Way> {
+        *self.ways(policy)[FIXED].get(usize::from(destination.0))?
+    }
+
+    fn pair(&self, policy: PolicyIndex, destination: NodeIndex) -> Option<PlanePair> {
+        let pairs = &self.pairs[usize::from(self.places[policy.place()])];
+        *pairs.get(usize::from(destination.0))?
     }
 }
 
-fn place(ways: &mut Vec<Option<Way>>, at: usize) -> &mut Option<Way> {
+fn compile_policy(
+    source: &PolicyTable,
+    ways: &mut [Vec<Option<Way>>; PLANES + 1],
+    decides: bool,
+    reach: &impl Fn(NodeIndex) -> Option<Reach>,
+    moves: &mut Moves,
+) {
+    for ((plane, destination), hop) in &source.next_hops {
+        let at = usize::from(destination.0);
+        let own = reach(*hop);
+        if *plane == Plane::PRIMARY {
+            *place(&mut ways[FIXED], at) = own.map(|own| Way { link: own.link, plane: *plane });
+        }
+        let Some(row) = ways[..PLANES].get_mut(usize::from(plane.0)) else { continue };
+        let way = if *plane == Plane::PRIMARY {
+            let backup = source.backup(*destination);
+            let backup = backup.and_then(|plane| Some((plane, source.next_hop(plane, *destination)?)));
+            let backup = backup.filter(|_| decides || own.is_some());
+            primary_way(own, backup.and_then(|(plane, hop)| Some((plane, reach(hop)?))))
+        } else {
+            own.map(|own| Way { link: own.link, plane: *plane })
+        };
+        let has_moved = |way: Option<Way>| way.is_some_and(|way| way.plane != *plane);
+        let held = place(row, at);
+        match (has_moved(*held), has_moved(way)) {
+            (false, true) => moves.away += 1,
+            (true, false) => moves.returned += 1,
+            (true, true) | (false, false) => {}
+        }
+        *held = way;
+    }
+}
+
+fn place<T: Copy>(ways: &mut Vec<Option<T>>, at: usize) -> &mut Option<T> {
     if ways.len() <= at {
         ways.resize(at + 1, None);
     }
@@ -201,12 +226,13 @@ impl Tables {
 
     /// The link by which a frame without epoch goes.
     pub(crate) fn link_towards(&self, destination: NodeIndex) -> Option<LinkId> {
-        self.newest.as_ref()?.way(Plane::PRIMARY, destination).map(|way| way.link)
+        self.newest.as_ref()?.way(PolicyIndex::DEFAULT, Plane::PRIMARY, destination).map(|way| way.link)
     }
 
     /// Neighbours that some route leads over.
     pub(crate) fn hops(&self) -> BTreeSet<NodeIndex> {
-        self.held().flat_map(|table| table.next_hops.values().copied()).collect()
+        let policies = self.held().flat_map(RouteTable::policies);
+        policies.flat_map(|(_, table)| table.next_hops.values().copied()).collect()
     }
 
     /// Newest tables first.
@@ -224,22 +250,22 @@ impl Tables {
 pub(crate) struct TableRef<'a>(&'a Compiled);
 
 impl TableRef<'_> {
-    pub(crate) fn way(self, plane: Plane, destination: NodeIndex) -> Option<Way> {
-        self.0.way(plane, destination)
+    pub(crate) fn way(self, policy: PolicyIndex, plane: Plane, destination: NodeIndex) -> Option<Way> {
+        self.0.way(policy, plane, destination)
     }
 
     /// The way of a frame.
     pub(crate) fn way_of(self, header: &MediaHeader, destination: NodeIndex) -> Option<Way> {
         if header.protected && header.plane == Plane::PRIMARY {
-            self.0.fixed_way(destination)
+            self.0.fixed_way(header.policy, destination)
         } else {
-            self.0.way(header.plane, destination)
+            self.0.way(header.policy, header.plane, destination)
         }
     }
 
     /// The planes on which a frame of a protected stream goes to a destination at once.
-    pub(crate) fn pair(self, destination: NodeIndex) -> Option<PlanePair> {
-        *self.0.pairs.get(usize::from(destination.0))?
+    pub(crate) fn pair(self, policy: PolicyIndex, destination: NodeIndex) -> Option<PlanePair> {
+        self.0.pair(policy, destination)
     }
 }
 
@@ -249,7 +275,10 @@ mod tests {
 
     fn table(epoch: u32, hop: u16) -> RouteTable {
         let mut table = RouteTable::new(Epoch(epoch));
-        table.next_hops.insert((Plane::PRIMARY, NodeIndex(9)), NodeIndex(hop));
+        table
+            .policy_mut(PolicyIndex::DEFAULT)
+            .next_hops
+            .insert((Plane::PRIMARY, NodeIndex(9)), NodeIndex(hop));
         table
     }
 
@@ -264,7 +293,7 @@ mod tests {
         tables.compile(true, |hop| Some(Reach { link: LinkId(hop.0.into()), trust: Trust::Firm }));
         let hop_of = |tag| {
             let (table, known) = tables.of_frame(tag).expect("tables are held");
-            (table.way(Plane::PRIMARY, NodeIndex(9)).map(|way| way.link.0), known)
+            (table.way(PolicyIndex::DEFAULT, Plane::PRIMARY, NodeIndex(9)).map(|way| way.link.0), known)
         };
         assert_eq!([hop_of(2), hop_of(1), hop_of(0)], [(Some(3), true), (Some(2), true), (Some(3), false)]);
     }
@@ -306,8 +335,8 @@ mod tests {
     fn every_mix_of_links_sends_a_frame_the_best_way_there_is() {
         const RED: Plane = Plane(1);
         let mut rows = table(1, 1);
-        rows.next_hops.insert((RED, NodeIndex(9)), NodeIndex(2));
-        rows.backups.insert(NodeIndex(9), RED);
+        rows.policy_mut(PolicyIndex::DEFAULT).next_hops.insert((RED, NodeIndex(9)), NodeIndex(2));
+        rows.policy_mut(PolicyIndex::DEFAULT).backups.insert(NodeIndex(9), RED);
         let mut tables = Tables::new();
         tables.install(rows);
         let trusts = [Some(Trust::Firm), Some(Trust::Fresh), Some(Trust::Heard), Some(Trust::None), None];
@@ -319,13 +348,13 @@ mod tests {
                     trust.map(|trust| Reach { link: LinkId(hop.0.into()), trust })
                 });
                 let (table, _) = tables.of_frame(1).expect("tables are held");
-                seen.push(match table.way(Plane::PRIMARY, NodeIndex(9)) {
+                seen.push(match table.way(PolicyIndex::DEFAULT, Plane::PRIMARY, NodeIndex(9)) {
                     Some(Way { link: LinkId(1), plane: Plane::PRIMARY }) => 'p',
                     Some(Way { link: LinkId(2), plane: RED }) => 'b',
                     Some(way) => panic!("{way:?} is neither"),
                     None => '-',
                 });
-                let red = table.way(RED, NodeIndex(9));
+                let red = table.way(PolicyIndex::DEFAULT, RED, NodeIndex(9));
                 assert_eq!(red, other.map(|_| Way { link: LinkId(2), plane: RED }), "red stays red");
             }
             seen.push(' ');
@@ -336,14 +365,38 @@ mod tests {
             (hop == NodeIndex(2)).then_some(Reach { link: LinkId(2), trust: Trust::Firm })
         });
         let (table, _) = tables.of_frame(1).expect("tables are held");
-        assert_eq!(table.way(Plane::PRIMARY, NodeIndex(9)), None, "another worker may have the link");
+        assert_eq!(
+            table.way(PolicyIndex::DEFAULT, Plane::PRIMARY, NodeIndex(9)),
+            None,
+            "another worker may have the link"
+        );
+    }
+
+    #[test]
+    fn a_policy_goes_by_its_own_rows_and_by_the_default_ones_where_it_has_none() {
+        let [own, empty, absent] = [3, 7, 5].map(PolicyIndex::from_bits);
+        let mut rows = table(1, 1);
+        let other = rows.policy_mut(own);
+        other.next_hops.insert((Plane::PRIMARY, NodeIndex(9)), NodeIndex(2));
+        other.pairs.insert(NodeIndex(9), PlanePair::RedBlue);
+        rows.policy_mut(empty);
+        let mut tables = Tables::new();
+        tables.install(rows);
+        tables.compile(true, |hop| Some(Reach { link: LinkId(hop.0.into()), trust: Trust::Firm }));
+        let (table, _) = tables.of_frame(1).expect("tables are held");
+        let link = |policy| table.way(policy, Plane::PRIMARY, NodeIndex(9)).map(|way| way.link.0);
+        let seen = [PolicyIndex::DEFAULT, own, empty, absent].map(link);
+        assert_eq!(seen, [Some(1), Some(2), None, Some(1)]);
+        let pairs = [PolicyIndex::DEFAULT, own, absent].map(|policy| table.pair(policy, NodeIndex(9)));
+        assert_eq!(pairs, [None, Some(PlanePair::RedBlue), None]);
+        assert_eq!(tables.hops(), BTreeSet::from([NodeIndex(1), NodeIndex(2)]));
     }
 
     #[test]
     fn moves_are_counted_when_they_happen() {
         let mut rows = table(1, 1);
-        rows.next_hops.insert((Plane(2), NodeIndex(9)), NodeIndex(2));
-        rows.backups.insert(NodeIndex(9), Plane(2));
+        rows.policy_mut(PolicyIndex::DEFAULT).next_hops.insert((Plane(2), NodeIndex(9)), NodeIndex(2));
+        rows.policy_mut(PolicyIndex::DEFAULT).backups.insert(NodeIndex(9), Plane(2));
         let mut tables = Tables::new();
         tables.install(rows);
         let mut compile = |trust| {

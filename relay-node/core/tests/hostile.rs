@@ -8,8 +8,8 @@ use relay_core::{ClientEvent, ClientRights};
 use wire_format::control::ToRelay;
 use wire_format::session::RefusalCode;
 use wire_format::{
-    DestinationSet, Epoch, FrameKind, Incarnation, MediaHeader, NodeIndex, Plane, Priority, Sequence, Slack,
-    frame_header,
+    DestinationSet, Epoch, FrameKind, Incarnation, MediaHeader, NodeIndex, Plane, PolicyIndex, Priority,
+    Sequence, Slack, frame_header,
 };
 
 fn line() -> Lab {
@@ -33,6 +33,7 @@ fn media_frame() -> Vec<u8> {
         marked: false,
         rtcp: false,
         protected: false,
+        policy: PolicyIndex::DEFAULT,
         destinations: DestinationSet::single(NodeIndex(1)),
     };
     let mut body = vec![0; wire_format::MEDIA_HEADER_MAX];

@@ -6,14 +6,15 @@ use lab::{Lab, entry, planes, publish};
 use relay_core::ClientCommand;
 use std::time::Duration;
 use wire_format::control::{StreamEntry, ToController, ToRelay};
-use wire_format::{Epoch, MediaHeader, NodeIndex, Plane, PlanePair};
+use wire_format::{Epoch, MediaHeader, NodeIndex, Plane, PlanePair, PolicyIndex};
 
 const RED: u8 = 1;
 const BLUE: u8 = 2;
 
 fn with_pairs(table: ToRelay, pairs: &[(u16, PlanePair)]) -> ToRelay {
     let ToRelay::Table(mut table) = table else { panic!("no table") };
-    table.pairs = pairs.iter().map(|(to, pair)| (NodeIndex(*to), *pair)).collect();
+    table.policy_mut(PolicyIndex::DEFAULT).pairs =
+        pairs.iter().map(|(to, pair)| (NodeIndex(*to), *pair)).collect();
     ToRelay::Table(table)
 }
 

@@ -6,7 +6,7 @@ use relay_core::{LinkView, PeerView};
 use serde::Serialize;
 use std::time::Duration;
 use wire_format::control::{LOSS_BURSTS, LinkState, RepairPlan, RepairTotals};
-use wire_format::{MediaKind, NodeIndex};
+use wire_format::{MediaKind, NodeIndex, Plane, PolicyIndex, PolicyTable};
 
 /// `GET /v1/links`
 #[derive(Serialize)]
@@ -119,6 +119,7 @@ struct TableRows {
 
 #[derive(Serialize)]
 struct TableRow {
+    policy: u8,
     plane: u8,
     destination: NodeIndex,
     destination_name: Option<String>,
@@ -224,15 +225,18 @@ pub(super) fn tables(snapshot: &Snapshot, running: &Running) -> Tables {
     let view = &snapshot.tables;
     let name_of = |node| running.name_of(view.node, node);
     let rows = |table: &wire_format::RouteTable| {
-        let row =
-            |(&(plane, destination), &next_hop): (&(wire_format::Plane, NodeIndex), &NodeIndex)| TableRow {
+        let of_policy = |(policy, table): (PolicyIndex, &PolicyTable)| {
+            let row = |(&(plane, destination), &next_hop): (&(Plane, NodeIndex), &NodeIndex)| TableRow {
+                policy: policy.bits(),
                 plane: plane.0,
                 destination,
                 destination_name: name_of(destination),
                 next_hop,
                 next_hop_name: name_of(next_hop),
             };
-        TableRows { epoch: table.epoch.0, rows: table.next_hops.iter().map(row).collect() }
+            table.next_hops.iter().map(row).collect::<Vec<_>>()
+        };
+        TableRows { epoch: table.epoch.0, rows: table.policies().flat_map(of_policy).collect() }
     };
     Tables {
         node: view.node,

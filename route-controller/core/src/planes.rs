@@ -38,7 +38,7 @@ use mesh::Mesh;
 use redundant::Side;
 use shortest::Ways;
 use std::sync::Arc;
-use wire_format::{Epoch, NodeIndex, Plane, RouteTable, Timestamp};
+use wire_format::{NodeIndex, Plane, PolicyTable, Timestamp};
 
 /// The first of the redundant planes.
 pub(crate) const RED: Plane = Plane(1);
@@ -146,8 +146,8 @@ impl Routes {
     }
 
     /// The table of one relay as it is pushed; empty for a relay that was not there when the routes were computed.
-    pub(crate) fn table(&self, epoch: Epoch, relay: NodeIndex) -> RouteTable {
-        let Some(relay) = self.mesh.place(relay) else { return RouteTable::new(epoch) };
+    pub(crate) fn table(&self, relay: NodeIndex) -> PolicyTable {
+        let Some(relay) = self.mesh.place(relay) else { return PolicyTable::default() };
         let destinations = || self.destinations.iter().enumerate().map(|(at, to)| (self.mesh.relay(at), to));
         let next_hops = PLANES.into_iter().flat_map(|plane| {
             destinations().filter_map(move |(destination, towards)| {
@@ -160,8 +160,7 @@ impl Routes {
         let others = (0..self.mesh.len()).filter(|to| *to != relay);
         let pairs = others.map(|to| (to, self.mesh.relay(to))).filter_map(pair).collect();
         let backups = destinations().map(|(destination, towards)| (destination, towards.backups[relay]));
-        RouteTable {
-            epoch,
+        PolicyTable {
             next_hops: next_hops.collect(),
             backups: backups
                 .filter(|(_, plane)| *plane != 0)

@@ -32,7 +32,7 @@ use crate::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::control::ToRelay;
-use wire_format::{Epoch, NodeIndex, Plane, Timestamp};
+use wire_format::{Epoch, NodeIndex, Plane, RouteTable, Timestamp};
 
 /// How long an acknowledgement is waited for.
 const ACK_WAIT: Duration = Duration::from_millis(500);
@@ -59,6 +59,13 @@ pub(crate) struct Generation {
     pub epoch: Epoch,
     /// What they say.
     pub routes: Routes,
+}
+
+impl Generation {
+    /// What a relay is to be told of them.
+    fn table(&self, node: NodeIndex) -> ToRelay {
+        ToRelay::Table(RouteTable::of_default(self.epoch, self.routes.table(node)))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -203,11 +210,11 @@ impl Rollout {
         self.live.insert(node);
         self.mute.remove(&node);
         if let Some(current) = &self.current {
-            out.push(Effect::Tell(node, ToRelay::Table(current.routes.table(current.epoch, node))));
+            out.push(Effect::Tell(node, current.table(node)));
             out.push(Effect::Tell(node, ToRelay::Stamp { epoch: current.epoch }));
         }
         if let Some(prepared) = &self.prepared {
-            out.push(Effect::Tell(node, ToRelay::Table(prepared.routes.table(prepared.epoch, node))));
+            out.push(Effect::Tell(node, prepared.table(node)));
         }
         let wait = Wait { until: now + ACK_WAIT, doubted: false };
         if let Some(waiting) = self.waiting() {
@@ -434,10 +441,10 @@ impl Rollout {
             self.progress.route_changes += primary.count() as u64;
         }
         self.progress.epochs += 1;
+        let prepared = self.prepared.insert(Generation { epoch, routes });
         for node in &self.live {
-            out.push(Effect::Tell(*node, ToRelay::Table(routes.table(epoch, *node))));
+            out.push(Effect::Tell(*node, prepared.table(*node)));
         }
-        self.prepared = Some(Generation { epoch, routes });
         self.phase = Phase::Preparing { waiting: self.everyone(now, doubted), again };
     }
 

@@ -6,7 +6,7 @@ mod lab;
 use lab::{Lab, ms};
 use std::collections::{BTreeMap, BTreeSet};
 use wire_format::control::{ToController, ToRelay};
-use wire_format::{Epoch, NodeIndex, Plane, RouteTable, Timestamp};
+use wire_format::{Epoch, NodeIndex, Plane, PolicyIndex, RouteTable, Timestamp};
 
 /// A square: r1-r2-r4 is short, r1-r3-r4 a little longer, r1-r4 directly far.
 fn square() -> Lab {
@@ -49,7 +49,9 @@ fn stamped(lab: &Lab) -> BTreeMap<Epoch, Timestamp> {
 /// Relays that the primary plane of an epoch passes on the way to others.
 fn passed(lab: &Lab, epoch: Epoch) -> BTreeSet<NodeIndex> {
     let all = lab.stations.keys().flat_map(|relay| tables(lab, relay));
-    let rows = all.filter(|(_, table)| table.epoch == epoch).flat_map(|(_, table)| &table.next_hops);
+    let rows = all
+        .filter(|(_, table)| table.epoch == epoch)
+        .flat_map(|(_, table)| &table.policy(PolicyIndex::DEFAULT).next_hops);
     let passing =
         rows.filter(|((plane, destination), next)| *plane == Plane::PRIMARY && destination != *next);
     passing.map(|(_, next)| *next).collect()
@@ -104,7 +106,7 @@ fn a_second_silent_relay_does_not_stretch_the_wait() {
 fn a_failure_waits_its_second_only_where_relays_have_turned_elsewhere() {
     let far = |lab: &Lab| {
         let (r1, r4) = (&lab.stations["r1"], lab.node("r4"));
-        let table = r1.tables.last().expect("tables");
+        let table = r1.tables.last().expect("tables").policy(PolicyIndex::DEFAULT);
         let plane = table.backup(r4).expect("a square has two ways");
         let hops = [Plane::PRIMARY, plane].map(|plane| table.next_hop(plane, r4).expect("a way"));
         hops.map(|hop| lab.name_of(hop).to_owned())

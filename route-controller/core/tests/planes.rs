@@ -5,7 +5,7 @@ mod lab;
 use lab::{Lab, ms};
 use route_core::{RouteFilter, RouteView};
 use std::collections::BTreeSet;
-use wire_format::Plane;
+use wire_format::{Plane, PolicyIndex};
 
 const RED: Plane = Plane(1);
 const BLUE: Plane = Plane(2);
@@ -42,7 +42,7 @@ fn bridges(lab: &Lab) -> BTreeSet<(String, String)> {
 fn relays_are_told_all_planes_and_where_to_turn() {
     let lab = circle();
     let goal = lab.node("r3");
-    let table = lab.stations["r1"].tables.last().expect("tables");
+    let table = lab.stations["r1"].tables.last().expect("tables").policy(PolicyIndex::DEFAULT);
     let backup = table.backup(goal).expect("a circle has two ways");
     let shown = row(&lab, "r1", Plane::PRIMARY, "r3");
     assert_eq!((shown.backup, &shown.path[..]), (Some(backup), &["r1", "r2", "r3"].map(str::to_owned)[..]));
@@ -53,7 +53,7 @@ fn relays_are_told_all_planes_and_where_to_turn() {
     for plane in [RED, BLUE] {
         let path = row(&lab, "r1", plane, "r3").path;
         for hop in path.windows(2) {
-            let table = lab.stations[&hop[0]].tables.last().expect("tables");
+            let table = lab.stations[&hop[0]].tables.last().expect("tables").policy(PolicyIndex::DEFAULT);
             assert_eq!(table.next_hop(plane, goal), lab.node_of(&hop[1]));
         }
     }
@@ -71,13 +71,19 @@ fn what_nothing_goes_around_is_reported() {
     let there_and_back = [("r4", "r6"), ("r6", "r4")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(bridges(&lab), BTreeSet::from(there_and_back));
     // The table of a relay behind it has no backup for what lies before it, but one for the rest.
-    let table = lab.stations["r1"].tables.last().expect("tables");
+    let table = lab.stations["r1"].tables.last().expect("tables").policy(PolicyIndex::DEFAULT);
     assert!(table.backup(lab.node("r6")).is_some());
-    assert_eq!(lab.stations["r6"].tables.last().expect("tables").backups, Default::default());
+    assert_eq!(
+        lab.stations["r6"].tables.last().expect("tables").policy(PolicyIndex::DEFAULT).backups,
+        Default::default()
+    );
     lab.link("r6", "r5", 10);
     lab.run(ms(3_000));
     assert_eq!((cut_vertices(&lab), bridges(&lab)), (Vec::new(), BTreeSet::new()));
-    assert_eq!(lab.stations["r6"].tables.last().expect("tables").backups.len(), 5);
+    assert_eq!(
+        lab.stations["r6"].tables.last().expect("tables").policy(PolicyIndex::DEFAULT).backups.len(),
+        5
+    );
 }
 
 #[test]

@@ -174,6 +174,7 @@ impl Tables {
         for (_, event) in trace.events().iter().take_while(|(when, _)| *when < at) {
             if let Event::Pushed(table) = event
                 && table.epoch == *epoch
+                && table.policy == 0
             {
                 let rows = table.rows.iter();
                 tables

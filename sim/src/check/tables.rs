@@ -39,9 +39,11 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     }
 }
 
-/// All tables of an epoch.
+/// All tables of an epoch and policy.
+#[derive(Clone)]
 struct Generation {
     epoch: u32,
+    policy: u8,
     at: Duration,
     beliefs: Beliefs,
     tables: BTreeMap<RelayId, Table>,
@@ -51,7 +53,7 @@ struct Generation {
     trusted: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Table {
     next_hops: BTreeMap<(u8, RelayId), RelayId>,
     backups: BTreeMap<RelayId, u8>,
@@ -69,8 +71,8 @@ impl From<&PushedTable> for Table {
     }
 }
 
-fn generations(scenario: &Scenario, trace: &Trace) -> BTreeMap<u32, Generation> {
-    let mut generations: BTreeMap<u32, Generation> = BTreeMap::new();
+fn generations(scenario: &Scenario, trace: &Trace) -> BTreeMap<(u32, u8), Generation> {
+    let mut generations: BTreeMap<(u32, u8), Generation> = BTreeMap::new();
     let mut news_at = Duration::ZERO;
     let mut distrusted_until = Duration::ZERO;
     let mut unacknowledged: BTreeMap<(RelayId, u32), Duration> = BTreeMap::new();
@@ -98,17 +100,22 @@ fn generations(scenario: &Scenario, trace: &Trace) -> BTreeMap<u32, Generation> 
             let silent = unacknowledged.values().any(|pushed_at| at > *pushed_at + ACK_WAIT / 10);
             let generation = Generation {
                 epoch: *epoch,
+                policy: 0,
                 at,
                 beliefs: beliefs.clone(),
                 tables: BTreeMap::new(),
                 stable: at >= news_at + COALESCE,
                 trusted: !silent && at >= distrusted_until,
             };
-            generations.insert(*epoch, generation);
+            generations.insert((*epoch, 0), generation);
         }
         if let Event::Pushed(table) = event
-            && let Some(generation) = generations.get_mut(&table.epoch)
+            && let Some(first) = generations.get(&(table.epoch, 0))
         {
+            let empty = || Generation { policy: table.policy, tables: BTreeMap::new(), ..first.clone() };
+            let generation = if table.policy == 0 { None } else { Some(empty()) };
+            let place = generations.entry((table.epoch, table.policy));
+            let generation = place.or_insert_with(|| generation.expect("the default policy's comes first"));
             generation.tables.insert(table.relay, Table::from(table));
             unacknowledged.insert((table.relay, table.epoch), at);
         }
@@ -125,6 +132,11 @@ enum End {
 }
 
 impl Generation {
+    fn name(&self) -> String {
+        let Generation { epoch, policy, .. } = self;
+        if *policy == 0 { format!("epoch {epoch}") } else { format!("epoch {epoch}, policy {policy}") }
+    }
+
     /// The relays from `from` on, by the rows of the plane, and how that ends.
     fn path(&self, from: RelayId, plane: u8, destination: RelayId) -> (Vec<RelayId>, End) {
         let mut path = vec![from];
@@ -152,7 +164,7 @@ impl Generation {
         let links: BTreeSet<_> = self.beliefs.links.iter().copied().collect();
         for (relay, table) in &self.tables {
             for ((plane, destination), next_hop) in &table.next_hops {
-                let row = format!("epoch {}: {relay} to {destination} on plane {plane}", self.epoch);
+                let row = format!("{}: {relay} to {destination} on plane {plane}", self.name());
                 if self.stable && !links.contains(&(*relay, *next_hop)) {
                     verdict.object(self.at, format!("{row}: the link to {next_hop} may not be used"));
                 }
@@ -195,7 +207,7 @@ impl Generation {
     }
 
     fn check_pair(&self, from: RelayId, to: RelayId, verdict: &mut Verdict) {
-        let pair = format!("epoch {}: {from} to {to}", self.epoch);
+        let pair = format!("{}: {from} to {to}", self.name());
         let Some(primary) = self.arriving(from, PRIMARY, to) else {
             verdict.object(self.at, format!("{pair}: no primary path, though there is a way"));
             return;
@@ -238,7 +250,7 @@ impl Generation {
     }
 
     fn check_protection(&self, from: RelayId, to: RelayId, verdict: &mut Verdict) {
-        let name = format!("epoch {}: {from} to {to}, protected", self.epoch);
+        let name = format!("{}: {from} to {to}, protected", self.name());
         let pair = self.tables[&from].pairs.get(&to);
         let [one, other] = pair.unwrap_or(&REDUNDANT).map(|plane| self.arriving(from, plane, to));
         let shared = common(one.as_deref(), other.as_deref());

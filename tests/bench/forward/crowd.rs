@@ -239,6 +239,7 @@ pub fn entry(user: u32, subscription: SubscriptionId) -> StreamEntry {
         destinations: Vec::new(),
         revision: 1,
         protect: false,
+        policy: PolicyIndex::DEFAULT,
     }
 }
 

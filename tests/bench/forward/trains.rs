@@ -4,8 +4,8 @@ use relay_core::{Endpoint, Input, LinkId, Peer, Received, Relay, RelayCommand, R
 use wire_format::control::{Neighbour, RelayHello, ToRelay, Welcome};
 use wire_format::{
     DestinationSet, Epoch, FrameKind, HOP_LIMIT, Incarnation, MEDIA_HEADER_MAX, MediaHeader, NodeIndex,
-    PacketNumber, Plane, Priority, RoomId, RouteTable, Sequence, Slack, StreamId, StreamKey, Timestamp,
-    UserId, frame_header,
+    PacketNumber, Plane, PolicyIndex, Priority, RoomId, RouteTable, Sequence, Slack, StreamId, StreamKey,
+    Timestamp, UserId, frame_header,
 };
 
 /// Trains of plain datagrams.
@@ -41,7 +41,10 @@ pub fn pushes_beyond(node: u16, neighbours: &[(u16, &str)], beyond: &[(u16, u16)
     let mut table = RouteTable::new(Epoch(1));
     let direct = neighbours.iter().map(|(neighbour, _)| (*neighbour, *neighbour));
     for (destination, hop) in direct.chain(beyond.iter().copied()) {
-        table.next_hops.insert((Plane::PRIMARY, NodeIndex(destination)), NodeIndex(hop));
+        table
+            .policy_mut(PolicyIndex::DEFAULT)
+            .next_hops
+            .insert((Plane::PRIMARY, NodeIndex(destination)), NodeIndex(hop));
     }
     let neighbours = neighbours
         .iter()
@@ -91,6 +94,7 @@ fn media_frame_to(destinations: &[NodeIndex], user: u32, sequence: u32, packet: 
         marked: false,
         rtcp: false,
         protected: false,
+        policy: PolicyIndex::DEFAULT,
         destinations: DestinationSet::take(destinations).0,
     };
     let mut head = [0; MEDIA_HEADER_MAX];

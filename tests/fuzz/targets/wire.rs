@@ -10,9 +10,9 @@ use wire_format::{
     BindingRequest, Codec, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, EdgeHeader, EdgeKeyframeRequest,
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameKind, Frames, Heartbeat, Incarnation,
     KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MtuProbe, NodeIndex,
-    ParityHeader, PathChallenge, Plane, Prioritizer, Priority, RepairRequest, RoomId, RtpDescription,
-    SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX, SealedHeader, Sequence,
-    Slack, StreamId, StreamKey, UserId, frame_header, frames, repaired, send_time, send_time_bytes,
+    ParityHeader, PathChallenge, Plane, PolicyIndex, Prioritizer, Priority, RepairRequest, RoomId,
+    RtpDescription, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, SET_BYTES_MAX, STUN_ANSWER_BYTES_MAX, SealedHeader,
+    Sequence, Slack, StreamId, StreamKey, UserId, frame_header, frames, repaired, send_time, send_time_bytes,
 };
 
 #[test]
@@ -130,6 +130,7 @@ fn media_from_fields() {
             marked,
             rtcp,
             protected: plane & 0x80 != 0,
+            policy: PolicyIndex::from_bits(plane >> 4),
             destinations,
         };
         let mut body = vec![0; MEDIA_HEADER_MAX];

@@ -3,8 +3,8 @@
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig};
 use wire_format::control::RelayHello;
 use wire_format::{
-    DestinationSet, FrameKind, Incarnation, MediaHeader, Plane, Priority, RoomId, Sequence, Slack, StreamId,
-    StreamKey, Timestamp, UserId, frame_header,
+    DestinationSet, FrameKind, Incarnation, MediaHeader, Plane, PolicyIndex, Priority, RoomId, Sequence,
+    Slack, StreamId, StreamKey, Timestamp, UserId, frame_header,
 };
 
 const RTP_BYTES: usize = 1200;
@@ -49,6 +49,7 @@ pub fn media(out: &mut Vec<u8>, sent: Timestamp, user: u64, number: u64, destina
         marked: false,
         rtcp: false,
         protected: false,
+        policy: PolicyIndex::DEFAULT,
         destinations,
     };
     let mut head = [0; wire_format::MEDIA_HEADER_MAX];

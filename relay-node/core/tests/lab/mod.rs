@@ -12,8 +12,9 @@ use std::time::Duration;
 use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToController, ToRelay, Welcome};
 use wire_format::session::Message;
 use wire_format::{
-    Epoch, FrameKind, Incarnation, MediaHeader, MediaKind, NodeIndex, PacketNumber, Plane, RoomId,
-    RouteTable, RtpDescription, StreamHandle, StreamId, StreamKey, SubscriptionId, Timestamp, UserId, frames,
+    Epoch, FrameKind, Incarnation, MediaHeader, MediaKind, NodeIndex, PacketNumber, Plane, PolicyIndex,
+    PolicyTable, RoomId, RouteTable, RtpDescription, StreamHandle, StreamId, StreamKey, SubscriptionId,
+    Timestamp, UserId, frames,
 };
 
 pub enum Core {
@@ -509,6 +510,7 @@ pub fn entry(ingress: u16, subscriptions: Vec<SubscriptionId>, destinations: &[u
         destinations: destinations.iter().copied().map(NodeIndex).collect(),
         revision: 1,
         protect: false,
+        policy: PolicyIndex::DEFAULT,
     }
 }
 
@@ -516,24 +518,17 @@ pub fn entry(ingress: u16, subscriptions: Vec<SubscriptionId>, destinations: &[u
 pub fn table(epoch: u32, rows: &[(u16, u16)]) -> ToRelay {
     let next_hops =
         rows.iter().map(|(to, hop)| ((Plane::PRIMARY, NodeIndex(*to)), NodeIndex(*hop))).collect();
-    ToRelay::Table(RouteTable {
-        epoch: Epoch(epoch),
-        next_hops,
-        backups: BTreeMap::new(),
-        pairs: BTreeMap::new(),
-    })
+    ToRelay::Table(RouteTable::of_default(Epoch(epoch), PolicyTable { next_hops, ..PolicyTable::default() }))
 }
 
 /// A table of all planes: (plane, destination, next hop), and (destination, backup plane).
 pub fn planes(epoch: u32, rows: &[(u8, u16, u16)], backups: &[(u16, u8)]) -> ToRelay {
     let row = |(plane, to, hop): &(u8, u16, u16)| ((Plane(*plane), NodeIndex(*to)), NodeIndex(*hop));
     let backup = |(to, plane): &(u16, u8)| (NodeIndex(*to), Plane(*plane));
-    ToRelay::Table(RouteTable {
-        epoch: Epoch(epoch),
-        next_hops: rows.iter().map(row).collect(),
-        backups: backups.iter().map(backup).collect(),
-        pairs: BTreeMap::new(),
-    })
+    let next_hops = rows.iter().map(row).collect();
+    let backups = backups.iter().map(backup).collect();
+    let rows = PolicyTable { next_hops, backups, pairs: BTreeMap::new() };
+    ToRelay::Table(RouteTable::of_default(Epoch(epoch), rows))
 }
 
 fn hello(node: u16) -> RelayHello {

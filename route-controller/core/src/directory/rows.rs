@@ -6,7 +6,7 @@ use crate::effect::Effect;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use wire_format::control::{StreamEntry, StreamName, ToRelay};
-use wire_format::{Incarnation, NodeIndex, Timestamp};
+use wire_format::{Incarnation, NodeIndex, PolicyIndex, Timestamp};
 
 /// How long an egress keeps its row after nobody stamps it as a destination any more: longer than a packet's way.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
@@ -78,6 +78,7 @@ impl Stream {
             destinations: destinations.into_iter().collect(),
             revision: 0,
             protect: self.protect,
+            policy: PolicyIndex::DEFAULT,
         })
     }
 }

@@ -257,7 +257,7 @@ proptest! {
             let failed = if next == to { link } else { Gone::Relay(next) };
             prop_assert_eq!(best.is_some(), overlay.reaches(from, to, Some(failed)), "{} to {}", from, to);
             // The relay's table says the same.
-            let table = routes.table(Epoch(1), index(from));
+            let table = routes.table(index(from));
             prop_assert_eq!(table.backup(index(to)), best);
             for plane in PLANES {
                 let path = way(&routes, from, plane, to);
@@ -283,7 +283,7 @@ proptest! {
             let narrows = overlay.narrows(from, to);
             let bridged = narrows.iter().any(|part| matches!(part, Gone::Link(..)));
             let protection = routes.protection(index(from), index(to));
-            let pushed = routes.table(Epoch(1), index(from)).pair(index(to));
+            let pushed = routes.table(index(from)).pair(index(to));
             prop_assert_eq!(protection.pair(), pushed);
             match protection {
                 Protection::Unreachable => prop_assert!(!overlay.reaches(from, to, None)),

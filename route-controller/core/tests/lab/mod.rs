@@ -12,8 +12,8 @@ use wire_format::control::{
     StreamName, SubscriptionReport, ToController, ToRelay,
 };
 use wire_format::{
-    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PublicationId, RouteTable, StreamKey, SubscriptionId,
-    Timestamp,
+    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PolicyIndex, PublicationId, RouteTable, StreamKey,
+    SubscriptionId, Timestamp,
 };
 
 /// What the store of a real controller would hold.
@@ -365,7 +365,11 @@ impl Lab {
         while way.last().is_some_and(|at| at != to) && way.len() < 64 {
             let at = &self.stations[way.last().expect("it has a first")];
             let held = at.tables.iter().find(|table| table.epoch == epoch).or(at.tables.last());
-            let Some(next) = held.and_then(|table| table.next_hop(Plane::PRIMARY, goal)) else { break };
+            let Some(next) =
+                held.and_then(|table| table.policy(PolicyIndex::DEFAULT).next_hop(Plane::PRIMARY, goal))
+            else {
+                break;
+            };
             way.push(self.name_of(next).to_owned());
         }
         way

@@ -11,9 +11,9 @@ use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToCon
 use wire_format::session::Message;
 use wire_format::{
     Arrival, DestinationSet, EdgeHeader, Epoch, FrameKind, Heartbeat, Incarnation, KeyframeRequest,
-    MediaHeader, MediaKind, MediaSent, NodeIndex, Plane, PlanePair, Priority, PublicationId, RoomId,
-    RouteTable, Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, SubscriptionId, UserId,
-    frame_header,
+    MediaHeader, MediaKind, MediaSent, NodeIndex, Plane, PlanePair, PolicyIndex, Priority, PublicationId,
+    RoomId, RouteTable, Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, SubscriptionId,
+    UserId, frame_header,
 };
 
 /// This relay.
@@ -147,7 +147,10 @@ impl World {
         }
         let mut table = RouteTable::new(Epoch(1));
         for node in 1..=RELAYS {
-            table.next_hops.insert((Plane::PRIMARY, NodeIndex(node)), NodeIndex(node));
+            table
+                .policy_mut(PolicyIndex::DEFAULT)
+                .next_hops
+                .insert((Plane::PRIMARY, NodeIndex(node)), NodeIndex(node));
         }
         world.push(ToRelay::Table(table));
         world.push(ToRelay::Stamp { epoch: Epoch(1) });
@@ -310,18 +313,18 @@ impl World {
             Push::Table { epoch, rows, backups } => {
                 let mut table = RouteTable::new(Epoch(u32::from(epoch)));
                 for (plane, to, hop) in rows.iter().take(32) {
+                    let rows = table.policy_mut(PolicyIndex::from_bits(plane / 3));
                     let (to, hop) = (NodeIndex(u16::from(*to)), NodeIndex(u16::from(*hop % 6)));
-                    table.next_hops.insert((Plane(plane % 3), to), hop);
+                    rows.next_hops.insert((Plane(plane % 3), to), hop);
                 }
-                table.backups = backups
-                    .iter()
-                    .map(|(to, plane)| (NodeIndex(u16::from(*to)), Plane(1 + plane % 2)))
-                    .collect();
-                table.pairs = backups
-                    .iter()
-                    .filter(|(_, plane)| plane & 0x40 != 0)
-                    .map(|(to, plane)| (NodeIndex(u16::from(*to)), PlanePair::ALL[usize::from(plane % 3)]))
-                    .collect();
+                for (to, plane) in &backups {
+                    let rows = table.policy_mut(PolicyIndex::from_bits(plane >> 2));
+                    let to = NodeIndex(u16::from(*to));
+                    rows.backups.insert(to, Plane(1 + plane % 2));
+                    if plane & 0x40 != 0 {
+                        rows.pairs.insert(to, PlanePair::ALL[usize::from(plane % 3)]);
+                    }
+                }
                 self.push(ToRelay::Table(table));
             }
             Push::Stamp { epoch } => self.push(ToRelay::Stamp { epoch: Epoch(u32::from(epoch)) }),
@@ -359,6 +362,7 @@ impl World {
             destinations,
             revision: self.revision,
             protect: ingress & 0x80 != 0,
+            policy: PolicyIndex::from_bits(ingress >> 4),
         }));
     }
 }
@@ -385,6 +389,7 @@ impl Frame {
                     marked: flags & 0x80 != 0,
                     rtcp: flags & 0x40 != 0,
                     protected: hops & 0x80 != 0,
+                    policy: PolicyIndex::from_bits(hops >> 4),
                     destinations: DestinationSet::take(&nodes).0,
                 };
                 let mut body = vec![0; wire_format::MEDIA_HEADER_MAX];

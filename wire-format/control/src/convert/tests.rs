@@ -12,8 +12,8 @@ use wire_format::control::{
     SubscriptionReport, ToController, ToRelay, TokenKey, Welcome,
 };
 use wire_format::{
-    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, PublicationId, RoomId, RouteTable, StreamId,
-    StreamKey, SubscriptionId, UserId,
+    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, PolicyIndex, PolicyTable, PublicationId,
+    RoomId, RouteTable, StreamId, StreamKey, SubscriptionId, UserId,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -211,25 +211,44 @@ fn usage() -> impl Strategy<Value = NamespaceUsage> {
     })
 }
 
+fn policy() -> impl Strategy<Value = PolicyIndex> {
+    any::<u8>().prop_map(PolicyIndex::from_bits)
+}
+
 fn table() -> impl Strategy<Value = RouteTable> {
+    let others = proptest::collection::btree_map(policy(), policy_table(), 0..4);
+    (any::<u32>(), policy_table(), others).prop_map(|(epoch, default, others)| {
+        let mut table = RouteTable::of_default(Epoch(epoch), default);
+        for (policy, rows) in others {
+            *table.policy_mut(policy) = rows;
+        }
+        table
+    })
+}
+
+fn policy_table() -> impl Strategy<Value = PolicyTable> {
     let rows = proptest::collection::btree_map(((0..3_u8).prop_map(Plane), node()), node(), 0..20);
     let backups = proptest::collection::btree_map(node(), (1..3_u8).prop_map(Plane), 0..20);
     let pair = proptest::sample::select(&PlanePair::ALL[..]);
     let pairs = proptest::collection::btree_map(node(), pair, 0..20);
-    (any::<u32>(), rows, backups, pairs).prop_map(|(epoch, next_hops, backups, pairs)| RouteTable {
-        epoch: Epoch(epoch),
-        next_hops,
-        backups,
-        pairs,
-    })
+    (rows, backups, pairs).prop_map(|(next_hops, backups, pairs)| PolicyTable { next_hops, backups, pairs })
 }
 
 fn stream_entry() -> impl Strategy<Value = StreamEntry> {
     let subscriptions = proptest::collection::vec(any::<u32>().prop_map(SubscriptionId), 0..6);
     let incarnation = any::<u8>().prop_map(Incarnation);
-    let last = any::<(u64, bool)>();
+    let last = (any::<(u64, bool)>(), policy());
     (key(), stream_name(), kind(), incarnation, node(), subscriptions, ascending(), last).prop_map(
-        |(key, name, kind, incarnation, ingress, subscriptions, destinations, (revision, protect))| {
+        |(
+            key,
+            name,
+            kind,
+            incarnation,
+            ingress,
+            subscriptions,
+            destinations,
+            ((revision, protect), policy),
+        )| {
             StreamEntry {
                 key,
                 name,
@@ -240,6 +259,7 @@ fn stream_entry() -> impl Strategy<Value = StreamEntry> {
                 destinations,
                 revision,
                 protect,
+                policy,
             }
         },
     )
@@ -427,6 +447,17 @@ fn tables_and_entries_must_be_consistent() {
         let refusal = refusal_by_relay(backups(destinations, planes));
         assert_eq!(refusal, ConvertError::OutOfRange("backup_planes"));
     }
+    let policies = |numbers: &[u32]| {
+        let rows = |policy: &u32| proto::PolicyTable { policy: *policy, ..Default::default() };
+        Kind::Table(proto::Table { policies: numbers.iter().map(rows).collect(), ..Default::default() })
+    };
+    for numbers in [&[0][..], &[8], &[256], &[3, 3]] {
+        assert_eq!(refusal_by_relay(policies(numbers)), ConvertError::OutOfRange("policy"), "{numbers:?}");
+    }
+    let too_long = ConvertError::TooLong { field: "policies", length: 8, max: 7 };
+    assert_eq!(refusal_by_relay(policies(&[1; 8])), too_long);
+    let strange = proto::StreamEntry { policy: 8, ..Default::default() };
+    assert_eq!(refusal_by_relay(Kind::Stream(strange)), ConvertError::OutOfRange("policy"));
     let unsorted = proto::StreamEntry { destinations: vec![2, 1], ..Default::default() };
     assert_eq!(refusal_by_relay(Kind::Stream(unsorted)), ConvertError::OutOfRange("destinations"));
 }

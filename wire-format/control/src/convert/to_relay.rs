@@ -9,7 +9,9 @@ use crate::{ConvertError, limits, proto};
 use std::collections::BTreeMap;
 use wire_format::control::limits::{DESTINATIONS, NAMESPACES, NEIGHBOURS, TOKEN_KEYS};
 use wire_format::control::{NamespaceRates, Neighbour, StreamEntry, ToRelay, TokenKey, Welcome};
-use wire_format::{Epoch, NodeIndex, Plane, PlanePair, PublicationId, RouteTable, SubscriptionId};
+use wire_format::{
+    Epoch, NodeIndex, Plane, PlanePair, PolicyIndex, PolicyTable, PublicationId, RouteTable, SubscriptionId,
+};
 
 impl From<ToRelay> for proto::ToRelay {
     fn from(message: ToRelay) -> proto::ToRelay {
@@ -110,25 +112,16 @@ impl TryFrom<proto::Neighbour> for Neighbour {
 
 impl From<RouteTable> for proto::Table {
     fn from(table: RouteTable) -> proto::Table {
-        let mut planes: Vec<proto::PlaneTable> = Vec::new();
-        // Rows come sorted by plane, then by destination.
-        for ((plane, destination), next_hop) in table.next_hops {
-            let plane = u32::from(plane.0);
-            if planes.last().is_none_or(|last| last.plane != plane) {
-                planes.push(proto::PlaneTable { plane, ..Default::default() });
-            }
-            if let Some(rows) = planes.last_mut() {
-                rows.destinations.push(u32::from(destination.0));
-                rows.next_hops.push(u32::from(next_hop.0));
-            }
-        }
+        let mut all = table.policies().map(|(policy, rows)| plain_policy(policy, rows));
+        let default = all.next().unwrap_or_default();
         proto::Table {
             epoch: table.epoch.0,
-            planes,
-            backup_destinations: table.backups.keys().map(|node| u32::from(node.0)).collect(),
-            backup_planes: table.backups.values().map(|plane| u32::from(plane.0)).collect(),
-            pair_destinations: table.pairs.keys().map(|node| u32::from(node.0)).collect(),
-            pair_planes: table.pairs.values().map(|pair| plain_pair(*pair)).collect(),
+            planes: default.planes,
+            backup_destinations: default.backup_destinations,
+            backup_planes: default.backup_planes,
+            pair_destinations: default.pair_destinations,
+            pair_planes: default.pair_planes,
+            policies: all.collect(),
         }
     }
 }
@@ -137,36 +130,84 @@ impl TryFrom<proto::Table> for RouteTable {
     type Error = ConvertError;
 
     fn try_from(table: proto::Table) -> Result<RouteTable, ConvertError> {
-        bounded(table.planes.len(), limits::PLANES, "planes")?;
-        let mut next_hops: BTreeMap<(Plane, NodeIndex), NodeIndex> = BTreeMap::new();
-        for rows in table.planes {
-            let plane = Plane(byte(rows.plane, "plane")?);
-            if usize::from(plane.0) >= limits::PLANES || rows.destinations.len() != rows.next_hops.len() {
-                return Err(ConvertError::OutOfRange("plane"));
+        let default = proto::PolicyTable {
+            policy: u32::from(PolicyIndex::DEFAULT.bits()),
+            planes: table.planes,
+            backup_destinations: table.backup_destinations,
+            backup_planes: table.backup_planes,
+            pair_destinations: table.pair_destinations,
+            pair_planes: table.pair_planes,
+        };
+        let mut whole = RouteTable::of_default(Epoch(table.epoch), policy_table(default)?);
+        bounded(table.policies.len(), PolicyIndex::COUNT - 1, "policies")?;
+        for rows in table.policies {
+            let index = policy(rows.policy)?;
+            if whole.has(index) {
+                return Err(ConvertError::OutOfRange("policy"));
             }
-            let destinations = nodes(rows.destinations, DESTINATIONS, "destinations")?;
-            let hops = nodes(rows.next_hops, DESTINATIONS, "next_hops")?;
-            for (destination, next_hop) in destinations.into_iter().zip(hops) {
-                if next_hops.insert((plane, destination), next_hop).is_some() {
-                    return Err(ConvertError::OutOfRange("destinations"));
-                }
+            *whole.policy_mut(index) = policy_table(rows)?;
+        }
+        Ok(whole)
+    }
+}
+
+fn policy(value: u32) -> Result<PolicyIndex, ConvertError> {
+    PolicyIndex::new(byte(value, "policy")?).ok_or(ConvertError::OutOfRange("policy"))
+}
+
+fn plain_policy(policy: PolicyIndex, table: &PolicyTable) -> proto::PolicyTable {
+    let mut planes: Vec<proto::PlaneTable> = Vec::new();
+    // Rows come sorted by plane, then by destination.
+    for ((plane, destination), next_hop) in &table.next_hops {
+        let plane = u32::from(plane.0);
+        if planes.last().is_none_or(|last| last.plane != plane) {
+            planes.push(proto::PlaneTable { plane, ..Default::default() });
+        }
+        if let Some(rows) = planes.last_mut() {
+            rows.destinations.push(u32::from(destination.0));
+            rows.next_hops.push(u32::from(next_hop.0));
+        }
+    }
+    proto::PolicyTable {
+        policy: u32::from(policy.bits()),
+        planes,
+        backup_destinations: table.backups.keys().map(|node| u32::from(node.0)).collect(),
+        backup_planes: table.backups.values().map(|plane| u32::from(plane.0)).collect(),
+        pair_destinations: table.pairs.keys().map(|node| u32::from(node.0)).collect(),
+        pair_planes: table.pairs.values().map(|pair| plain_pair(*pair)).collect(),
+    }
+}
+
+fn policy_table(table: proto::PolicyTable) -> Result<PolicyTable, ConvertError> {
+    bounded(table.planes.len(), limits::PLANES, "planes")?;
+    let mut next_hops: BTreeMap<(Plane, NodeIndex), NodeIndex> = BTreeMap::new();
+    for rows in table.planes {
+        let plane = Plane(byte(rows.plane, "plane")?);
+        if usize::from(plane.0) >= limits::PLANES || rows.destinations.len() != rows.next_hops.len() {
+            return Err(ConvertError::OutOfRange("plane"));
+        }
+        let destinations = nodes(rows.destinations, DESTINATIONS, "destinations")?;
+        let hops = nodes(rows.next_hops, DESTINATIONS, "next_hops")?;
+        for (destination, next_hop) in destinations.into_iter().zip(hops) {
+            if next_hops.insert((plane, destination), next_hop).is_some() {
+                return Err(ConvertError::OutOfRange("destinations"));
             }
         }
-        if table.backup_destinations.len() != table.backup_planes.len() {
+    }
+    if table.backup_destinations.len() != table.backup_planes.len() {
+        return Err(ConvertError::OutOfRange("backup_planes"));
+    }
+    let destinations = nodes(table.backup_destinations, DESTINATIONS, "backup_destinations")?;
+    let mut backups = BTreeMap::new();
+    for (destination, plane) in destinations.into_iter().zip(table.backup_planes) {
+        let plane = Plane(byte(plane, "backup_planes")?);
+        let redundant = plane != Plane::PRIMARY && usize::from(plane.0) < limits::PLANES;
+        if !redundant || backups.insert(destination, plane).is_some() {
             return Err(ConvertError::OutOfRange("backup_planes"));
         }
-        let destinations = nodes(table.backup_destinations, DESTINATIONS, "backup_destinations")?;
-        let mut backups = BTreeMap::new();
-        for (destination, plane) in destinations.into_iter().zip(table.backup_planes) {
-            let plane = Plane(byte(plane, "backup_planes")?);
-            let redundant = plane != Plane::PRIMARY && usize::from(plane.0) < limits::PLANES;
-            if !redundant || backups.insert(destination, plane).is_some() {
-                return Err(ConvertError::OutOfRange("backup_planes"));
-            }
-        }
-        let pairs = pairs(table.pair_destinations, table.pair_planes)?;
-        Ok(RouteTable { epoch: Epoch(table.epoch), next_hops, backups, pairs })
     }
+    let pairs = pairs(table.pair_destinations, table.pair_planes)?;
+    Ok(PolicyTable { next_hops, backups, pairs })
 }
 
 fn plain_pair(pair: PlanePair) -> u32 {
@@ -201,6 +242,7 @@ impl From<StreamEntry> for proto::StreamEntry {
             destinations: plain_nodes(&entry.destinations),
             revision: entry.revision,
             protect: entry.protect,
+            policy: u32::from(entry.policy.bits()),
         }
     }
 }
@@ -210,6 +252,7 @@ impl TryFrom<proto::StreamEntry> for StreamEntry {
 
     fn try_from(entry: proto::StreamEntry) -> Result<StreamEntry, ConvertError> {
         bounded(entry.subscriptions.len(), limits::SUBSCRIPTIONS, "subscriptions")?;
+        let policy = policy(entry.policy)?;
         let destinations = nodes(entry.destinations, DESTINATIONS, "destinations")?;
         if !destinations.is_sorted_by(|left, right| left < right) {
             return Err(ConvertError::OutOfRange("destinations"));
@@ -224,6 +267,7 @@ impl TryFrom<proto::StreamEntry> for StreamEntry {
             destinations,
             revision: entry.revision,
             protect: entry.protect,
+            policy,
         })
     }
 }
