@@ -13,6 +13,7 @@ use crate::ration::Ration;
 use crate::store::{Memory, Store};
 use crate::telemetry::Telemetry;
 use crate::tenure::Tenure;
+use crate::threads;
 use crate::tls::{Identity, Purpose, TlsListener};
 use crate::tokens::hex;
 use crate::vault::Vault;
@@ -298,6 +299,7 @@ fn engine_of(
         certificates: lines.iter().map(|(name, line)| (name.clone(), line.rule())).collect(),
         limits: config.limits.clone(),
         cost: config.cost.clone(),
+        executor: threads::on_all_processors(),
         seed: u64::from_ne_bytes(seed),
     });
     Ok(Engine::new(core, store, keys, lines, config.certificate_lifetime, counts, tenure))

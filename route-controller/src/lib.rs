@@ -35,6 +35,7 @@ mod store;
 mod stream_rows;
 mod telemetry;
 mod tenure;
+mod threads;
 mod tls;
 mod tokens;
 mod trust;
@@ -56,3 +57,4 @@ pub use rows::{
     TokenRequest,
 };
 pub use stream_rows::{ProtectionRow, StreamRow};
+pub use threads::{on_all_processors, on_threads};

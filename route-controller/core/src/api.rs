@@ -1,6 +1,7 @@
 //! What the process around the core passes in and takes out.
 
 use crate::directory::LimitsConfig;
+use crate::executor::Executor;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct ControllerConfig {
     pub limits: LimitsConfig,
     /// How links are priced.
     pub cost: CostConfig,
+    /// Where routes are computed. The outputs do not depend on it.
+    pub executor: Executor,
     /// Seed of everything random in the core. Nothing is so far: ties fall to indices and names.
     pub seed: u64,
 }
@@ -56,6 +59,7 @@ impl ControllerConfig {
             certificates: BTreeMap::new(),
             limits: LimitsConfig::default(),
             cost: CostConfig::default(),
+            executor: Executor::INLINE,
             seed,
         }
     }

@@ -9,6 +9,7 @@ use crate::api::{
 };
 use crate::directory::Directory;
 use crate::effect::Effect;
+use crate::executor::Executor;
 use crate::hubs::Hubs;
 use crate::links::{LinkChange, Links};
 use crate::planes::WeakPoints;
@@ -38,6 +39,7 @@ const CERTIFICATE_VOID: &str =
 pub struct Controller {
     term: u64,
     cost: CostConfig,
+    executor: Executor,
     index_quarantine: Duration,
     return_within: Duration,
     /// Quarantines that began before this controller did, and how long they have lasted; until the first input.
@@ -79,6 +81,7 @@ impl Controller {
         Controller {
             term: config.term,
             cost: config.cost,
+            executor: config.executor,
             index_quarantine: config.index_quarantine,
             return_within: config.return_within,
             quarantined: config.quarantined,

@@ -63,6 +63,7 @@ mod damping;
 mod directory;
 mod effect;
 mod election;
+mod executor;
 mod explain;
 mod guard;
 mod history;
@@ -88,6 +89,7 @@ pub use directory::{LimitsConfig, NamespaceLimits, NamespaceView};
 pub use election::{
     CallId, Election, ElectionAnswer, ElectionInput, ElectionOutput, ElectionRequest, LEASE, LeaseId,
 };
+pub use executor::{Executor, Work};
 pub use explain::{
     Avoidance, DrainView, EpochView, ExplainView, HopView, PriceChangeView, RouteChangeView, RoutesDiffView,
     TurnView, Verdict, WayView, WhyNotView,

@@ -1,5 +1,6 @@
 //! Routes without a controller: what benchmarks and tests compute them from is a graph, not what relays report.
 
+use crate::executor::Executor;
 use crate::planes::Routes;
 use crate::topology::{Topology, Transit};
 use wire_format::{NodeIndex, Plane, Timestamp};
@@ -9,6 +10,7 @@ use wire_format::{NodeIndex, Plane, Timestamp};
 pub struct Overlay {
     topology: Topology,
     routes: Routes,
+    executor: Executor,
 }
 
 impl Overlay {
@@ -23,7 +25,13 @@ impl Overlay {
         for (from, to, cost_us) in links {
             topology.add_link(from, to, cost_us);
         }
-        Overlay { topology, routes: Routes::default() }
+        Overlay { topology, routes: Routes::default(), executor: Executor::INLINE }
+    }
+
+    /// The same, computed where this executor says.
+    #[must_use]
+    pub fn with_executor(self, executor: Executor) -> Overlay {
+        Overlay { executor, ..self }
     }
 
     /// A link in one direction that costs this from now on, in microseconds, at least one; or is none. Routes stay as they
@@ -34,12 +42,12 @@ impl Overlay {
 
     /// Computes all routes from nothing.
     pub fn compute(&mut self) {
-        self.routes = Routes::compute(Timestamp::ZERO, &self.topology, None);
+        self.routes = Routes::compute(Timestamp::ZERO, &self.topology, None, self.executor);
     }
 
     /// Brings the routes up to date, as a controller does after each change.
     pub fn update(&mut self) {
-        self.routes = Routes::compute(Timestamp::ZERO, &self.topology, Some(&self.routes));
+        self.routes = Routes::compute(Timestamp::ZERO, &self.topology, Some(&self.routes), self.executor);
     }
 
     /// The next hop of a relay, if a way leads to the destination.

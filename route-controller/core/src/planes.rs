@@ -21,6 +21,7 @@ mod forest;
 mod mesh;
 mod order;
 mod pairs;
+mod queue;
 mod redundant;
 mod shortest;
 #[cfg(test)]

@@ -27,7 +27,8 @@ impl Controller {
     }
 
     pub(super) fn compute(&self, now: Timestamp, topology: &Topology) -> Routes {
-        Routes::compute(now, topology, self.rollout.newest().map(|newest| &newest.routes))
+        let before = self.rollout.newest().map(|newest| &newest.routes);
+        Routes::compute(now, topology, before, self.executor)
     }
 
     /// Relays that have become hubs all of a sudden, and by their own links' prices, are avoided for a while. True if
@@ -40,7 +41,7 @@ impl Controller {
             let Some(newest) = self.rollout.newest() else { continue };
             let former =
                 topology.with_former_prices(suspect, |from, to| newest.routes.link_cost_us(from, to));
-            let passing = Routes::compute(now, &former, None).transit_pairs();
+            let passing = Routes::compute(now, &former, None, self.executor).transit_pairs();
             let pairs = passing.iter().find(|(node, _)| *node == suspect).map_or(0, |(_, pairs)| *pairs);
             if !Hubs::is_hub(pairs, relays) {
                 self.hubs.quarantine(now, suspect);

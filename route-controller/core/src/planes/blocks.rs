@@ -5,34 +5,51 @@
 //! two ways from one block to another must share are the cut vertices and bridges between. Found by the search of
 //! Hopcroft and Tarjan (Algorithm 447, 1973).
 
-use super::mesh::{Hop, Lists, Mesh};
+use super::mesh::{Hop, LinkChange, Lists, Mesh, ends};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use wire_format::NodeIndex;
 
 /// A link within a block, by the places of its ends in it, `low` below `high`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Link {
     pub low: u32,
     pub high: u32,
-    /// Cost of both directions together.
-    pub round_us: u64,
+    /// Cost of both directions together, or [`EAR_US_MAX`] if that is less.
+    pub round_us: u32,
+}
+
+/// A way out of a relay, by the place of the other end in the block.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Exit {
+    pub out_us: u32,
+    pub to: u32,
 }
 
 /// One block as a graph of its own. Its relays have places in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Block {
     /// By place in the block: place in the mesh. Ascending.
     members: Vec<usize>,
     hops: Lists<Hop>,
     /// The same, cheapest out first.
-    cheapest: Lists<Hop>,
+    cheapest: Lists<Exit>,
     links: Vec<Link>,
+    /// By place: what its dearest near link costs, there and back.
+    near_us: Vec<u64>,
     near: Vec<u32>,
     prices_us: Vec<u64>,
 }
 
 /// How many of its links, there and back, are a relay's cheapest.
 const NEAR: usize = 32;
+/// What is dearer counts as this where links and ways are only compared: so much that a sum of three fits 32 bits.
+pub(super) const EAR_US_MAX: u32 = 1 << 30;
+
+/// Brings a cost to the range in which ears are compared.
+pub(super) fn for_ears(cost_us: u64) -> u32 {
+    cost_us.min(u64::from(EAR_US_MAX)) as u32
+}
 
 impl Block {
     /// How many relays it has, at least two.
@@ -56,7 +73,7 @@ impl Block {
     }
 
     /// The same, the cheapest way out first; of equal ones the lowest place.
-    pub(super) fn cheapest_hops(&self, place: usize) -> &[Hop] {
+    pub(super) fn cheapest_exits(&self, place: usize) -> &[Exit] {
         self.cheapest.of(place)
     }
 
@@ -75,22 +92,69 @@ impl Block {
         self.len() == mesh.len() && self.hops.all().len() == mesh.link_count()
     }
 
-    fn new(members: Vec<usize>, hops: Lists<Hop>, links: Vec<Link>, prices_us: Vec<u64>) -> Block {
-        let mut cheapest = Lists::default();
-        // By place: what its dearest near link costs.
-        let mut near_us = Vec::with_capacity(members.len());
-        for place in 0..members.len() {
-            let mut sorted = hops.of(place).to_vec();
-            sorted.sort_unstable_by_key(|hop| (hop.out_us, hop.to));
-            cheapest.push(sorted);
-            let mut rounds: Vec<u64> = hops.of(place).iter().map(Hop::round_us).collect();
-            let all = rounds.len() <= NEAR;
-            near_us.push(if all { u64::MAX } else { *rounds.select_nth_unstable(NEAR - 1).1 });
+    /// All of it from the mesh.
+    fn of(mesh: &Mesh, members: Vec<usize>) -> Block {
+        let prices_us = members.iter().map(|member| mesh.price_us(*member)).collect();
+        let mut block = Block {
+            members,
+            hops: Lists::default(),
+            cheapest: Lists::default(),
+            links: Vec::new(),
+            near_us: Vec::new(),
+            near: Vec::new(),
+            prices_us,
+        };
+        for place in 0..block.len() {
+            let hops = block.hops_of(mesh, place);
+            block.cheapest.push(cheapest_first(&hops));
+            block.near_us.push(near_us(&hops));
+            block.hops.push(hops);
         }
-        let is_near =
-            |link: &Link| link.round_us <= near_us[link.low as usize].max(near_us[link.high as usize]);
-        let near = (0..).zip(&links).filter(|(_, link)| is_near(link)).map(|(number, _)| number).collect();
-        Block { members, hops, cheapest, links, near, prices_us }
+        block.find_links();
+        block
+    }
+
+    /// The same relays where links of some of them have changed, by their places in the mesh.
+    fn following(&self, mesh: &Mesh, changed: &BTreeSet<usize>) -> Block {
+        let places = changed.iter().filter_map(|member| self.place_of(*member));
+        let hops: Vec<_> = places.map(|place| (place, self.hops_of(mesh, place))).collect();
+        let cheapest: Vec<_> = hops.iter().map(|(place, hops)| (*place, cheapest_first(hops))).collect();
+        let mut block = Block {
+            members: self.members.clone(),
+            hops: self.hops.with(&hops),
+            cheapest: self.cheapest.with(&cheapest),
+            links: Vec::with_capacity(self.links.len()),
+            near_us: self.near_us.clone(),
+            near: Vec::with_capacity(self.near.len()),
+            prices_us: self.prices_us.clone(),
+        };
+        for (place, hops) in hops {
+            block.near_us[place] = near_us(&hops);
+        }
+        block.find_links();
+        block
+    }
+
+    fn hops_of(&self, mesh: &Mesh, place: usize) -> Vec<Hop> {
+        let hops = mesh.hops(self.members[place]);
+        if self.len() == mesh.len() {
+            return hops.to_vec();
+        }
+        let within = |hop: &Hop| Some(Hop { to: self.place_of(hop.to as usize)? as u32, ..*hop });
+        hops.iter().filter_map(within).collect()
+    }
+
+    fn find_links(&mut self) {
+        for low in 0..self.len() {
+            let up = self.hops.of(low).iter().filter(|hop| hop.to as usize > low);
+            for hop in up {
+                let (high, round_us) = (hop.to, hop.round_us());
+                if round_us <= self.near_us[low].max(self.near_us[high as usize]) {
+                    self.near.push(self.links.len() as u32);
+                }
+                self.links.push(Link { low: low as u32, high, round_us: for_ears(round_us) });
+            }
+        }
     }
 
     /// What passing a relay costs beside the links.
@@ -99,10 +163,21 @@ impl Block {
     }
 }
 
+fn cheapest_first(hops: &[Hop]) -> Vec<Exit> {
+    let mut exits: Vec<Exit> = hops.iter().map(|hop| Exit { out_us: hop.out_us, to: hop.to }).collect();
+    exits.sort_unstable();
+    exits
+}
+
+fn near_us(hops: &[Hop]) -> u64 {
+    let mut rounds: Vec<u64> = hops.iter().map(Hop::round_us).collect();
+    if rounds.len() <= NEAR { u64::MAX } else { *rounds.select_nth_unstable(NEAR - 1).1 }
+}
+
 /// All blocks of some relays and the links between them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Blocks {
-    blocks: Vec<Block>,
+    blocks: Vec<Arc<Block>>,
     /// By place in the mesh: the blocks that a relay is in, ascending.
     of: Vec<Vec<usize>>,
     /// By place in the mesh: relays with the same number reach each other. `None` outside.
@@ -116,31 +191,42 @@ impl Blocks {
         for start in (0..mesh.len()).filter(|start| included(*start)) {
             search.explore(mesh, &included, start);
         }
-        let mut blocks =
-            Blocks { blocks: Vec::new(), of: vec![Vec::new(); mesh.len()], component: search.component };
         // In an order that the search has no part in: the same blocks have the same numbers.
         search.found.sort_unstable();
-        let mut place = vec![u32::MAX; mesh.len()];
-        for members in search.found {
-            for (at, member) in members.iter().enumerate() {
-                place[*member] = at as u32;
-                blocks.of[*member].push(blocks.blocks.len());
-            }
-            let (mut hops, mut links) = (Lists::default(), Vec::new());
-            for (low, member) in members.iter().enumerate() {
-                let low = low as u32;
-                let within = mesh.hops(*member).iter().filter(|hop| place[hop.to as usize] != u32::MAX);
-                hops.push(within.map(|hop| Hop { to: place[hop.to as usize], ..*hop }));
-                let up = hops.of(low as usize).iter().filter(|hop| hop.to > low);
-                links.extend(up.map(|hop| Link { low, high: hop.to, round_us: hop.round_us() }));
-            }
-            let prices_us = members.iter().map(|member| mesh.price_us(*member)).collect();
-            for member in &members {
-                place[*member] = u32::MAX;
-            }
-            blocks.blocks.push(Block::new(members, hops, links, prices_us));
+        let mut of = vec![Vec::new(); mesh.len()];
+        for (number, members) in search.found.iter().enumerate() {
+            members.iter().for_each(|member| of[*member].push(number));
         }
-        blocks
+        let block = |members| Arc::new(Block::of(mesh, members));
+        Blocks { blocks: search.found.into_iter().map(block).collect(), of, component: search.component }
+    }
+
+    /// Blocks of the relays that may be passed.
+    pub(super) fn of_passable(mesh: &Mesh) -> Blocks {
+        Blocks::of(mesh, |place| mesh.is_passable(place))
+    }
+
+    /// The same from those of a mesh before, in which the same relays may be passed.
+    pub(super) fn following(&self, mesh: &Mesh, changes: &[LinkChange]) -> Blocks {
+        // A link that came or went in one direction may have joined relays, or have ceased to.
+        if changes.iter().any(|change| change.before_us.is_none() != change.after_us.is_none()) {
+            let mut search = Search::new(mesh.len());
+            for start in (0..mesh.len()).filter(|start| mesh.is_passable(*start)) {
+                search.explore(mesh, |place| mesh.is_passable(place), start);
+            }
+            search.found.sort_unstable();
+            let are_same = |(found, block): (&Vec<usize>, &Arc<Block>)| *found == block.members;
+            let same = search.found.len() == self.blocks.len() && search.component == self.component;
+            if !same || !search.found.iter().zip(&self.blocks).all(are_same) {
+                return Blocks::of_passable(mesh);
+            }
+        }
+        let changed = ends(changes);
+        let following = |block: &Arc<Block>| {
+            let is_in = changed.iter().any(|member| block.place_of(*member).is_some());
+            if is_in { Arc::new(block.following(mesh, &changed)) } else { Arc::clone(block) }
+        };
+        Blocks { blocks: self.blocks.iter().map(following).collect(), ..self.clone() }
     }
 
     /// A block.

@@ -11,7 +11,7 @@
 use super::NOWHERE;
 use super::blocks::Blocks;
 use super::mesh::{Hop, LinkChange, Mesh};
-use super::redundant::{BlockTrees, Side};
+use super::redundant::{BlockTrees, Grower, Side};
 use super::shortest::Ways;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -209,24 +209,33 @@ impl Trees {
 pub(crate) struct Forester<'a> {
     mesh: &'a Mesh,
     blocks: &'a Blocks,
+    growing: Growing,
+}
+
+/// Trees of blocks.
+#[derive(Debug, Default)]
+struct Growing {
+    grower: Grower,
     /// Of cut vertices, through which the ways to many others lead, by block and place in it.
     made: BTreeMap<(usize, usize), BlockTrees>,
+    /// The last of the others.
+    fresh: BlockTrees,
 }
 
 impl<'a> Forester<'a> {
     /// With the blocks that the passable relays of the mesh make.
     pub(super) fn new(mesh: &'a Mesh, blocks: &'a Blocks) -> Forester<'a> {
-        Forester { mesh, blocks, made: BTreeMap::new() }
+        Forester { mesh, blocks, growing: Growing::default() }
     }
 
     /// The trees towards the relay at this place, to which the shortest ways are `ways`.
     pub(super) fn towards(&mut self, destination: usize, ways: &Ways) -> (Trees, TreeCosts) {
         let mut planting = Planting::new(self.mesh, destination, ways);
         if self.mesh.is_passable(destination) {
-            planting.plant(self.blocks, &mut self.made);
+            planting.plant(self.blocks, &mut self.growing);
         } else {
             let open = |place| place == destination || self.mesh.is_passable(place);
-            planting.plant(&Blocks::of(self.mesh, open), &mut BTreeMap::new());
+            planting.plant(&Blocks::of(self.mesh, open), &mut Growing::default());
         }
         for place in (0..self.mesh.len()).filter(|place| !self.mesh.is_passable(*place)) {
             if place != destination {
@@ -234,7 +243,8 @@ impl<'a> Forester<'a> {
             }
         }
         let gap = usize::from(u16::MAX) / (self.mesh.len() + 1);
-        let rank = |stand: &Option<Stand>| stand.map_or(0, |stand| ((stand.rank + 1) * gap.max(1)) as u16);
+        let rank =
+            |stand: &Option<Stand>| stand.map_or(0, |stand| ((stand.rank as usize + 1) * gap.max(1)) as u16);
         let ranks = planting.stands.iter().map(rank).collect();
         (Trees { next: planting.next, ranks }, planting.costs_us)
     }
@@ -244,12 +254,12 @@ impl<'a> Forester<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Stand {
     /// The relay through which all its ways lead out of its block.
-    gate: usize,
-    block: usize,
+    gate: u32,
+    block: u32,
     /// In the line of the block.
-    rank: usize,
+    rank: u32,
     /// Gates up to the destination.
-    depth: usize,
+    depth: u32,
 }
 
 struct Planting<'a> {
@@ -275,27 +285,33 @@ impl<'a> Planting<'a> {
     }
 
     /// From the destination outwards, block by block.
-    fn plant(&mut self, blocks: &Blocks, made: &mut BTreeMap<(usize, usize), BlockTrees>) {
+    fn plant(&mut self, blocks: &Blocks, growing: &mut Growing) {
+        let Growing { grower, made, fresh } = growing;
         let mut gates = VecDeque::from([(self.destination, None)]);
         while let Some((gate, from)) = gates.pop_front() {
             for &number in blocks.of_place(gate).iter().filter(|number| Some(**number) != from) {
                 let block = blocks.block(number);
                 let root = block.place_of(gate).expect("a block holds the relays that are in it");
-                let fresh;
                 let trees = if blocks.of_place(gate).len() > 1 {
-                    made.entry((number, root)).or_insert_with(|| BlockTrees::towards(block, root, None))
+                    made.entry((number, root)).or_insert_with(|| {
+                        let mut trees = BlockTrees::default();
+                        grower.towards(block, root, None, &mut trees);
+                        trees
+                    })
                 } else {
                     // Shortest ways of a block are those of a mesh that is nothing else.
                     let ways = block.is_all_of(self.mesh).then_some(self.ways);
-                    fresh = BlockTrees::towards(block, root, ways);
-                    &fresh
+                    grower.towards(block, root, ways, fresh);
+                    &*fresh
                 };
                 let depth = self.stands[gate].map_or(0, |stand| stand.depth) + 1;
                 let gate_us = [Side::Red, Side::Blue].map(|side| self.onwards_us(side, gate));
-                for (rank, &place) in trees.order.iter().enumerate() {
+                let (gate, number_of) = (gate as u32, number as u32);
+                for (rank, place) in (0..).zip(trees.order.iter().map(|place| *place as usize)) {
                     let member = block.members()[place];
-                    self.stands[member] = Some(Stand { gate, block: number, rank, depth });
-                    for (side, branch) in [trees.red[place], trees.blue[place]].into_iter().enumerate() {
+                    self.stands[member] = Some(Stand { gate, block: number_of, rank, depth });
+                    for (side, branches) in trees.branches.iter().enumerate() {
+                        let branch = branches[place];
                         self.next[side][member] = block.members()[branch.next as usize] as u16;
                         self.costs_us[side][member] = branch.cost_us + gate_us[side];
                     }
@@ -350,12 +366,12 @@ impl<'a> Planting<'a> {
         }
     }
 
-    fn depth(&self, place: usize) -> usize {
+    fn depth(&self, place: usize) -> u32 {
         self.stands[place].map_or(0, |stand| stand.depth)
     }
 
     fn gate(&self, place: usize) -> usize {
-        self.stands[place].map_or(place, |stand| stand.gate)
+        self.stands[place].map_or(place, |stand| stand.gate as usize)
     }
 
     /// The relay nearest to two others that is on all ways of both.

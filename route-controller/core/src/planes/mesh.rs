@@ -88,8 +88,41 @@ impl<T> Lists<T> {
         &self.items
     }
 
+    /// How many lists there are.
+    pub(super) fn len(&self) -> usize {
+        self.begins.len() - 1
+    }
+
     fn range(&self, place: usize) -> Range<usize> {
         self.begins[place] as usize..self.begins[place + 1] as usize
+    }
+}
+
+impl<T: Clone> Lists<T> {
+    /// The same but for some lists, in ascending order of their places.
+    pub(super) fn with(&self, others: &[(usize, Vec<T>)]) -> Lists<T> {
+        let mut lists = Lists {
+            begins: Vec::with_capacity(self.begins.len()),
+            items: Vec::with_capacity(self.items.len()),
+        };
+        let mut from = 0;
+        for (place, other) in others {
+            lists.take_over(self, from..*place);
+            lists.begins.push(lists.items.len() as u32);
+            lists.items.extend_from_slice(other);
+            from = place + 1;
+        }
+        lists.take_over(self, from..self.len());
+        lists.begins.push(u32::try_from(lists.items.len()).expect("65,536 relays have at most 2^32 links"));
+        lists
+    }
+
+    /// Appends some lists of another, without where the last one ends.
+    fn take_over(&mut self, other: &Lists<T>, places: Range<usize>) {
+        let first = other.begins[places.start];
+        let begin = self.items.len() as u32;
+        self.begins.extend(other.begins[places.clone()].iter().map(|at| at - first + begin));
+        self.items.extend_from_slice(&other.items[first as usize..other.begins[places.end] as usize]);
     }
 }
 
@@ -141,41 +174,55 @@ impl Mesh {
     /// All that is in a topology.
     pub(crate) fn of(topology: &Topology) -> Mesh {
         let (relays, transit): (Vec<NodeIndex>, Vec<Transit>) = topology.transits().unzip();
-        let links = topology.links_by_rank();
-        let known = links.iter().map(|&(from, to, cost_us)| {
-            (to, Link { other: from, cost_us: u32::try_from(cost_us).unwrap_or(u32::MAX) })
-        });
-        // Grouped by one end and then by the other, they are in order.
-        let unsure = Lists::grouped(relays.len(), known).turned();
-        let mut out = Lists::default();
-        for place in 0..relays.len() {
-            let mut links = unsure.of(place).to_vec();
-            // Of several links between the same two the cheapest counts.
-            links.sort_unstable_by_key(|link| (link.other, link.cost_us));
-            links.dedup_by_key(|link| link.other);
-            out.push(links);
-        }
-        let into = out.turned();
-        let mut mesh = Mesh { relays, transit, out, into, hops: Lists::default() };
+        let out = links_out(topology, relays.len());
+        let mut mesh = Mesh { relays, transit, into: out.turned(), out, hops: Lists::default() };
         for place in 0..mesh.len() {
-            let mut back = mesh.into.of(place).iter().peekable();
-            let hops: Vec<Hop> = mesh
-                .out
-                .of(place)
-                .iter()
-                .filter_map(|link| {
-                    while back.next_if(|back| back.other < link.other).is_some() {}
-                    let back = back.next_if(|back| back.other == link.other)?;
-                    Some(Hop { to: link.other, out_us: link.cost_us, back_us: back.cost_us })
-                })
-                .filter(|hop| hop.to as usize != place)
-                .collect();
+            mesh.into.of_mut(place).sort_unstable_by_key(cheapest_first);
+            let hops = mesh.hops_of(place);
             mesh.hops.push(hops);
         }
-        for place in 0..mesh.len() {
-            mesh.into.of_mut(place).sort_unstable_by_key(|link| (link.cost_us, link.other));
-        }
         mesh
+    }
+
+    /// The same from a mesh before and what is another since then; `None` if other relays are there, or may be passed.
+    pub(super) fn following(before: &Mesh, topology: &Topology) -> Option<(Mesh, Vec<LinkChange>)> {
+        let (relays, transit): (Vec<NodeIndex>, Vec<Transit>) = topology.transits().unzip();
+        if before.relays != relays || before.transit != transit {
+            return None;
+        }
+        let out = links_out(topology, relays.len());
+        let changes = changes(&before.out, &out);
+        let mut by_end = changes.clone();
+        by_end.sort_unstable_by_key(|change| (change.to, change.from));
+        let into_changed = |changed: &[LinkChange]| {
+            let to = changed[0].to;
+            let is_changed = |link: &Link| {
+                changed.binary_search_by_key(&(link.other as usize), |change| change.from).is_ok()
+            };
+            let kept = before.into.of(to).iter().filter(|link| !is_changed(link)).copied();
+            let new = changed
+                .iter()
+                .filter_map(|change| Some(Link { other: change.from as u32, cost_us: change.after_us? }));
+            let mut links: Vec<Link> = kept.chain(new).collect();
+            links.sort_unstable_by_key(cheapest_first);
+            (to, links)
+        };
+        let into: Vec<_> = by_end.chunk_by(|one, other| one.to == other.to).map(into_changed).collect();
+        let into = before.into.with(&into);
+        let mut mesh = Mesh { relays, transit, out, into, hops: Lists::default() };
+        let hops: Vec<_> = ends(&changes).into_iter().map(|place| (place, mesh.hops_of(place))).collect();
+        mesh.hops = before.hops.with(&hops);
+        Some((mesh, changes))
+    }
+
+    /// Links of a relay that lead both ways, from the links in one direction.
+    fn hops_of(&self, place: usize) -> Vec<Hop> {
+        let links = self.out.of(place).iter().filter(|link| link.other as usize != place);
+        let hop = |link: &Link| {
+            let back_us = self.link_us(link.other as usize, place)?;
+            Some(Hop { to: link.other, out_us: link.cost_us, back_us })
+        };
+        links.filter_map(hop).collect()
     }
 
     /// How many relays there are. Places are below this.
@@ -210,9 +257,13 @@ impl Mesh {
 
     /// What a link costs in one direction; `None` if there is none.
     pub(crate) fn cost_us(&self, from: usize, to: usize) -> Option<u64> {
+        self.link_us(from, to).map(u64::from)
+    }
+
+    fn link_us(&self, from: usize, to: usize) -> Option<u32> {
         let links = self.out.of(from);
         let at = links.binary_search_by_key(&to, |link| link.other as usize).ok()?;
-        Some(u64::from(links[at].cost_us))
+        Some(links[at].cost_us)
     }
 
     /// All links in all directions: from, to, cost.
@@ -223,6 +274,12 @@ impl Mesh {
     /// How many links there are, each direction by itself.
     pub(super) fn link_count(&self) -> usize {
         self.out.all().len()
+    }
+
+    /// What a link costs on average, one direction; 0 without links.
+    pub(super) fn mean_us(&self) -> u64 {
+        let whole_us: u64 = self.out.all().iter().map(|link| u64::from(link.cost_us)).sum();
+        whole_us / self.link_count().max(1) as u64
     }
 
     /// Links of a relay, ascending: to, cost.
@@ -250,22 +307,9 @@ impl Mesh {
     }
 
     /// The same by places, for a mesh of the same relays.
+    #[cfg(test)]
     pub(super) fn changes(&self, newer: &Mesh) -> Vec<LinkChange> {
-        let mut changes = Vec::new();
-        for from in (0..self.len()).filter(|from| self.out.of(*from) != newer.out.of(*from)) {
-            let costs = |mesh: &'_ Mesh| -> Vec<(usize, u32)> {
-                mesh.out.of(from).iter().map(|link| (link.other as usize, link.cost_us)).collect()
-            };
-            let pairs = paired(costs(self).into_iter(), costs(newer).into_iter());
-            let changed = pairs.into_iter().filter(|(_, before_us, after_us)| before_us != after_us);
-            changes.extend(changed.map(|(to, before_us, after_us)| LinkChange {
-                from,
-                to,
-                before_us,
-                after_us,
-            }));
-        }
-        changes
+        changes(&self.out, &newer.out)
     }
 
     /// Whether a relay may carry what is meant for others.
@@ -284,9 +328,59 @@ impl Mesh {
     }
 
     /// Whether the same relays are in both, and may be passed alike.
+    #[cfg(test)]
     pub(super) fn is_passed_like(&self, other: &Mesh) -> bool {
         self.relays == other.relays && self.transit == other.transit
     }
+}
+
+/// Links of a topology by where they begin, ascending by where they lead.
+fn links_out(topology: &Topology, len: usize) -> Lists<Link> {
+    let links = topology.links_by_rank();
+    let known = links.iter().map(|&(from, to, cost_us)| {
+        (from, Link { other: to, cost_us: u32::try_from(cost_us).unwrap_or(u32::MAX) })
+    });
+    let mut out = Lists::grouped(len, known);
+    let mut several = false;
+    for place in 0..len {
+        let links = out.of_mut(place);
+        links.sort_unstable_by_key(|link| (link.other, link.cost_us));
+        several |= links.windows(2).any(|pair| pair[0].other == pair[1].other);
+    }
+    if !several {
+        return out;
+    }
+    // Of several links between the same two the cheapest counts.
+    let mut single = Lists::default();
+    for place in 0..len {
+        let mut links = out.of(place).to_vec();
+        links.dedup_by_key(|link| link.other);
+        single.push(links);
+    }
+    single
+}
+
+fn cheapest_first(link: &Link) -> (u32, u32) {
+    (link.cost_us, link.other)
+}
+
+/// Links that are others in newer lists of the same relays, by where they begin and lead.
+fn changes(before: &Lists<Link>, now: &Lists<Link>) -> Vec<LinkChange> {
+    let mut changes = Vec::new();
+    for from in (0..before.len()).filter(|from| before.of(*from) != now.of(*from)) {
+        let costs = |lists: &Lists<Link>| -> Vec<(usize, u32)> {
+            lists.of(from).iter().map(|link| (link.other as usize, link.cost_us)).collect()
+        };
+        let pairs = paired(costs(before).into_iter(), costs(now).into_iter());
+        let changed = pairs.into_iter().filter(|(_, before_us, after_us)| before_us != after_us);
+        changes.extend(changed.map(|(to, before_us, after_us)| LinkChange { from, to, before_us, after_us }));
+    }
+    changes
+}
+
+/// Both ends of some links, ascending.
+pub(super) fn ends(changes: &[LinkChange]) -> BTreeSet<usize> {
+    changes.iter().flat_map(|change| [change.from, change.to]).collect()
 }
 
 /// What two ascending lists say of each key.

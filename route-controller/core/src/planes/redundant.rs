@@ -15,7 +15,7 @@
 //! hangs below one of them, and this one is no cut vertex of the block, so a link leads from what hangs there to
 //! somewhere else. If that hangs below another, or is in the line, there is the ear.
 
-use super::blocks::{Block, Link};
+use super::blocks::{Block, Link, for_ears};
 use super::order::Order;
 use super::shortest::Ways;
 use std::cmp::Reverse;
@@ -23,6 +23,8 @@ use std::collections::BinaryHeap;
 
 /// More than any way costs, and little enough to be added to.
 const CLOSED_US: u64 = u64::MAX / 2;
+/// No link of a block has this number.
+const NO_LINK: u32 = u32::MAX;
 
 /// Which of the two redundant trees.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -53,410 +55,469 @@ pub(crate) struct Branch {
 }
 
 /// Both trees of a block towards one of its relays.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct BlockTrees {
     /// All relays but the root, from the low end to the high end.
-    pub order: Vec<usize>,
-    /// By place; the root's own has no meaning.
-    pub red: Vec<Branch>,
-    /// By place; the root's own has no meaning.
-    pub blue: Vec<Branch>,
+    pub order: Vec<u32>,
+    /// Red and blue, by place; the root's own has no meaning.
+    pub branches: [Vec<Branch>; 2],
 }
 
-impl BlockTrees {
-    /// The trees towards the relay of the block that is at place `root`.
+/// Makes trees of one block after the other, in room that it keeps.
+#[derive(Debug, Default)]
+pub(super) struct Grower {
+    ears: Ears,
+    sweep: Sweep,
+}
+
+impl Grower {
+    /// Makes the trees towards the relay of the block that is at place `root`.
     /// `ways` are the shortest ones there, where they are known.
-    pub(super) fn towards(block: &Block, root: usize, ways: Option<&Ways>) -> BlockTrees {
-        let mut ears = Ears::new(block, root);
+    pub(super) fn towards(
+        &mut self,
+        block: &Block,
+        root: usize,
+        ways: Option<&Ways>,
+        trees: &mut BlockTrees,
+    ) {
+        self.ears.begin(block, root);
         if block.len() == 2 {
             // A bridge: both go over it, at different times.
-            ears.order.insert_above(root, &[1 - root]);
+            self.ears.order.insert_above(root as u32, &[1 - root as u32]);
         } else {
-            ears.grow(ways);
+            self.ears.grow(block, ways);
         }
-        let order: Vec<usize> = ears.order.iter().collect();
-        debug_assert_eq!(order.len() + 1, block.len(), "every relay of a block is on an ear");
-        Sweep::new(block, root, order, ears.direct).trees()
+        trees.order.clear();
+        trees.order.extend(self.ears.order.iter());
+        debug_assert_eq!(trees.order.len() + 1, block.len(), "every relay of a block is on an ear");
+        self.sweep.trees(block, root, &mut self.ears.direct, trees);
     }
 }
 
-/// Links by what their ears cost, not quite in order: most of a dense overlay are never asked for.
+/// Links by what their ears cost, not quite in order: most of a dense overlay are never asked for. A link is its cost, and
+/// then its number, in one word.
 #[derive(Clone, Debug, Default)]
 struct Buckets {
     /// Those of the cheapest bucket last.
-    links: Vec<(u64, u32)>,
+    links: Vec<u64>,
     /// Where each bucket begins, the cheapest one last.
     begins: Vec<u32>,
+    /// Room to work in.
+    filled: Vec<u32>,
 }
 
 impl Buckets {
-    const COUNT: u64 = 512;
+    /// About so many links are in one.
+    const LINKS: usize = 8;
+    const COUNT_MAX: usize = 8_192;
 
-    fn new(links: Vec<(u64, u32)>) -> Buckets {
-        let (least_us, most_us) =
-            links.iter().fold((u64::MAX, 0), |(least, most), link| (least.min(link.0), most.max(link.0)));
-        let width_us = (most_us.saturating_sub(least_us) / Buckets::COUNT) + 1;
+    fn fill(&mut self, links: &[u64]) {
+        let (least, most) =
+            links.iter().fold((u64::MAX, 0), |(least, most), link| (least.min(*link), most.max(*link)));
+        let wanted = (links.len() / Buckets::LINKS).clamp(1, Buckets::COUNT_MAX) as u64;
         // The dearest first. Division is slow: a power of two at least as wide does.
-        let shift = width_us.next_power_of_two().trailing_zeros();
-        let count = (most_us.saturating_sub(least_us) >> shift) as usize + 1;
-        let bucket = |cost_us: u64| count - 1 - ((cost_us - least_us) >> shift) as usize;
-        let mut filled = vec![0_u32; count + 1];
-        for (cost_us, _) in &links {
-            filled[bucket(*cost_us) + 1] += 1;
+        let width = most.saturating_sub(least) / wanted;
+        let shift = (u64::BITS - width.leading_zeros()).min(u64::BITS - 1);
+        let count = (most.saturating_sub(least) >> shift) as usize + 1;
+        let bucket = |link: u64| count - 1 - ((link - least) >> shift) as usize;
+        let filled = &mut self.filled;
+        filled.clear();
+        filled.resize(count + 1, 0);
+        for link in links {
+            filled[bucket(*link) + 1] += 1;
         }
         for at in 0..count {
             filled[at + 1] += filled[at];
         }
-        let begins = filled[..count].to_vec();
-        let mut sorted = vec![(0, 0); links.len()];
+        self.begins.clear();
+        self.begins.extend_from_slice(&filled[..count]);
+        self.links.clear();
+        self.links.resize(links.len(), 0);
         for link in links {
-            let at = &mut filled[bucket(link.0)];
-            sorted[*at as usize] = link;
+            let at = &mut filled[bucket(*link)];
+            self.links[*at as usize] = *link;
             *at += 1;
         }
-        Buckets { links: sorted, begins }
     }
 
     /// Appends the next bucket that has links which are still of use, dearest first.
-    fn next_into(&mut self, cheapest: &mut Vec<(u64, u32)>, is_open: impl Fn(u32) -> bool) {
+    fn next_into(&mut self, cheapest: &mut Vec<u64>, is_open: impl Fn(u32) -> bool) {
         while cheapest.is_empty()
             && let Some(begin) = self.begins.pop()
         {
-            cheapest.extend(self.links.drain(begin as usize..).filter(|(_, number)| is_open(*number)));
+            cheapest.extend(self.links.drain(begin as usize..).filter(|link| is_open(*link as u32)));
             cheapest.sort_unstable_by(|one, other| other.cmp(one));
         }
     }
 }
 
-/// The tree of shortest paths towards the root, and the line that grows over it.
-struct Ears<'a> {
-    block: &'a Block,
-    root: usize,
-    /// By place: cost of the shortest path, the next relay on it and how many hops it has.
-    distance_us: Vec<u64>,
-    parent: Vec<usize>,
-    depth: Vec<usize>,
+/// The tree of shortest paths towards the root, and the line that grows over it. By place where nothing else is said.
+#[derive(Debug, Default)]
+struct Ears {
+    root: u32,
+    /// Cost of the shortest path, and the same with what passing the relay costs, both in the range of ears.
+    distance_us: Vec<u32>,
+    end_us: Vec<u32>,
+    /// The next relay on the shortest path, how many hops it has, and which neighbour of the root it comes by.
+    parent: Vec<u32>,
+    depth: Vec<u32>,
+    limb: Vec<u32>,
     order: Order,
     in_line: Vec<bool>,
     left: usize,
-    /// By place: which tree got the link to the root, for those whose ear ended there.
+    /// Which tree got the link to the root, for those whose ear ended there.
     direct: Vec<Option<Side>>,
-    /// By place: about what the ways that the ears gave cost, down and up.
+    /// About what the ways that the ears gave cost, down and up.
     down_us: Vec<u64>,
     up_us: Vec<u64>,
-    /// By place: which neighbour of the root its shortest path comes by, itself if it is one.
-    limb: Vec<usize>,
-    /// Links that may complete an ear, each with what that costs: the cheapest ones, dearest first; the rest; and those that
-    /// waited for a relay to be in the line.
-    cheapest: Vec<(u64, u32)>,
+    /// Links that may complete an ear: the cheapest ones, dearest first; the rest; and those that waited for a relay to be in
+    /// the line.
+    cheapest: Vec<u64>,
     waiting: Buckets,
-    returned: BinaryHeap<Reverse<(u64, u32)>>,
-    /// By place: numbers of links that complete no ear until this relay is in the line.
-    parked: Vec<Vec<u32>>,
+    returned: BinaryHeap<Reverse<u64>>,
+    /// The last of those links that complete no ear until this relay is in the line; and each such link, with the one parked
+    /// there before it.
+    parked: Vec<u32>,
+    parked_links: Vec<(u32, u32)>,
+    room: Room,
 }
 
-impl<'a> Ears<'a> {
-    fn new(block: &'a Block, root: usize) -> Ears<'a> {
+/// Room to work in.
+#[derive(Debug, Default)]
+struct Room {
+    candidates: Vec<u64>,
+    low: Vec<u32>,
+    high: Vec<u32>,
+    ear: Vec<u32>,
+    costs_us: Vec<u64>,
+}
+
+fn fill<T: Clone>(room: &mut Vec<T>, len: usize, value: T) {
+    room.clear();
+    room.resize(len, value);
+}
+
+impl Ears {
+    fn begin(&mut self, block: &Block, root: usize) {
         let len = block.len();
-        let mut in_line = vec![false; len];
-        in_line[root] = true;
-        Ears {
-            block,
-            root,
-            distance_us: vec![u64::MAX; len],
-            parent: vec![root; len],
-            depth: vec![0; len],
-            order: Order::new(len, root),
-            in_line,
-            left: len - 1,
-            direct: vec![None; len],
-            down_us: vec![0; len],
-            up_us: vec![0; len],
-            limb: (0..len).collect(),
-            cheapest: Vec::new(),
-            waiting: Buckets::default(),
-            returned: BinaryHeap::new(),
-            parked: vec![Vec::new(); len],
-        }
+        self.root = root as u32;
+        fill(&mut self.distance_us, len, 0);
+        fill(&mut self.end_us, len, 0);
+        fill(&mut self.parent, len, root as u32);
+        fill(&mut self.depth, len, 0);
+        self.limb.clear();
+        self.limb.extend(0..len as u32);
+        self.order.begin(len, root);
+        fill(&mut self.in_line, len, false);
+        self.in_line[root] = true;
+        self.left = len - 1;
+        fill(&mut self.direct, len, None);
+        fill(&mut self.down_us, len, 0);
+        fill(&mut self.up_us, len, 0);
+        self.cheapest.clear();
+        self.returned.clear();
+        fill(&mut self.parked, len, NO_LINK);
+        self.parked_links.clear();
     }
 
     /// Links that are among the cheapest of one of their ends come first: mostly they suffice.
-    fn grow(&mut self, ways: Option<&Ways>) {
+    fn grow(&mut self, block: &Block, ways: Option<&Ways>) {
         match ways {
-            Some(ways) => self.take_shortest_paths(ways),
-            None => self.find_shortest_paths(),
+            Some(ways) => self.take_shortest_paths(block, ways),
+            None => self.find_shortest_paths(block),
         }
         for near in [true, false] {
             if self.left > 0 {
-                self.waiting = Buckets::new(self.candidates(near));
+                self.find_candidates(block, near);
             }
             while self.left > 0
-                && let Some(number) = self.cheapest_link()
+                && let Some(number) = self.cheapest_link(block)
             {
-                self.consider(self.block.links()[number as usize], number);
+                self.consider(block, block.links()[number as usize], number);
             }
         }
     }
 
     /// Links that may complete an ear, each with what that costs.
-    fn candidates(&self, near: bool) -> Vec<(u64, u32)> {
-        let ends_us: Vec<u64> =
-            (0..self.block.len()).map(|place| self.distance_us[place] + self.price_us(place)).collect();
-        let candidate = |number: u32| {
-            let link = &self.block.links()[number as usize];
-            let (low, high) = (link.low as usize, link.high as usize);
-            let is_in_tree = self.parent[low] == high || self.parent[high] == low;
-            let of_no_use = is_in_tree || self.in_line[low] && self.in_line[high];
-            (!of_no_use).then(|| (ends_us[low] + ends_us[high] + link.round_us, number))
-        };
-        if near {
-            self.block.near_links().iter().filter_map(|number| candidate(*number)).collect()
+    fn find_candidates(&mut self, block: &Block, near: bool) {
+        let mut candidates = std::mem::take(&mut self.room.candidates);
+        candidates.clear();
+        let links = block.links();
+        if near && block.near_links().len() < links.len() {
+            candidates
+                .extend(block.near_links().iter().map(|number| self.ear(&links[*number as usize], *number)));
         } else {
-            (0..self.block.links().len() as u32).filter_map(candidate).collect()
+            candidates.extend(links.iter().zip(0..).map(|(link, number)| self.ear(link, number)));
         }
+        self.waiting.fill(&candidates);
+        self.room.candidates = candidates;
+    }
+
+    /// What an ear costs that a link completes, both ways to the root, and there and back over the link; and its number.
+    fn ear(&self, link: &Link, number: u32) -> u64 {
+        let ear_us = self.end_us[link.low as usize] + self.end_us[link.high as usize] + link.round_us;
+        (u64::from(ear_us) << 32) | u64::from(number)
     }
 
     /// The next link by the cost of its ear; ties fall to the lower number.
-    fn cheapest_link(&mut self) -> Option<u32> {
+    fn cheapest_link(&mut self, block: &Block) -> Option<u32> {
         if self.cheapest.is_empty() {
-            let (links, in_line) = (self.block.links(), &self.in_line);
+            let (links, in_line) = (block.links(), &self.in_line);
             let is_open = |link: &Link| !in_line[link.low as usize] || !in_line[link.high as usize];
             self.waiting.next_into(&mut self.cheapest, |number| is_open(&links[number as usize]));
         }
         let returned = self.returned.peek().map(|Reverse(link)| *link);
-        match (self.cheapest.last().copied(), returned) {
-            (Some(next), Some(returned)) if returned < next => self.returned.pop().map(|_| returned.1),
-            (Some(_), _) => self.cheapest.pop().map(|(_, number)| number),
-            (None, _) => self.returned.pop().map(|Reverse((_, number))| number),
-        }
+        let link = match (self.cheapest.last().copied(), returned) {
+            (Some(next), Some(returned)) if returned < next => self.returned.pop().map(|Reverse(link)| link),
+            (Some(_), _) => self.cheapest.pop(),
+            (None, _) => self.returned.pop().map(|Reverse(link)| link),
+        };
+        link.map(|link| link as u32)
     }
 
     /// Puts the ear of a link into the line, if there is one.
-    fn consider(&mut self, link: Link, number: u32) {
-        if self.in_line[link.low as usize] && self.in_line[link.high as usize] {
+    fn consider(&mut self, block: &Block, link: Link, number: u32) {
+        let (low, high) = (link.low as usize, link.high as usize);
+        let is_in_tree = self.parent[low] == link.high || self.parent[high] == link.low;
+        if is_in_tree || self.in_line[low] && self.in_line[high] {
             return;
         }
         match self.obstacles(link) {
             Some(obstacles) => {
                 for place in obstacles.into_iter().flatten() {
-                    self.parked[place].push(number);
+                    let before =
+                        std::mem::replace(&mut self.parked[place as usize], self.parked_links.len() as u32);
+                    self.parked_links.push((number, before));
                 }
             }
-            None => self.insert(link),
+            None => self.insert(block, link),
         }
     }
 
-    /// What an ear costs that a link completes: both ways to the root, and there and back over the link.
-    fn ear_us(&self, link: &Link) -> u64 {
-        let end_us = |end: usize| self.distance_us[end] + self.price_us(end);
-        end_us(link.low as usize) + end_us(link.high as usize) + link.round_us
-    }
-
     /// They are known already.
-    fn take_shortest_paths(&mut self, ways: &Ways) {
-        self.distance_us.copy_from_slice(&ways.distances_us);
+    fn take_shortest_paths(&mut self, block: &Block, ways: &Ways) {
         for place in super::outwards(&ways.next) {
             let at = usize::from(ways.next[place]);
-            self.parent[place] = at;
-            self.limb[place] = if at == self.root { place } else { self.limb[at] };
+            self.parent[place] = at as u32;
+            self.limb[place] = if at as u32 == self.root { place as u32 } else { self.limb[at] };
             self.depth[place] = self.depth[at] + 1;
+        }
+        for place in 0..block.len() {
+            self.set_distance(block, place, ways.distances_us[place]);
         }
     }
 
     /// Ties fall to the next hop with the lowest index.
-    fn find_shortest_paths(&mut self) {
-        self.distance_us[self.root] = 0;
-        let mut open = BinaryHeap::from([Reverse((0, self.root as u32))]);
+    fn find_shortest_paths(&mut self, block: &Block) {
+        let mut distances_us = vec![u64::MAX; block.len()];
+        distances_us[self.root as usize] = 0;
+        let mut open = BinaryHeap::from([Reverse((0, self.root))]);
         while let Some(Reverse((distance_us, at))) = open.pop() {
-            let at = at as usize;
-            if distance_us > self.distance_us[at] {
+            if distance_us > distances_us[at as usize] {
                 continue;
             }
-            let onwards_us = distance_us + self.price_us(at);
-            for hop in self.block.hops(at) {
+            let onwards_us = distance_us + self.price_us(block, at as usize);
+            for hop in block.hops(at as usize) {
                 let (to, whole_us) = (hop.to as usize, onwards_us + u64::from(hop.back_us));
-                let known_us = self.distance_us[to];
+                let known_us = distances_us[to];
                 if whole_us < known_us || (whole_us == known_us && at < self.parent[to]) {
                     self.parent[to] = at;
-                    self.limb[to] = if at == self.root { to } else { self.limb[at] };
-                    self.depth[to] = self.depth[at] + 1;
-                    self.distance_us[to] = whole_us;
+                    self.limb[to] = if at == self.root { hop.to } else { self.limb[at as usize] };
+                    self.depth[to] = self.depth[at as usize] + 1;
+                    distances_us[to] = whole_us;
                     if whole_us < known_us {
                         open.push(Reverse((whole_us, hop.to)));
                     }
                 }
             }
         }
+        for (place, distance_us) in distances_us.into_iter().enumerate() {
+            self.set_distance(block, place, distance_us);
+        }
     }
 
-    fn price_us(&self, place: usize) -> u64 {
-        if place == self.root { 0 } else { self.block.price_us(place) }
+    fn set_distance(&mut self, block: &Block, place: usize, distance_us: u64) {
+        self.distance_us[place] = for_ears(distance_us);
+        self.end_us[place] = for_ears(distance_us.saturating_add(self.price_us(block, place)));
+    }
+
+    fn price_us(&self, block: &Block, place: usize) -> u64 {
+        if place as u32 == self.root { 0 } else { block.price_us(place) }
     }
 
     /// The branches of a link's ends meet somewhere. Unless that is the root, a relay of one branch below there must
     /// be in the line, or what the link completes would begin and end at the same relay. Those whose arrival in the
     /// line helps, or `None` if all is well.
-    fn obstacles(&self, link: Link) -> Option<[Option<usize>; 2]> {
-        let (mut low, mut high) = (link.low as usize, link.high as usize);
-        if self.limb[low] != self.limb[high] {
+    fn obstacles(&self, link: Link) -> Option<[Option<u32>; 2]> {
+        let (mut low, mut high) = (link.low, link.high);
+        if self.limb[low as usize] != self.limb[high as usize] {
             return None;
         }
         let mut below = [None, None];
         while low != high {
-            let (low_depth, high_depth) = (self.depth[low], self.depth[high]);
+            let (low_depth, high_depth) = (self.depth[low as usize], self.depth[high as usize]);
             if low_depth >= high_depth {
                 below[0] = Some(low);
-                low = self.parent[low];
+                low = self.parent[low as usize];
             }
             if high_depth >= low_depth {
                 below[1] = Some(high);
-                high = self.parent[high];
+                high = self.parent[high as usize];
             }
         }
-        let parted = below.into_iter().flatten().any(|place| self.in_line[place]);
+        let parted = below.into_iter().flatten().any(|place| self.in_line[place as usize]);
         (low != self.root && !parted).then_some(below)
     }
 
     /// Puts into the line what is not yet in it of the branches of the link's ends.
-    fn insert(&mut self, link: Link) {
-        let one = self.climb(link.low as usize);
-        let other = self.climb(link.high as usize);
+    fn insert(&mut self, block: &Block, link: Link) {
+        let mut room = std::mem::take(&mut self.room);
+        let (one_end, other_end) =
+            (self.climb(link.low, &mut room.low), self.climb(link.high, &mut room.high));
+        let (one, other) = (one_end as usize, other_end as usize);
         // At the root it is free which end of the line is meant: what goes on from the other end decides.
-        let turned = match (one.end == self.root, other.end == self.root) {
+        let turned = match (one_end == self.root, other_end == self.root) {
             (true, true) => false,
-            (true, false) => self.up_us[other.end] > self.down_us[other.end],
-            (false, true) => self.down_us[one.end] > self.up_us[one.end],
-            (false, false) => self.order.is_below(other.end, one.end),
+            (true, false) => self.up_us[other] > self.down_us[other],
+            (false, true) => self.down_us[one] > self.up_us[one],
+            (false, false) => self.order.is_below(other_end, one_end),
         };
-        let (low, high) = if turned { (other, one) } else { (one, other) };
-        let low_part: Vec<usize> = low.places.iter().rev().copied().collect();
+        let (low_end, high_end) = if turned { (other_end, one_end) } else { (one_end, other_end) };
+        if turned {
+            std::mem::swap(&mut room.low, &mut room.high);
+        }
+        room.low.reverse();
         // Ends of the line keep their distance from its middle: what has its shortest path over the root's link goes
         // to the outside, and whoever lies further in can use it.
-        self.order.insert_above(if low.end == self.root { self.order.low_end() } else { low.end }, &low_part);
-        let above = if high.end == self.root { self.order.high_end() } else { high.end };
-        self.order.insert_below(above, &high.places);
+        self.order.insert_above(if low_end == self.root { self.order.low_end() } else { low_end }, &room.low);
+        let above = if high_end == self.root { self.order.high_end() } else { high_end };
+        self.order.insert_below(above, &room.high);
 
-        let ear: Vec<usize> = low_part.into_iter().chain(high.places).collect();
-        if let (true, Some(first)) = (low.end == self.root, ear.first()) {
-            self.direct[*first] = Some(Side::Red);
+        room.ear.clear();
+        room.ear.extend(room.low.iter().chain(&room.high));
+        if let (true, Some(first)) = (low_end == self.root, room.ear.first()) {
+            self.direct[*first as usize] = Some(Side::Red);
         }
-        if let (true, Some(last)) = (high.end == self.root, ear.last()) {
-            self.direct[*last] = Some(Side::Blue);
+        if let (true, Some(last)) = (high_end == self.root, room.ear.last()) {
+            self.direct[*last as usize] = Some(Side::Blue);
         }
-        self.estimate(link, low.end, &ear, high.end);
-        for place in ear {
+        self.estimate(block, link, low_end as usize, high_end as usize, &mut room);
+        for place in &room.ear {
+            let place = *place as usize;
             self.in_line[place] = true;
             self.left -= 1;
-            for number in std::mem::take(&mut self.parked[place]) {
-                let ear_us = self.ear_us(&self.block.links()[number as usize]);
-                self.returned.push(Reverse((ear_us, number)));
+            let mut at = self.parked[place];
+            while at != NO_LINK {
+                let (number, before) = self.parked_links[at as usize];
+                self.returned.push(Reverse(self.ear(&block.links()[number as usize], number)));
+                at = before;
             }
         }
+        self.room = room;
     }
 
-    /// The branch of a relay up to the first in the line.
-    fn climb(&self, from: usize) -> Climb {
-        let mut places = Vec::new();
+    /// The branch of a relay up to the first in the line, which is returned; the others from the outside inwards.
+    fn climb(&self, from: u32, places: &mut Vec<u32>) -> u32 {
+        places.clear();
         let mut at = from;
-        while !self.in_line[at] {
+        while !self.in_line[at as usize] {
             places.push(at);
-            at = self.parent[at];
+            at = self.parent[at as usize];
         }
-        Climb { places, end: at }
+        at
     }
 
     /// Both directions of a link are taken to be half of its round here: this only helps to choose.
-    fn estimate(&mut self, link: Link, low_end: usize, ear: &[usize], high_end: usize) {
+    fn estimate(&mut self, block: &Block, link: Link, low_end: usize, high_end: usize, room: &mut Room) {
         let ends = (link.low as usize, link.high as usize);
         let step_us = |one: usize, other: usize| {
             if ends == (one, other) || ends == (other, one) {
-                link.round_us / 2
+                u64::from(link.round_us / 2)
             } else {
-                self.distance_us[one].abs_diff(self.distance_us[other])
+                u64::from(self.distance_us[one].abs_diff(self.distance_us[other]))
             }
         };
-        let mut down_us = if low_end == self.root { 0 } else { self.down_us[low_end] };
+        let root = self.root as usize;
+        let mut down_us = if low_end == root { 0 } else { self.down_us[low_end] };
         let mut before = low_end;
-        let mut downs_us = Vec::with_capacity(ear.len());
-        for &place in ear {
-            down_us += step_us(place, before) + self.price_us(before);
-            downs_us.push(down_us);
-            before = place;
+        room.costs_us.clear();
+        for &place in &room.ear {
+            let price_us = if before == root { 0 } else { block.price_us(before) };
+            down_us += step_us(place as usize, before) + price_us;
+            room.costs_us.push(down_us);
+            before = place as usize;
         }
-        let mut up_us = if high_end == self.root { 0 } else { self.up_us[high_end] };
+        let mut up_us = if high_end == root { 0 } else { self.up_us[high_end] };
         before = high_end;
-        let mut ups_us = Vec::with_capacity(ear.len());
-        for &place in ear.iter().rev() {
-            up_us += step_us(place, before) + self.price_us(before);
-            ups_us.push(up_us);
-            before = place;
+        for &place in room.ear.iter().rev() {
+            let price_us = if before == root { 0 } else { block.price_us(before) };
+            up_us += step_us(place as usize, before) + price_us;
+            self.up_us[place as usize] = up_us;
+            before = place as usize;
         }
-        for ((&place, down_us), up_us) in ear.iter().zip(downs_us).zip(ups_us.into_iter().rev()) {
-            self.down_us[place] = down_us;
-            self.up_us[place] = up_us;
+        for (&place, down_us) in room.ear.iter().zip(&room.costs_us) {
+            self.down_us[place as usize] = *down_us;
         }
     }
-}
-
-/// A branch outside the line.
-struct Climb {
-    /// From the outside inwards.
-    places: Vec<usize>,
-    /// The relay in the line that it hangs on.
-    end: usize,
 }
 
 /// Shortest ways down and up a line.
-struct Sweep<'a> {
-    block: &'a Block,
-    root: usize,
-    order: Vec<usize>,
+#[derive(Debug, Default)]
+struct Sweep {
     /// By place, from 1 on; the root has none.
-    ranks: Vec<usize>,
-    direct: Vec<Option<Side>>,
+    ranks: Vec<u32>,
+    /// Red and blue, by place: what a way costs from there on, its passing included.
+    onwards_us: [Vec<u64>; 2],
+    shortened: Vec<bool>,
 }
 
-impl Sweep<'_> {
-    fn new(block: &Block, root: usize, order: Vec<usize>, direct: Vec<Option<Side>>) -> Sweep<'_> {
-        let mut ranks = vec![0; block.len()];
-        for (at, place) in order.iter().enumerate() {
-            ranks[*place] = at + 1;
+impl Sweep {
+    fn trees(&mut self, block: &Block, root: usize, direct: &mut [Option<Side>], trees: &mut BlockTrees) {
+        fill(&mut self.ranks, block.len(), 0);
+        for (at, place) in (1..).zip(&trees.order) {
+            self.ranks[*place as usize] = at;
         }
-        Sweep { block, root, order, ranks, direct }
-    }
-
-    fn trees(mut self) -> BlockTrees {
-        let mut undecided = self.assign_links_to_the_root();
-        let (mut red, mut blue) = (self.sweep(Side::Red), self.sweep(Side::Blue));
-        undecided.retain(|(place, direct_us)| {
-            let (red_us, blue_us) = (red[*place].cost_us, blue[*place].cost_us);
-            if red_us.max(blue_us) > *direct_us {
-                self.direct[*place] = Some(if red_us >= blue_us { Side::Red } else { Side::Blue });
+        let undecided = self.assign_links_to_the_root(block, root, direct);
+        for side in [Side::Red, Side::Blue] {
+            self.sweep(block, root, side, direct, trees);
+        }
+        let mut found = [Vec::new(), Vec::new()];
+        for (place, direct_us) in undecided {
+            let [red_us, blue_us] = [0, 1].map(|side: usize| trees.branches[side][place].cost_us);
+            if red_us.max(blue_us) > direct_us {
+                let side = if red_us >= blue_us { Side::Red } else { Side::Blue };
+                found[side as usize].push((place, Branch { next: root as u32, cost_us: direct_us }));
             }
-            self.direct[*place].is_some()
-        });
-        if !undecided.is_empty() {
-            (red, blue) = (self.sweep(Side::Red), self.sweep(Side::Blue));
         }
-        BlockTrees { order: self.order, red, blue }
+        for (side, found) in [Side::Red, Side::Blue].into_iter().zip(found) {
+            if !found.is_empty() {
+                self.shorten(block, root, side, &found, trees);
+            }
+        }
     }
 
     /// A link to the root leads down and up at once; only one tree may have it. Relays whose ear did not tell which,
     /// with what the link costs.
-    fn assign_links_to_the_root(&mut self) -> Vec<(usize, u64)> {
+    fn assign_links_to_the_root(
+        &self,
+        block: &Block,
+        root: usize,
+        direct: &mut [Option<Side>],
+    ) -> Vec<(usize, u64)> {
         let mut undecided = Vec::new();
-        for &place in &self.order {
-            let hops = self.block.hops(place);
-            let Ok(at) = hops.binary_search_by_key(&self.root, |hop| hop.to as usize) else { continue };
-            let others = |below: bool| {
-                let mut others = hops.iter().map(|hop| hop.to as usize).filter(|other| *other != self.root);
-                others.any(|other| (self.ranks[other] < self.ranks[place]) == below)
+        for from_root in block.hops(root) {
+            let place = from_root.to as usize;
+            let rank = self.ranks[place];
+            let is_other = |below: bool| {
+                let mut others =
+                    block.hops(place).iter().map(|hop| hop.to as usize).filter(|other| *other != root);
+                others.any(|other| (self.ranks[other] < rank) == below)
             };
-            match (others(true), others(false)) {
-                (false, _) => self.direct[place] = Some(Side::Red),
-                (true, false) => self.direct[place] = Some(Side::Blue),
-                (true, true) if self.direct[place].is_none() => {
-                    undecided.push((place, u64::from(hops[at].out_us)))
+            match (is_other(true), is_other(false)) {
+                (false, _) => direct[place] = Some(Side::Red),
+                (true, false) => direct[place] = Some(Side::Blue),
+                (true, true) if direct[place].is_none() => {
+                    undecided.push((place, u64::from(from_root.back_us)))
                 }
                 (true, true) => {}
             }
@@ -465,32 +526,87 @@ impl Sweep<'_> {
     }
 
     /// The shortest ways of one tree; ties fall to the next hop with the lowest index.
-    fn sweep(&self, side: Side) -> Vec<Branch> {
-        let mut tree = vec![Branch { next: self.root as u32, cost_us: u64::MAX }; self.block.len()];
-        // By place: what a way costs from there on, its passing included. Who has not had its turn is not open.
-        let mut onwards_us = vec![CLOSED_US; self.block.len()];
-        for at in 0..self.order.len() {
+    fn sweep(
+        &mut self,
+        block: &Block,
+        root: usize,
+        side: Side,
+        direct: &[Option<Side>],
+        trees: &mut BlockTrees,
+    ) {
+        let BlockTrees { order, branches } = trees;
+        let tree = &mut branches[side as usize];
+        fill(tree, block.len(), Branch { next: root as u32, cost_us: u64::MAX });
+        // Who has not had its turn is not open.
+        let onwards_us = &mut self.onwards_us[side as usize];
+        fill(onwards_us, block.len(), CLOSED_US);
+        for at in 0..order.len() {
             let place = match side {
-                Side::Red => self.order[at],
-                Side::Blue => self.order[self.order.len() - 1 - at],
+                Side::Red => order[at],
+                Side::Blue => order[order.len() - 1 - at],
             };
-            let may_end = self.direct[place] == Some(side) || self.block.len() == 2;
-            onwards_us[self.root] = if may_end { 0 } else { CLOSED_US };
+            let place = place as usize;
+            let may_end = direct[place] == Some(side) || block.len() == 2;
+            onwards_us[root] = if may_end { 0 } else { CLOSED_US };
             let (mut cost_us, mut next) = (CLOSED_US, u32::MAX);
-            for hop in self.block.cheapest_hops(place) {
-                if u64::from(hop.out_us) > cost_us {
+            for exit in block.cheapest_exits(place) {
+                if u64::from(exit.out_us) > cost_us {
                     break;
                 }
-                let whole_us = u64::from(hop.out_us) + onwards_us[hop.to as usize];
-                if (whole_us, hop.to) < (cost_us, next) {
-                    (cost_us, next) = (whole_us, hop.to);
+                let whole_us = u64::from(exit.out_us) + onwards_us[exit.to as usize];
+                if (whole_us, exit.to) < (cost_us, next) {
+                    (cost_us, next) = (whole_us, exit.to);
                 }
             }
             if cost_us < CLOSED_US {
                 tree[place] = Branch { next, cost_us };
-                onwards_us[place] = self.block.price_us(place) + cost_us;
+                onwards_us[place] = block.price_us(place) + cost_us;
             }
         }
-        tree
+    }
+
+    /// What becomes of a tree when some of its relays may take their links to the root too.
+    fn shorten(
+        &mut self,
+        block: &Block,
+        root: usize,
+        side: Side,
+        direct: &[(usize, Branch)],
+        trees: &mut BlockTrees,
+    ) {
+        let BlockTrees { order, branches } = trees;
+        let tree = &mut branches[side as usize];
+        let is_better = |new: Branch, old: Branch| (new.cost_us, new.next) < (old.cost_us, old.next);
+        let shortened = &mut self.shortened;
+        fill(shortened, block.len(), false);
+        for (place, branch) in direct {
+            if is_better(*branch, tree[*place]) {
+                tree[*place] = *branch;
+                shortened[*place] = true;
+            }
+        }
+        for at in 0..order.len() {
+            let place = match side {
+                Side::Red => order[at],
+                Side::Blue => order[order.len() - 1 - at],
+            };
+            if !shortened[place as usize] {
+                continue;
+            }
+            let rank = self.ranks[place as usize];
+            let onwards_us = block.price_us(place as usize) + tree[place as usize].cost_us;
+            for hop in block.hops(place as usize) {
+                let to = hop.to as usize;
+                let is_behind = match side {
+                    Side::Red => self.ranks[to] > rank,
+                    Side::Blue => self.ranks[to] < rank && to != root,
+                };
+                let branch = Branch { next: place, cost_us: u64::from(hop.back_us) + onwards_us };
+                if is_behind && is_better(branch, tree[to]) {
+                    tree[to] = branch;
+                    shortened[to] = true;
+                }
+            }
+        }
     }
 }

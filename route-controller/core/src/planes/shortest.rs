@@ -8,8 +8,7 @@
 
 use super::NOWHERE;
 use super::mesh::{LinkChange, Mesh};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use super::queue::Queue;
 
 /// The furthest relay is sought once for so many that are settled.
 const HORIZON_EVERY: usize = 64;
@@ -29,7 +28,9 @@ pub(super) struct Ways {
 /// Searches of one mesh.
 pub(super) struct Shortest<'a> {
     mesh: &'a Mesh,
-    heap: BinaryHeap<Reverse<(u64, u32)>>,
+    queue: Queue,
+    /// The same for repairs, in which few are in a queue at once.
+    repairs: Queue,
     /// How many are [`FAR`].
     unreached: usize,
     /// Relays whose ways were looked at, in a repair.
@@ -38,7 +39,8 @@ pub(super) struct Shortest<'a> {
 
 impl<'a> Shortest<'a> {
     pub(super) fn new(mesh: &'a Mesh) -> Shortest<'a> {
-        Shortest { mesh, heap: BinaryHeap::new(), unreached: 0, touched: Vec::new() }
+        let (queue, repairs) = (Queue::new(mesh.mean_us()), Queue::plain());
+        Shortest { mesh, queue, repairs, unreached: 0, touched: Vec::new() }
     }
 
     /// All ways to `destination`.
@@ -47,7 +49,7 @@ impl<'a> Shortest<'a> {
         let mut ways = Ways { next: vec![NOWHERE; len], distances_us: vec![FAR; len] };
         ways.distances_us[destination] = 0;
         self.unreached = len - 1;
-        self.heap.push(Reverse((0, destination as u32)));
+        self.queue.push(0, destination as u32);
         self.settle(destination, &mut ways);
         self.touched.clear();
         ways
@@ -74,6 +76,7 @@ impl<'a> Shortest<'a> {
         if !changes.iter().any(matters) {
             return None;
         }
+        std::mem::swap(&mut self.queue, &mut self.repairs);
         let mut repaired = ways.clone();
         self.unreached = repaired.distances_us.iter().filter(|us| **us == FAR).count();
         self.cut_off(&mut repaired, changes);
@@ -92,6 +95,7 @@ impl<'a> Shortest<'a> {
             }
         }
         self.settle(destination, &mut repaired);
+        std::mem::swap(&mut self.queue, &mut self.repairs);
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();
@@ -147,7 +151,7 @@ impl<'a> Shortest<'a> {
             self.unreached -= usize::from(*distance_us == FAR);
             *distance_us = whole_us;
             ways.next[from] = to as u16;
-            self.heap.push(Reverse((whole_us, from as u32)));
+            self.queue.push(whole_us, from as u32);
         } else if whole_us == *distance_us && (to as u16) < ways.next[from] {
             // Links cost something, so whoever is on an equally short way comes before its end.
             ways.next[from] = to as u16;
@@ -160,7 +164,7 @@ impl<'a> Shortest<'a> {
     fn settle(&mut self, destination: usize, ways: &mut Ways) {
         let mut horizon_us = FAR;
         let mut settled = 0_usize;
-        while let Some(Reverse((distance_us, at))) = self.heap.pop() {
+        while let Some((distance_us, at)) = self.queue.pop() {
             let at = at as usize;
             if distance_us > ways.distances_us[at] {
                 continue;

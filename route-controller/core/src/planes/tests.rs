@@ -1,6 +1,7 @@
 //! Planes over random overlays, judged by removing relays and links one by one and looking who still reaches whom.
 
 use super::*;
+use crate::executor::Executor;
 use crate::topology::Transit;
 use petgraph::graph::{DiGraph, NodeIndex as GraphIndex, UnGraph};
 use petgraph::visit::{EdgeFiltered, EdgeRef, NodeFiltered};
@@ -56,7 +57,7 @@ impl Overlay {
     }
 
     fn routes(&self) -> Routes {
-        Routes::compute(Timestamp::ZERO, &self.topology(), None)
+        Routes::compute(Timestamp::ZERO, &self.topology(), None, Executor::INLINE)
     }
 
     /// Whether a way leads from one relay to another that passes nobody who must not be passed, nor what is gone.

@@ -10,6 +10,7 @@ use super::mesh::{LinkChange, Mesh};
 use super::redundant::Side;
 use super::shortest::{Shortest, Ways};
 use super::{BLUE, Births, NOWHERE, PLANES, RED, Routes, Towards};
+use crate::executor::Executor;
 use crate::topology::Topology;
 use std::sync::Arc;
 use wire_format::{Plane, Timestamp};
@@ -24,68 +25,118 @@ const SIDES: [(Plane, Side); 2] = [(RED, Side::Red), (BLUE, Side::Blue)];
 impl Routes {
     /// Shortest paths and redundant trees between all relays. Paths that stood in `before` keep their age, and trees
     /// their shape as long as it is good enough.
-    pub(crate) fn compute(now: Timestamp, topology: &Topology, before: Option<&Routes>) -> Routes {
-        let mesh = Arc::new(Mesh::of(topology));
-        match before {
-            Some(before) if before.mesh.is_passed_like(&mesh) => before.updated(now, mesh),
-            Some(_) | None => Routes::afresh(now, mesh, before),
+    /// The executor decides where the work is done, and nothing else.
+    pub(crate) fn compute(
+        now: Timestamp,
+        topology: &Topology,
+        before: Option<&Routes>,
+        executor: Executor,
+    ) -> Routes {
+        let following = before.and_then(|before| Some((before, Mesh::following(&before.mesh, topology)?)));
+        match following {
+            Some((before, (mesh, changes))) => before.updated(now, Arc::new(mesh), changes, executor),
+            None => Routes::afresh(now, Arc::new(Mesh::of(topology)), before, executor),
         }
     }
 
-    fn afresh(now: Timestamp, mesh: Arc<Mesh>, before: Option<&Routes>) -> Routes {
-        let blocks = Arc::new(passable_blocks(&mesh));
-        let mut forester = Forester::new(&mesh, &blocks);
-        let mut shortest = Shortest::new(&mesh);
+    fn afresh(now: Timestamp, mesh: Arc<Mesh>, before: Option<&Routes>, executor: Executor) -> Routes {
+        let blocks = Arc::new(Blocks::of_passable(&mesh));
         // By place: where each relay was before.
         let places_before = before.map(|before| {
             (0..mesh.len()).map(|relay| before.mesh.place(mesh.relay(relay))).collect::<Vec<_>>()
         });
-        let mut destinations = Vec::with_capacity(mesh.len());
-        let mut passing = vec![0; mesh.len()];
-        for destination in 0..mesh.len() {
-            let primary = shortest.towards(destination);
-            count_passing(&mut passing, &primary.next, destination);
-            let (trees, costs_us) = forester.towards(destination, &primary);
-            let mut backups = vec![0; mesh.len()];
-            choose_backups(&mut backups, &primary, &trees, destination, &costs_us);
-            let births = || Arc::new(Births(vec![Births::tick(now); mesh.len()]));
-            let mut towards = Towards {
-                primary: Arc::new(primary),
-                trees: Arc::new(trees),
-                backups: Arc::new(backups),
-                births: [births(), births(), births()],
-            };
-            if let (Some(before), Some(places)) = (before, &places_before) {
-                towards.keep_ages(&mesh, before, places, destination);
+        // As long as none differs from the others all are the same.
+        let births = Arc::new(Births(vec![Births::tick(now); mesh.len()]));
+        let pieces = executor.map(mesh.len(), |range| {
+            let mut forester = Forester::new(&mesh, &blocks);
+            let mut shortest = Shortest::new(&mesh);
+            let mut piece = Piece::new(mesh.len());
+            for destination in range {
+                let primary = shortest.towards(destination);
+                count_passing(&mut piece.passing, &primary.next, destination);
+                let (trees, costs_us) = forester.towards(destination, &primary);
+                let mut backups = vec![0; mesh.len()];
+                choose_backups(&mut backups, &primary, &trees, destination, &costs_us);
+                let mut towards = Towards {
+                    primary: Arc::new(primary),
+                    trees: Arc::new(trees),
+                    backups: Arc::new(backups),
+                    births: [0; 3].map(|_| Arc::clone(&births)),
+                };
+                if let (Some(before), Some(places)) = (before, &places_before) {
+                    towards.keep_ages(&mesh, before, places, destination);
+                }
+                piece.destinations.push(towards);
             }
-            destinations.push(towards);
-        }
+            piece
+        });
+        let (destinations, passing) = Piece::joined(pieces, vec![0; mesh.len()]);
         Routes { mesh, blocks, destinations, passing, turn: 0 }
     }
 
-    fn updated(&self, now: Timestamp, mesh: Arc<Mesh>) -> Routes {
-        let changes = self.mesh.changes(&mesh);
-        let blocks =
-            if changes.is_empty() { Arc::clone(&self.blocks) } else { Arc::new(passable_blocks(&mesh)) };
+    fn updated(
+        &self,
+        now: Timestamp,
+        mesh: Arc<Mesh>,
+        changes: Vec<LinkChange>,
+        executor: Executor,
+    ) -> Routes {
+        let blocks = if changes.is_empty() {
+            Arc::clone(&self.blocks)
+        } else {
+            Arc::new(self.blocks.following(&mesh, &changes))
+        };
         let update = Update::of(self, &mesh, &blocks, changes);
-        let mut forester = Forester::new(&mesh, &blocks);
-        let mut shortest = Shortest::new(&mesh);
-        let mut passing = self.passing.clone();
-        let mut destinations = self.destinations.clone();
-        for (destination, towards) in destinations.iter_mut().enumerate() {
-            let before = &self.destinations[destination];
-            let repaired = shortest.repair(destination, &before.primary, &update.changes);
-            let turned = repaired.map_or_else(Vec::new, |(primary, turned)| {
-                recount_passing(&mut passing, &mesh, [&before.primary, &primary], &turned, destination);
-                towards.primary = Arc::new(primary);
-                turned
-            });
-            let grown = update.trees(&before.trees, destination, &towards.primary, &mut forester);
-            towards.take(&mesh, destination, grown, turned);
-            towards.keep_births(now, before);
-        }
+        let pieces = executor.map(mesh.len(), |range| {
+            let mut forester = Forester::new(&mesh, &blocks);
+            let mut shortest = Shortest::new(&mesh);
+            let mut piece = Piece::new(mesh.len());
+            for destination in range {
+                let before = &self.destinations[destination];
+                let mut towards = before.clone();
+                let repaired = shortest.repair(destination, &before.primary, &update.changes);
+                let turned = repaired.map_or_else(Vec::new, |(primary, turned)| {
+                    let ways = [&before.primary, &primary];
+                    recount_passing(&mut piece.passing, &mesh, ways, &turned, destination);
+                    towards.primary = Arc::new(primary);
+                    turned
+                });
+                let grown = update.trees(&before.trees, destination, &towards.primary, &mut forester);
+                towards.take(&mesh, destination, grown, turned);
+                towards.keep_births(now, before);
+                piece.destinations.push(towards);
+            }
+            piece
+        });
+        let (destinations, passing) = Piece::joined(pieces, self.passing.clone());
         let turn = update.next_turn();
         Routes { mesh: Arc::clone(&mesh), blocks: Arc::clone(&blocks), destinations, passing, turn }
+    }
+}
+
+/// What came of some destinations, one after the other.
+struct Piece {
+    destinations: Vec<Towards>,
+    /// By place of the relay: how many more pairs have a way through it.
+    passing: Vec<i64>,
+}
+
+impl Piece {
+    fn new(len: usize) -> Piece {
+        Piece { destinations: Vec::new(), passing: vec![0; len] }
+    }
+
+    /// All destinations, and how many pairs pass each relay where so many did before.
+    fn joined(pieces: Vec<Piece>, mut passing: Vec<u64>) -> (Vec<Towards>, Vec<u64>) {
+        let mut destinations = Vec::with_capacity(passing.len());
+        for piece in pieces {
+            destinations.extend(piece.destinations);
+            for (pairs, more) in passing.iter_mut().zip(piece.passing) {
+                *pairs =
+                    pairs.checked_add_signed(more).expect("ways are taken away that were counted before");
+            }
+        }
+        (destinations, passing)
     }
 }
 
@@ -265,11 +316,12 @@ fn keep_backups(
 ) {
     let link_us = |from, to| mesh.cost_us(from, to).unwrap_or(0);
     for relay in relays.iter().map(|relay| *relay as usize) {
-        let serving = SIDES.into_iter().filter(|(_, side)| serves(primary, trees, *side, relay, destination));
-        let is_other = |plane: Plane| plane.0 != backups[relay];
-        let best = serving.min_by_key(|(plane, side)| {
-            (is_other(*plane), trees.cost_us(*side, relay, mesh, link_us), plane.0)
-        });
+        let serves = |(_, side): &(Plane, Side)| serves(primary, trees, *side, relay, destination);
+        if SIDES.iter().any(|side| side.0.0 == backups[relay] && serves(side)) {
+            continue;
+        }
+        let cost_us = |(plane, side): &(Plane, Side)| (trees.cost_us(*side, relay, mesh, link_us), plane.0);
+        let best = SIDES.into_iter().filter(serves).min_by_key(cost_us);
         backups[relay] = best.map_or(0, |(plane, _)| plane.0);
     }
 }
@@ -280,10 +332,6 @@ fn serves(primary: &Ways, trees: &Trees, side: Side, relay: usize, destination: 
     suspect != NOWHERE && trees.avoids(side, relay, usize::from(suspect), destination)
 }
 
-fn passable_blocks(mesh: &Mesh) -> Blocks {
-    Blocks::of(mesh, |place| mesh.is_passable(place))
-}
-
 /// Those whom a relay's way passes between its ends.
 fn passed(next: &[u16], relay: usize, destination: usize) -> impl Iterator<Item = usize> + '_ {
     let onwards = |at: u16| (at != NOWHERE).then_some(usize::from(at));
@@ -291,7 +339,7 @@ fn passed(next: &[u16], relay: usize, destination: usize) -> impl Iterator<Item 
         .take_while(move |at| *at != destination)
 }
 
-fn count_passing(passing: &mut [u64], next: &[u16], destination: usize) {
+fn count_passing(passing: &mut [i64], next: &[u16], destination: usize) {
     for relay in 0..next.len() {
         for at in passed(next, relay, destination) {
             passing[at] += 1;
@@ -301,7 +349,7 @@ fn count_passing(passing: &mut [u64], next: &[u16], destination: usize) {
 
 /// The same after some relays turned to other next hops: whoever comes by one of them passes others than before.
 fn recount_passing(
-    passing: &mut [u64],
+    passing: &mut [i64],
     mesh: &Mesh,
     [before, now]: [&Ways; 2],
     turned: &[u32],

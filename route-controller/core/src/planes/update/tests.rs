@@ -143,8 +143,19 @@ fn plainly(before: &Routes, after: &Routes) -> Vec<(Trees, Vec<u8>)> {
 
 /// What is carried over is what the rules say; the primary plane is what it would be without a past.
 fn check_step(before: &Routes, after: &Routes, topology: &Topology) -> Result<(), TestCaseError> {
-    let anew = Routes::compute(Timestamp::ZERO, topology, None);
+    let anew = Routes::compute(Timestamp::ZERO, topology, None, Executor::INLINE);
     prop_assert_eq!(&anew.passing, &after.passing);
+    prop_assert_eq!(&anew.mesh, &after.mesh);
+    prop_assert_eq!(&anew.blocks, &after.blocks);
+    // Where it is computed makes no difference.
+    for (routes, former) in [(&anew, None), (after, Some(before))] {
+        let elsewhere = Routes::compute(Timestamp::ZERO, topology, former, Executor::backwards());
+        prop_assert_eq!((elsewhere.turn, &elsewhere.passing), (routes.turn, &routes.passing));
+        prop_assert!(elsewhere.rows().eq(routes.rows()));
+        for (one, other) in elsewhere.destinations.iter().zip(&routes.destinations) {
+            prop_assert_eq!((&one.trees, &one.backups), (&other.trees, &other.backups));
+        }
+    }
     for (one, other) in anew.destinations.iter().zip(&after.destinations) {
         prop_assert_eq!(&one.primary, &other.primary);
     }
@@ -186,12 +197,12 @@ proptest! {
         overlay in with_unwilling(connected(2..=30)), turn: usize, changes in changes(),
     ) {
         let mut changing = Changing::new(overlay);
-        let mut routes = Routes::compute(Timestamp::ZERO, &changing.topology(), None);
+        let mut routes = Routes::compute(Timestamp::ZERO, &changing.topology(), None, Executor::INLINE);
         routes.turn = turn % routes.mesh.len();
         for step in &changes {
             step.iter().for_each(|change| changing.take(change));
             let topology = changing.topology();
-            let after = Routes::compute(Timestamp::ZERO, &topology, Some(&routes));
+            let after = Routes::compute(Timestamp::ZERO, &topology, Some(&routes), Executor::INLINE);
             check_step(&routes, &after, &topology)?;
             routes = after;
         }
@@ -202,13 +213,13 @@ proptest! {
         overlay in with_unwilling(connected(3..=10)), changes in changes(),
     ) {
         let mut changing = Changing::new(overlay);
-        let mut routes = Routes::compute(Timestamp::ZERO, &changing.topology(), None);
+        let mut routes = Routes::compute(Timestamp::ZERO, &changing.topology(), None, Executor::INLINE);
         for step in &changes {
             step.iter().for_each(|change| changing.take(change));
-            routes = Routes::compute(Timestamp::ZERO, &changing.topology(), Some(&routes));
+            routes = Routes::compute(Timestamp::ZERO, &changing.topology(), Some(&routes), Executor::INLINE);
             check_redundancy(&routes, &changing.overlay())?;
             let weak = routes.weak_points();
-            prop_assert_eq!(weak, Routes::compute(Timestamp::ZERO, &changing.topology(), None).weak_points());
+            prop_assert_eq!(weak, Routes::compute(Timestamp::ZERO, &changing.topology(), None, Executor::INLINE).weak_points());
         }
     }
 }

@@ -8,18 +8,22 @@ const HEIGHT: f64 = 470.0;
 /// Left for the axis and its words, right for the curves' names, above and below.
 const MARGIN: (f64, f64, f64, f64) = (76.0, 190.0, 64.0, 56.0);
 
-/// Name, colour and time in milliseconds.
-type Curve = (&'static str, &'static str, fn(&Measured) -> Option<f64>);
+/// Name, colour, whether of full meshes, and time in milliseconds.
+type Curve = (&'static str, &'static str, bool, fn(&Measured) -> Option<f64>);
 
 /// Told apart by people who see few colours.
-const CURVES: [Curve; 4] = [
-    ("petgraph floyd_warshall", "#009e73", |overlay| overlay.floyd_warshall_s.map(|s| s * 1e3)),
-    ("petgraph dijkstra, all", "#d55e00", |overlay| overlay.dijkstra_s.map(|s| s * 1e3)),
-    ("three planes, all", "#0072b2", |overlay| Some(overlay.full_s * 1e3)),
-    ("one link changed, p99", "#cc79a7", |overlay| {
-        (!overlay.updates.is_empty()).then(|| overlay.update_p99_ms())
-    }),
+const CURVES: [Curve; 6] = [
+    ("petgraph floyd_warshall", "#009e73", false, |overlay| overlay.floyd_warshall_s.map(|s| s * 1e3)),
+    ("petgraph dijkstra, all", "#d55e00", false, |overlay| overlay.dijkstra_s.map(|s| s * 1e3)),
+    ("three planes, all", "#0072b2", false, |overlay| Some(overlay.full_s * 1e3)),
+    ("one link changed, p99", "#cc79a7", false, one_changed_ms),
+    ("full mesh: petgraph dijkstra", "#e69f00", true, |overlay| overlay.dijkstra_s.map(|s| s * 1e3)),
+    ("full mesh: three planes", "#56b4e9", true, |overlay| Some(overlay.full_s * 1e3)),
 ];
+
+fn one_changed_ms(overlay: &Measured) -> Option<f64> {
+    (!overlay.updates.is_empty()).then(|| overlay.update_p99_ms())
+}
 
 /// Whole decades around some values.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -56,7 +60,8 @@ pub(super) fn svg(report: &Report) -> String {
         let mut points: Vec<_> = report
             .overlays
             .iter()
-            .filter_map(|overlay| Some((f64::from(overlay.relays), curve.2(overlay)?)))
+            .filter(|overlay| overlay.full_mesh == curve.2)
+            .filter_map(|overlay| Some((f64::from(overlay.relays), curve.3(overlay)?)))
             .collect();
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
         points
@@ -110,7 +115,7 @@ pub(super) fn svg(report: &Report) -> String {
         HEIGHT - 14.0
     );
     for curve in &CURVES {
-        let (name, color, _) = curve;
+        let (name, color, ..) = curve;
         let places: Vec<_> = points(curve).into_iter().map(place).collect();
         let Some((last_x, last_y)) = places.last() else { continue };
         let line: Vec<_> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
@@ -138,8 +143,9 @@ mod tests {
 
     #[test]
     fn every_overlay_has_a_point_on_each_curve_that_was_run() {
-        let overlay = |relays, floyd_warshall_s| Measured {
+        let overlay = |relays, floyd_warshall_s, full_mesh| Measured {
             relays,
+            full_mesh,
             links: 100,
             full_s: f64::from(relays) / 1e3,
             elapsed_s: 1.0,
@@ -148,11 +154,12 @@ mod tests {
             floyd_warshall_s,
             peak_bytes: None,
         };
-        let overlays = vec![overlay(50, Some(2.0)), overlay(1_000, None)];
-        let svg = svg(&Report { links: 32, changes: 1, seed: 1, overlays });
+        let overlays =
+            vec![overlay(50, Some(2.0), false), overlay(1_000, None, false), overlay(1_000, None, true)];
+        let svg = svg(&Report { links: 32, changes: 1, seed: 1, threads: 1, overlays });
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        assert_eq!(svg.matches("<circle").count(), 2 + 2 + 1);
+        assert_eq!(svg.matches("<circle").count(), 2 + 2 + 1 + 2);
         let opened = svg.matches('<').count() - svg.matches("</").count();
         assert_eq!(opened, svg.matches("/>").count() + svg.matches("</").count());
     }
