@@ -4,7 +4,7 @@ use crate::etcd::{EtcdConfig, EtcdTls};
 use crate::namespaces::NamespaceSettings;
 use anyhow::Context as _;
 use control_proto::cli::{ConfigError, LogFormat, parse_duration};
-use route_core::{CostConfig, EgressPrice};
+use route_core::{CostConfig, EgressPrice, NeighbourConfig, NeighbourConfigError};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -92,6 +92,13 @@ pub struct Settings {
     /// How much longer a way may take that saves a dollar per gigabyte, 0 to 60000 [default: 100].
     #[arg(long, value_name = "MILLISECONDS")]
     pub money_worth_ms: Option<u64>,
+    /// Up to so many relays all link to each other, 2 to 1024; of more each is linked to some of the others
+    /// [default: 256].
+    #[arg(long, value_name = "RELAYS")]
+    pub mesh_relays: Option<usize>,
+    /// How many links a relay has at most where not all link to each other, 8 to 1024 [default: 32].
+    #[arg(long, value_name = "LINKS")]
+    pub relay_links: Option<usize>,
     /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or by module [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -116,6 +123,7 @@ pub struct Config {
     pub(crate) index_quarantine: Duration,
     pub(crate) limits: route_core::LimitsConfig,
     pub(crate) cost: CostConfig,
+    pub(crate) neighbours: NeighbourConfig,
 }
 
 impl std::fmt::Debug for Config {
@@ -132,6 +140,7 @@ impl std::fmt::Debug for Config {
             index_quarantine,
             limits,
             cost,
+            neighbours,
         } = self;
         f.debug_struct("Config")
             .field("state_dir", state_dir)
@@ -145,6 +154,7 @@ impl std::fmt::Debug for Config {
             .field("index_quarantine", index_quarantine)
             .field("limits", limits)
             .field("cost", cost)
+            .field("neighbours", neighbours)
             .finish()
     }
 }
@@ -167,6 +177,7 @@ impl Config {
             index_quarantine: route_core::INDEX_QUARANTINE,
             limits: route_core::LimitsConfig::default(),
             cost: CostConfig::default(),
+            neighbours: NeighbourConfig::default(),
         }
     }
 
@@ -238,6 +249,7 @@ impl Config {
                 dollar_per_gb: money_worth(settings.money_worth_ms)?,
                 ..CostConfig::default()
             },
+            neighbours: neighbours(settings.mesh_relays, settings.relay_links)?,
         })
     }
 
@@ -380,6 +392,19 @@ fn egress(texts: &[String]) -> Result<Vec<EgressPrice>, ConfigError> {
 }
 
 /// What a dollar per gigabyte is worth, checked.
+fn neighbours(mesh_relays: Option<usize>, relay_links: Option<usize>) -> anyhow::Result<NeighbourConfig> {
+    let usual = NeighbourConfig::default();
+    let (mesh_max, links_max) =
+        (mesh_relays.unwrap_or(usual.mesh_max()), relay_links.unwrap_or(usual.links_max()));
+    NeighbourConfig::new(mesh_max, links_max).map_err(|error| {
+        let (key, given) = match error {
+            NeighbourConfigError::MeshMax(given) => ("mesh_relays", given),
+            NeighbourConfigError::LinksMax(given) => ("relay_links", given),
+        };
+        ConfigError::value(key, given, error.to_string()).into()
+    })
+}
+
 fn money_worth(ms: Option<u64>) -> Result<Duration, ConfigError> {
     match ms {
         None => Ok(CostConfig::default().dollar_per_gb),
@@ -532,6 +557,19 @@ mod tests {
         }
         let worth = Settings { money_worth_ms: Some(60_001), ..Settings::default() };
         assert!(refused(worth).contains("money_worth_ms"));
+        Ok(())
+    }
+
+    #[test]
+    fn links_of_a_relay_are_neither_too_few_nor_too_many() -> anyhow::Result<()> {
+        let settings =
+            |mesh_relays, relay_links| Settings { mesh_relays, relay_links, ..Settings::default() };
+        let set = Config::from_settings(settings(Some(100), Some(16)))?.neighbours;
+        assert_eq!((set.mesh_max(), set.links_max()), (100, 16));
+        let text = refused(settings(Some(1), None));
+        assert!(text.contains("mesh_relays") && text.contains("2 to 1024"), "{text}");
+        let text = refused(settings(None, Some(7)));
+        assert!(text.contains("relay_links") && text.contains("8 to 1024"), "{text}");
         Ok(())
     }
 

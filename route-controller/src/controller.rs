@@ -300,6 +300,7 @@ fn engine_of(
         limits: config.limits.clone(),
         cost: config.cost.clone(),
         executor: threads::on_all_processors(),
+        neighbours: config.neighbours,
         seed: u64::from_ne_bytes(seed),
     });
     Ok(Engine::new(core, store, keys, lines, config.certificate_lifetime, counts, tenure))

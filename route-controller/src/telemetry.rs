@@ -101,13 +101,15 @@ fn record_status(status: &StatusView) {
     }
 }
 
-fn counters(counters: &Counters) -> [(&'static str, u64); 18] {
+fn counters(counters: &Counters) -> [(&'static str, u64); 20] {
     let Counters {
         sessions,
         kicked,
         names_contested,
         strays,
         reports_refused,
+        reports_unasked,
+        neighbour_lists,
         recomputes,
         epochs,
         epochs_urgent,
@@ -128,6 +130,8 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 18] {
         ("cascade_controller_names_contested_total", names_contested),
         ("cascade_controller_strays_total", strays),
         ("cascade_controller_reports_refused_total", reports_refused),
+        ("cascade_controller_reports_unasked_total", reports_unasked),
+        ("cascade_controller_neighbour_lists_total", neighbour_lists),
         ("cascade_controller_recomputes_total", recomputes),
         ("cascade_controller_epochs_total", epochs),
         ("cascade_controller_epochs_urgent_total", epochs_urgent),
@@ -208,6 +212,11 @@ fn describe() {
         "Messages of sessions that are not, or not yet, or no longer a relay's own"
     );
     describe_counter!("cascade_controller_reports_refused_total", "Reports that named something unknown");
+    describe_counter!(
+        "cascade_controller_reports_unasked_total",
+        "Reports on links that nobody was told to have"
+    );
+    describe_counter!("cascade_controller_neighbour_lists_total", "Neighbour lists sent to relays");
     describe_counter!("cascade_controller_recomputes_total", "Times the routes were computed");
     describe_counter!("cascade_controller_epochs_total", "Epochs prepared");
     describe_counter!(

@@ -2,6 +2,7 @@
 
 use crate::directory::LimitsConfig;
 use crate::executor::Executor;
+use crate::neighbours::NeighbourConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct ControllerConfig {
     pub cost: CostConfig,
     /// Where routes are computed. The outputs do not depend on it.
     pub executor: Executor,
+    /// How many links a relay has.
+    pub neighbours: NeighbourConfig,
     /// Seed of everything random in the core. Nothing is so far: ties fall to indices and names.
     pub seed: u64,
 }
@@ -60,6 +63,7 @@ impl ControllerConfig {
             limits: LimitsConfig::default(),
             cost: CostConfig::default(),
             executor: Executor::INLINE,
+            neighbours: NeighbourConfig::default(),
             seed,
         }
     }

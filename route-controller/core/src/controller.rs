@@ -1,6 +1,7 @@
 //! The controller as one state machine: sessions in, decisions of its parts out, one clockwork for all deadlines.
 
 mod explain;
+mod neighbours;
 mod prices;
 mod views;
 
@@ -12,6 +13,7 @@ use crate::effect::Effect;
 use crate::executor::Executor;
 use crate::hubs::Hubs;
 use crate::links::{LinkChange, Links};
+use crate::neighbours::Neighbours;
 use crate::planes::WeakPoints;
 use crate::recovery::Recovery;
 use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Opening, Relays, SESSION_GRACE};
@@ -20,8 +22,7 @@ use crate::view::Counters;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use wire_format::control::{
-    LinkReport, LinkState, NamespaceRates, Neighbour, RelayHello, ToController, ToRelay, TokenKey, Welcome,
-    limits,
+    LinkReport, LinkState, NamespaceRates, RelayHello, ToController, ToRelay, TokenKey, Welcome, limits,
 };
 use wire_format::{NodeIndex, Timestamp};
 
@@ -47,6 +48,7 @@ pub struct Controller {
     started_at: Option<Timestamp>,
     relays: Relays,
     links: Links,
+    neighbours: Neighbours,
     directory: Directory,
     rollout: Rollout,
     /// Of the topology that routes were last computed from.
@@ -88,6 +90,7 @@ impl Controller {
             started_at: None,
             relays,
             links: Links::default(),
+            neighbours: Neighbours::new(config.neighbours),
             directory: Directory::new(config.term, config.room_floor, config.limits),
             rollout: Rollout::new(config.epoch_floor),
             weak: WeakPoints::default(),
@@ -169,6 +172,7 @@ impl Controller {
             self.directory.deadline(),
             self.links.deadline(),
             self.hubs.deadline(),
+            self.neighbours_due(),
             self.relay_deadline(),
         ]
         .into_iter()
@@ -276,6 +280,11 @@ impl Controller {
             self.counters.reports_refused += 1;
             return;
         }
+        if !self.neighbours.is_expected(node, neighbour) {
+            // Of a link that ended a moment ago: the relay has yet to hear of it, or said so before it did.
+            self.counters.reports_unasked += 1;
+            return;
+        }
         let down = report.state == LinkState::Down;
         let change = self.links.report(now, node, report, &self.cost);
         self.link_changed(now, change);
@@ -334,7 +343,7 @@ impl Controller {
             self.kick(rival.id, KickCause::Void, CERTIFICATE_VOID);
         }
         // Whatever else may have to wait, a controller that still collects reports for instance: this does not.
-        self.push_neighbours();
+        self.push_neighbours(now);
         self.changed(now, Cause::Topology);
     }
 
@@ -372,6 +381,7 @@ impl Controller {
                 }
             }
             self.step_rollout(now);
+            self.step_neighbours(now);
             if self.refresh_at.is_some_and(|at| at <= now) {
                 self.refresh(now);
             }
@@ -408,7 +418,7 @@ impl Controller {
         }
         self.refresh_at = None;
         self.refreshed_at = now;
-        self.push_neighbours();
+        self.push_neighbours(now);
         self.counters.recomputes += 1;
         let topology = self.topology(now);
         let routes = self.compute(now, &topology);
@@ -450,29 +460,6 @@ impl Controller {
         }
         for node in gone {
             self.directory.went_offline(now, node, &mut self.effects);
-        }
-    }
-
-    fn push_neighbours(&mut self) {
-        let named = self.relays.iter().filter(|(_, relay)| relay.named);
-        let all: Vec<Neighbour> = named
-            .map(|(node, relay)| Neighbour {
-                node,
-                name: relay.record.name.clone(),
-                addresses: relay.record.addresses.clone(),
-                certificates_from_unix_s: relay.certificates.from_unix_s,
-            })
-            .collect();
-        for (node, relay) in self.relays.iter_mut() {
-            if relay.session.is_none() {
-                continue;
-            }
-            let others = all.iter().filter(|neighbour| neighbour.node != node);
-            let list: Vec<Neighbour> = others.take(limits::NEIGHBOURS).cloned().collect();
-            if relay.neighbours.as_ref() != Some(&list) {
-                self.effects.push(Effect::Tell(node, ToRelay::Neighbours(list.clone())));
-                relay.neighbours = Some(list);
-            }
         }
     }
 

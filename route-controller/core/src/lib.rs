@@ -37,6 +37,11 @@
 //! reported everything, and destinations stamped since before the start stay until the relay in question has reported,
 //! or for a minute. Thus a controller that is killed and started again loses no packet.
 //!
+//! # Who links to whom
+//!
+//! Up to 256 relays all link to each other. Of more each has 32 links at most, chosen so that shortest ways are nearly as
+//! short as they would be with all links, and changed a few at a time; the source of `neighbours` tells how.
+//!
 //! # From a report to a route
 //!
 //! A link may be used while no end says it is down and at least one says it is up. Each direction has a cost
@@ -71,6 +76,7 @@ mod hubs;
 mod ids;
 mod links;
 mod load;
+mod neighbours;
 mod overlay;
 mod planes;
 mod recovery;
@@ -95,6 +101,7 @@ pub use explain::{
     TurnView, Verdict, WayView, WhyNotView,
 };
 pub use guard::Doubt;
+pub use neighbours::{NeighbourConfig, NeighbourConfigError};
 pub use overlay::Overlay;
 pub use view::{
     Counters, LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView, StreamView,

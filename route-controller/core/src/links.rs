@@ -122,6 +122,11 @@ impl Links {
         }
     }
 
+    /// Where a relay said it stands.
+    pub(crate) fn position(&self, node: NodeIndex) -> Option<Position> {
+        self.positions.get(&node).copied()
+    }
+
     fn floor(&self, a: NodeIndex, b: NodeIndex) -> Option<Duration> {
         Some(guard::floor(*self.positions.get(&a)?, *self.positions.get(&b)?))
     }
@@ -168,6 +173,26 @@ impl Links {
                 others.remove(&node);
             }
         }
+    }
+
+    /// Forgets everything that anybody said of a link that is no more.
+    pub(crate) fn forget_link(&mut self, a: NodeIndex, b: NodeIndex) {
+        self.links.remove(&pair(a, b));
+        for (from, to) in [(a, b), (b, a)] {
+            self.words.remove(&(from, to));
+            if let Some(others) = self.others.get_mut(&from) {
+                others.remove(&to);
+            }
+        }
+    }
+
+    /// Whether an end that is believed has measured a round trip.
+    pub(crate) fn is_measured(&self, a: NodeIndex, b: NodeIndex) -> bool {
+        let is_believed = |from, to| {
+            self.measures(from, to)
+                && !matches!(self.doubt(from, to), Some(Doubt::FasterThanLight | Doubt::FewSamples))
+        };
+        is_believed(a, b) || is_believed(b, a)
     }
 
     /// Ends surcharges that are due. True if one ended.

@@ -215,6 +215,26 @@ impl Routes {
             .collect()
     }
 
+    /// The relays that were there, ascending. A relay's place is its rank among them.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        (0..self.mesh.len()).map(|place| self.mesh.relay(place))
+    }
+
+    /// What primary ways to the relay at a place cost, by the place of where they begin; more than any way costs where
+    /// there is none.
+    pub(crate) fn distances_us(&self, destination: usize) -> &[u64] {
+        &self.destinations[destination].primary.distances_us
+    }
+
+    /// Whether any row of a relay on a plane leads over its link to another.
+    pub(crate) fn leads_over(&self, relay: NodeIndex, next_hop: NodeIndex, plane: Plane) -> bool {
+        let (Some(relay), Some(next_hop)) = (self.mesh.place(relay), self.mesh.place(next_hop)) else {
+            return false;
+        };
+        let leads = |next: &[u16]| usize::from(next[relay]) == next_hop;
+        self.destinations.iter().any(|towards| towards.next(plane).is_some_and(leads))
+    }
+
     /// What links cost when the routes were computed: from, to, cost.
     pub(crate) fn prices(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex, u64)> + '_ {
         self.mesh.links()
@@ -321,6 +341,15 @@ impl Towards {
             Plane(1..) => Arc::ptr_eq(&self.trees, &newer.trees),
         }
     }
+}
+
+/// What shortest ways cost, by destination and beginning, relays ascending.
+#[cfg(test)]
+pub(crate) fn distances_us(topology: &Topology) -> (Vec<NodeIndex>, Vec<u64>) {
+    let mesh = Mesh::of(topology);
+    let mut shortest = shortest::Shortest::new(&mesh);
+    let us = (0..mesh.len()).flat_map(|to| shortest.towards(to).distances_us).collect();
+    ((0..mesh.len()).map(|place| mesh.relay(place)).collect(), us)
 }
 
 /// The relays on the way that `next` hops make, ends included; `None` where the way ends, or runs in a circle.

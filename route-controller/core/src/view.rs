@@ -217,6 +217,10 @@ pub struct Counters {
     pub strays: u64,
     /// Reports that named unknown relays, publications or subscriptions, or broke a limit.
     pub reports_refused: u64,
+    /// Reports on links that nobody was told to have: those that ended a moment ago.
+    pub reports_unasked: u64,
+    /// Neighbour lists sent.
+    pub neighbour_lists: u64,
     /// Times the routes were computed.
     pub recomputes: u64,
     /// Epochs prepared.

@@ -65,7 +65,9 @@ impl Controller {
             }
         }
         for (from, to, terms) in self.links.usable(&self.cost) {
-            topology.add_link(from, to, self.with_money(from, to, terms).total_us());
+            if let Some(leaving_us) = self.leaving_us(from, to) {
+                topology.add_link(from, to, self.with_money(from, to, terms).total_us() + leaving_us);
+            }
         }
         topology
     }
