@@ -61,6 +61,18 @@ fn repair_leaves_little_at_a_price() {
     assert_eq!((none.repair.retransmitted, none.repair.parity), (0, 0), "nothing lost, nothing sent: {none}");
 }
 
+/// Round trips of half a second and more, and budgets for some of them: what may still be asked for is still there.
+#[test]
+fn where_round_trips_are_long_all_that_fit_are_used() {
+    let rows = [("far", "delay=300ms,loss=5%", "2s"), ("often", "delay=150ms,loss=20%", "1500ms")]
+        .map(|(name, link, budget)| LossRow { budget: budget.to_owned(), ..row(name, 1, link) });
+    let all = run_rows(&rows, 12_000, 1, 2, &mut |_| unreachable!("no trace"), |_| {}).expect("legal rows");
+    for result in &all {
+        assert!(result.residual_pct < 0.05, "{result}");
+        assert!(result.overhead_pct < 45.0, "{result}");
+    }
+}
+
 fn sim(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
     command.args(arguments).env_remove("CASCADE_DATA").output().expect("sim starts")

@@ -56,6 +56,14 @@ fn what_is_lost_arrives_where_links_repair_and_is_lost_where_they_do_not() {
     let (arrived, [sender, receiver]) = call(RepairMode::Adaptive, true);
     assert_eq!(arrived, PACKETS);
     assert_eq!((sender.quality.residual_in_ppm, receiver.quality.residual_in_ppm), (0, 0));
+    // Each burst is the packet of a millisecond, and what else the links happened to say in it.
+    let bursts = receiver.quality.bursts_in;
+    assert_eq!((bursts.iter().sum::<u64>(), bursts[2..].iter().sum::<u64>()), (20, 0), "{bursts:?}");
+    assert_eq!(sender.quality.bursts_in.iter().sum::<u64>(), 0, "nothing is lost on the way back");
+    for stats in [&sender, &receiver] {
+        assert_eq!(stats.quality.rtt_smoothed.is_some(), stats.quality.rtt_variation.is_some());
+        assert!(stats.quality.rtt_smoothed >= stats.rtt_min && stats.rtt_min.is_some());
+    }
     let (sender, receiver) = (sender.repair, receiver.repair);
     assert!(sender.retransmitted >= 20 && receiver.recovered_again >= 20 && receiver.requests > 0);
     let (arrived, [sender, receiver]) = call(RepairMode::Off, true);

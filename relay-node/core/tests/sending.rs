@@ -126,6 +126,23 @@ fn a_link_that_queues_is_paced_and_what_waited_arrives_with_less_slack() {
 }
 
 #[test]
+fn what_the_other_end_reports_of_the_way_is_told_to_operators() {
+    let mut slow = Slow::new();
+    let told = |slow: &mut Slow| {
+        let link = slow.lab.link_id(0, 1);
+        let views = slow.lab.relay_mut(0).1.link_views();
+        views.into_iter().find(|view| view.link == link).expect("linked").stats
+    };
+    let before = told(&mut slow);
+    assert_eq!((before.quality.queueing_out, before.quality.deliverable_out), (Duration::ZERO, None));
+    slow.report(6, Duration::from_millis(40));
+    let after = told(&mut slow);
+    assert_eq!((after.quality.queueing_out, after.rate_limited), (Duration::from_millis(40), 1));
+    let deliverable = after.quality.deliverable_out.expect("a limit");
+    assert!((100_000..=125_000).contains(&deliverable), "{deliverable} of 125,000 that arrive");
+}
+
+#[test]
 fn whole_frames_go_a_keyframe_is_asked_for_and_everything_passes_when_the_queue_is_gone() {
     let mut slow = Slow::new();
     slow.report(6, Duration::from_millis(40));

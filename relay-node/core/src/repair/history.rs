@@ -14,8 +14,8 @@ use std::ops::Range;
 use std::time::Duration;
 use wire_format::{PacketNumber, Timestamp};
 
-/// Datagrams are kept for so long where the bounds allow: a request comes a round trip after the loss, and may have to
-/// be repeated.
+/// Datagrams are kept for so long where the bounds allow, and for as long as their media has slack if that is longer: a
+/// request comes a round trip after the loss, and may have to be repeated.
 const KEEP: Duration = Duration::from_millis(400);
 /// Size of a new ring.
 const RING_BYTES_MIN: usize = 64 << 10;
@@ -106,7 +106,8 @@ impl History {
         while let Some(oldest) = self.sent.front()
             && (place.end > oldest.position + self.ring.len() as u64 || self.is_full())
         {
-            if now.since(oldest.at) < KEEP && self.grow(memory) {
+            let keep = KEEP.max(oldest.urgency.slack.as_duration());
+            if now.since(oldest.at) < keep && self.grow(memory) {
                 place = self.place(bytes);
                 continue;
             }
@@ -239,6 +240,22 @@ mod tests {
         fill(&mut history, &mut memory, 10_000, 1200, 0);
         assert_eq!(history.ring.len(), RING_BYTES_MAX);
         assert!(size_of::<Sent>() <= BYTES_PER_ENTRY / 2, "entries take half of the ring at most");
+    }
+
+    #[test]
+    fn what_may_come_in_time_for_longer_is_kept_for_longer() {
+        let kept_for = |slack_ms: u64| {
+            let (mut history, mut memory) = (History::default(), RepairMemory::default());
+            let slack = Slack::from_duration(Duration::from_millis(slack_ms));
+            let urgency = Urgency { priority: Priority::VIDEO, slack };
+            for i in 0..5000 {
+                history.record(at(4 * i), PacketNumber(i), urgency, &[1; 1200], &mut memory);
+            }
+            let oldest = history.sent().front().expect("some are kept");
+            (history.ring.len() >> 10, at(4 * 4999).since(oldest.at) >= Duration::from_millis(slack_ms))
+        };
+        assert_eq!((kept_for(200), kept_for(400)), ((128, true), (128, true)));
+        assert_eq!((kept_for(2000), kept_for(6000)), ((1024, true), (2048, true)), "300 kB a second");
     }
 
     #[test]

@@ -244,9 +244,22 @@ impl Lab {
     }
 
     /// Hands bytes to a relay as if its neighbour had sealed them just now.
-    pub fn inject(&mut self, to: usize, link: LinkId, number: u64, mut plain: Vec<u8>) {
+    pub fn inject(&mut self, to: usize, link: LinkId, number: u64, plain: Vec<u8>) {
+        self.inject_late(to, link, number, plain, Duration::ZERO);
+    }
+
+    /// The same, as if its neighbour had done so that long ago.
+    pub fn inject_late(
+        &mut self,
+        to: usize,
+        link: LinkId,
+        number: u64,
+        mut plain: Vec<u8>,
+        late: Duration,
+    ) {
         if let Some(time) = plain.first_chunk_mut::<3>() {
-            *time = wire_format::send_time_bytes(self.now.wire());
+            let left = Timestamp::from_micros(self.now.as_micros() - late.as_micros() as u64);
+            *time = wire_format::send_time_bytes(left.wire());
         }
         self.datagrams.push_back(Datagram { to, link, number: PacketNumber(number), plain });
         self.settle();
