@@ -40,8 +40,7 @@ fn line() -> (Lab, usize, Vec<u8>) {
 /// A packet comes to relay 1 so much later than it should, with so much slack left when it left relay 0.
 fn comes_late(lab: &mut Lab, body: &[u8], sequence: u32, late: Duration, slack: Duration) {
     let (header, at) = MediaHeader::decode(body).expect("well-formed");
-    let header =
-        MediaHeader { sequence: Sequence(sequence), slack: Slack::from_duration(slack), ..header };
+    let header = MediaHeader { sequence: Sequence(sequence), slack: Slack::from_duration(slack), ..header };
     let mut again = vec![0; wire_format::MEDIA_HEADER_MAX];
     let used = header.encode(&mut again);
     again.truncate(used);

@@ -249,14 +249,7 @@ impl Lab {
     }
 
     /// The same, as if its neighbour had done so that long ago.
-    pub fn inject_late(
-        &mut self,
-        to: usize,
-        link: LinkId,
-        number: u64,
-        mut plain: Vec<u8>,
-        late: Duration,
-    ) {
+    pub fn inject_late(&mut self, to: usize, link: LinkId, number: u64, mut plain: Vec<u8>, late: Duration) {
         if let Some(time) = plain.first_chunk_mut::<3>() {
             let left = Timestamp::from_micros(self.now.as_micros() - late.as_micros() as u64);
             *time = wire_format::send_time_bytes(left.wire());
