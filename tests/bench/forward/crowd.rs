@@ -18,8 +18,8 @@ use tokio::runtime::Runtime;
 use wire_format::control::{StreamEntry, StreamName, ToController, ToRelay};
 use wire_format::session::Role;
 use wire_format::{
-    FrameKind, Heartbeat, Incarnation, MediaKind, NodeIndex, PacketNumber, RoomId, StreamId, StreamKey,
-    SubscriptionId, Timestamp, UserId, frame_header, send_time_bytes,
+    FrameKind, Heartbeat, Incarnation, MediaKind, NodeIndex, PacketNumber, PolicyIndex, RoomId, StreamId,
+    StreamKey, SubscriptionId, Timestamp, UserId, frame_header, send_time_bytes,
 };
 
 const LINKS: u32 = 1_000;
