@@ -53,6 +53,7 @@ const EXAMPLES: &str = "Examples:
   relayctl dev
   relayctl dev --for 8s --json
   relayctl dev --topology ring --link r1-r2:loss=2% --link all:jitter=5ms
+  relayctl dev --topology line --relays 2 --for 20s --link r1-r2:delay=20ms,loss=5%,burst=3 --budget video=150ms,audio=100ms
   relayctl dev --for 10s --kill-relay transit@3s
   relayctl dev --relays 6 --for 10s --kill-relay transit@3s --protect
   relayctl dev --for 20s --link 'r1>r2:delay=80ms@5s' --link 'r1>r2:delay=10ms@15s'";
