@@ -13,11 +13,11 @@ fn policy(number: u8) -> PolicyIndex {
     PolicyIndex::from_bits(number)
 }
 
+/// Rows (plane, destination, next hop), and backup planes by destination.
+type Rows<'a> = (&'a [(u8, u16, u16)], &'a [(u16, u8)]);
+
 /// A table like `planes` makes it, and the same of policy 2.
-fn both(
-    (rows, backups): (&[(u8, u16, u16)], &[(u16, u8)]),
-    (other_rows, other_backups): (&[(u8, u16, u16)], &[(u16, u8)]),
-) -> ToRelay {
+fn both((rows, backups): Rows<'_>, (other_rows, other_backups): Rows<'_>) -> ToRelay {
     let (ToRelay::Table(mut table), ToRelay::Table(other)) =
         (planes(1, rows, backups), planes(1, other_rows, other_backups))
     else {
