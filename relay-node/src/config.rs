@@ -51,10 +51,10 @@ pub struct Settings {
     /// Region, for instance `eu-central`. Taken from the join token if not set.
     #[arg(long)]
     pub region: Option<String>,
-    /// Internet provider or cloud, for people and policies.
+    /// Internet provider or cloud, for people and policies, and since its relays may fail together.
     #[arg(long)]
     pub isp: Option<String>,
-    /// Free labels.
+    /// Free labels. Relays with the same tag `risk:NAME` may fail together: redundant ways avoid to pass such on both sides.
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
     /// Where this relay stands: degrees north of the equator, -90 to 90. Together with `longitude` it lets the controller

@@ -55,6 +55,10 @@ pub struct ProtectionRow {
     /// What is not protected, for people; absent if nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Groups of relays that may fail together which both redundant planes, red and blue, pass: a region, an ISP, or what a
+    /// tag `risk:NAME` names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redundant_share: Vec<String>,
 }
 
 impl From<StreamView> for StreamRow {
@@ -81,9 +85,11 @@ impl From<StreamView> for StreamRow {
 
 impl From<ProtectionView> for ProtectionRow {
     fn from(view: ProtectionView) -> ProtectionRow {
+        let risks = view.shared_risks.iter().map(|risk| format!("relays of {risk}"));
+        let shared: Vec<String> = view.shared.into_iter().chain(risks).collect();
         let reason = match (view.pair, view.bridge) {
-            (Some(_), _) if view.shared.is_empty() => None,
-            (Some(_), _) => Some(format!("both ways pass {}", view.shared.join(" and "))),
+            (Some(_), _) if shared.is_empty() => None,
+            (Some(_), _) => Some(format!("both ways pass {}", shared.join(" and "))),
             (None, Some((one, other))) => Some(format!("every way passes the link {one}-{other}")),
             (None, None) => Some("there is no way".to_owned()),
         };
@@ -94,6 +100,7 @@ impl From<ProtectionView> for ProtectionRow {
             planes: planes.collect(),
             ways: view.ways,
             reason,
+            redundant_share: view.redundant_share,
         }
     }
 }

@@ -101,7 +101,7 @@ fn record_status(status: &StatusView) {
     }
 }
 
-fn counters(counters: &Counters) -> [(&'static str, u64); 20] {
+fn counters(counters: &Counters) -> [(&'static str, u64); 21] {
     let Counters {
         sessions,
         kicked,
@@ -119,6 +119,7 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 20] {
         publications_refused,
         subscriptions_refused,
         limits_reached,
+        risks_left_out,
         cost_changes,
         links_failed,
         reports_doubted,
@@ -141,6 +142,7 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 20] {
         ("cascade_controller_publications_refused_total", publications_refused),
         ("cascade_controller_subscriptions_refused_total", subscriptions_refused),
         ("cascade_controller_limits_reached_total", limits_reached),
+        ("cascade_controller_risks_left_out_total", risks_left_out),
         ("cascade_controller_cost_changes_total", cost_changes),
         ("cascade_controller_links_failed_total", links_failed),
         ("cascade_controller_reports_doubted_total", reports_doubted),
@@ -234,6 +236,10 @@ fn describe() {
     describe_counter!(
         "cascade_controller_limits_reached_total",
         "Of the refused ones, those whose namespace had reached a limit"
+    );
+    describe_counter!(
+        "cascade_controller_risks_left_out_total",
+        "Groups of relays that may fail together which computations of routes left out, beyond 128"
     );
     describe_counter!("cascade_controller_cost_changes_total", "Published link costs that changed");
     describe_counter!("cascade_controller_links_failed_total", "Links that failed");

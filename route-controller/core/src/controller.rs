@@ -431,6 +431,7 @@ impl Controller {
             }
         };
         self.weak = routes.weak_points();
+        self.counters.risks_left_out += routes.risks_left_out() as u64;
         self.rollout.want(routes, &topology);
     }
 

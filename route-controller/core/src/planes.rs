@@ -13,6 +13,9 @@
 //! there each computation looks at the trees of some destinations, taking turns. Nor does a relay turn to its other
 //! redundant plane for a gain, but when the one that it has avoids its next hop no longer.
 //!
+//! Relays that share a region, an ISP or what an operator names may fail together. Where the graph allows, red and blue go
+//! through different such groups, and so do the two ways of a protected stream; what that means stands in [`risks`].
+//!
 //! What is kept of one computation for the next is kept for each destination by itself and shared between both, so that a
 //! change costs what hangs on it, in time and in memory, and tables that are the same are seen to be ([`update`]).
 
@@ -23,6 +26,7 @@ mod order;
 mod pairs;
 mod queue;
 mod redundant;
+mod risks;
 mod shortest;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@
 
 use crate::api::{CertificateRule, KickCause, NodeRecord, SessionId};
 use crate::directory::is_name;
-use crate::topology::Transit;
+use crate::topology::{Risk, Transit};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{Neighbour, RelayHello, limits};
@@ -37,6 +37,9 @@ pub(crate) const RIVAL_SETTLE: Duration = Duration::from_secs(1);
 pub(crate) const RELAYS_MAX: usize = limits::NEIGHBOURS;
 /// Most indices ever given.
 pub(crate) const INDICES_MAX: u16 = limits::DESTINATIONS as u16;
+
+/// A tag that begins so names what a relay shares with others that bear the same tag.
+const RISK_TAG: &str = "risk:";
 
 /// A relay's present session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,6 +128,15 @@ impl Relay {
     pub(crate) fn frees_at(&self) -> Option<Timestamp> {
         let is_gone = self.session.is_none() && self.rival.is_none() && self.dropped && !self.named;
         self.quarantined_until.filter(|_| is_gone && self.offline_since.is_some())
+    }
+
+    /// What it may be lost to together with others, by what it said of itself.
+    pub(crate) fn risks(&self) -> impl Iterator<Item = Risk> + '_ {
+        let told = |name: &String| Some(name.clone()).filter(|name| !name.is_empty());
+        let region = told(&self.record.region).map(Risk::Region);
+        let named = self.tags.iter().filter_map(|tag| tag.strip_prefix(RISK_TAG));
+        let named = named.filter(|name| !name.is_empty()).map(|name| Risk::Named(name.to_owned()));
+        region.into_iter().chain(told(&self.isp).map(Risk::Isp)).chain(named)
     }
 
     /// How long its index is in quarantine, from when it is gone.

@@ -5,7 +5,8 @@
 
 use petgraph::graph::{DiGraph, EdgeReference, NodeIndex as GraphIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use wire_format::NodeIndex;
 
 /// Whether a relay may carry what is meant for others.
@@ -32,12 +33,34 @@ impl Transit {
 /// What passing a reluctant relay costs on top: more than any path of willing ones.
 const RELUCTANCE_US: u64 = 1_000_000_000_000;
 
+/// What takes several relays at once when it fails.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Risk {
+    /// They stand in the same region.
+    Region(String),
+    /// The same ISP or cloud connects them.
+    Isp(String),
+    /// An operator says so, by a tag `risk:NAME`.
+    Named(String),
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Risk::Region(name) => write!(f, "region {name}"),
+            Risk::Isp(name) => write!(f, "ISP {name}"),
+            Risk::Named(name) => write!(f, "risk {name}"),
+        }
+    }
+}
+
 /// Relays, and the directed links between them that routes may use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Topology {
     /// Edges point backwards, from the end of a link to its start: shortest paths are sought from the destination.
     reversed: DiGraph<(NodeIndex, Transit), u64>,
     places: BTreeMap<NodeIndex, GraphIndex>,
+    risks: BTreeMap<Risk, BTreeSet<NodeIndex>>,
 }
 
 impl Topology {
@@ -45,6 +68,16 @@ impl Topology {
     pub(crate) fn add_relay(&mut self, node: NodeIndex, transit: Transit) {
         let place = self.reversed.add_node((node, transit));
         self.places.insert(node, place);
+    }
+
+    /// A relay is in this group.
+    pub(crate) fn add_risk(&mut self, node: NodeIndex, risk: Risk) {
+        self.risks.entry(risk).or_default().insert(node);
+    }
+
+    /// All groups by name, and who is in them.
+    pub(crate) fn risks(&self) -> impl Iterator<Item = (&Risk, &BTreeSet<NodeIndex>)> {
+        self.risks.iter()
     }
 
     /// A link in the direction from `from` to `to`, once. Ends that are no relays of this topology are ignored.

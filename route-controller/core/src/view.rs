@@ -140,6 +140,10 @@ pub struct ProtectionView {
     pub ways: Vec<Vec<String>>,
     /// Names of relays that both copies pass: if one of these fails, nothing protects.
     pub shared: Vec<String>,
+    /// Groups of relays that may fail together of which both copies pass some, like `region eu`, `ISP x` or `risk cable`.
+    pub shared_risks: Vec<String>,
+    /// The same of the redundant planes, red and blue.
+    pub redundant_share: Vec<String>,
     /// If it goes there once: the link that all ways pass, `None` if there is no way.
     pub bridge: Option<(String, String)>,
 }
@@ -239,6 +243,8 @@ pub struct Counters {
     pub subscriptions_refused: u64,
     /// Of the refused ones, those whose namespace had reached a limit.
     pub limits_reached: u64,
+    /// Groups of relays that may fail together which a computation of routes did not look at, since there were more than 128.
+    pub risks_left_out: u64,
     /// Published link costs that changed.
     pub cost_changes: u64,
     /// Links that failed.

@@ -126,11 +126,15 @@ fn protection(row: &ExplainRow) -> String {
     let Some(protection) = &row.protection else { return String::new() };
     let reason =
         protection.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", printable(reason)));
+    let share = match &protection.redundant_share[..] {
+        [] => String::new(),
+        groups => format!("red and blue both pass relays of {}\n", printable(&groups.join(" and "))),
+    };
     if !protection.protected {
-        return format!("\nprotected streams go there once{reason}\n");
+        return format!("\nprotected streams go there once{reason}\n{share}");
     }
     let ways: Vec<String> = protection.ways.iter().map(|way| printable(&way.join(" > "))).collect();
-    format!("\nprotected streams go {} at once{reason}\n", ways.join(" and "))
+    format!("\nprotected streams go {} at once{reason}\n{share}", ways.join(" and "))
 }
 
 fn turns(rows: &[TurnRow], how: &str) -> String {
@@ -281,6 +285,7 @@ mod tests {
                     vec!["fra-1".into(), "gru-1".into()],
                 ],
                 reason: None,
+                redundant_share: Vec::new(),
             }),
         }
     }
@@ -305,10 +310,18 @@ mod tests {
             planes: Vec::new(),
             ways: Vec::new(),
             reason: Some("every way passes the link fra-1-iad-1".into()),
+            redundant_share: Vec::new(),
         };
         let bridged = ExplainRow { protection: Some(bridged), ..row.clone() };
         let once = "\nprotected streams go there once: every way passes the link fra-1-iad-1\n";
         assert!(explanation(&bridged).contains(once));
+        let mut sharing = row.clone();
+        if let Some(protection) = &mut sharing.protection {
+            protection.reason = Some("both ways pass relays of region us-east".into());
+            protection.redundant_share = vec!["region us-east".into(), "ISP x".into()];
+        }
+        let said = "at once: both ways pass relays of region us-east\nred and blue both pass relays of region us-east and ISP x\n";
+        assert!(explanation(&sharing).contains(said), "{}", explanation(&sharing));
         let nowhere = ExplainRow { chosen: None, runner_up: None, ..row };
         assert_eq!(
             explanation(&nowhere),

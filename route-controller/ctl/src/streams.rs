@@ -97,6 +97,7 @@ mod tests {
                     planes: vec![0, 2],
                     ways: Vec::new(),
                     reason: None,
+                    redundant_share: Vec::new(),
                 },
                 ProtectionRow {
                     egress: "sin-1".into(),
@@ -104,6 +105,7 @@ mod tests {
                     planes: Vec::new(),
                     ways: Vec::new(),
                     reason: Some("every way passes the link fra-1-sin-1".into()),
+                    redundant_share: Vec::new(),
                 },
             ],
         };

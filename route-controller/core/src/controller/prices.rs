@@ -62,6 +62,7 @@ impl Controller {
                 let avoided =
                     self.rollout.is_avoided(node) || self.hubs.is_quarantined(node) || relay.record.cordoned;
                 topology.add_relay(node, relay.transit(now, avoided));
+                relay.risks().for_each(|risk| topology.add_risk(node, risk));
             }
         }
         for (from, to, terms) in self.links.usable(&self.cost) {

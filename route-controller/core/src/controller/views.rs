@@ -9,7 +9,7 @@ use crate::rollout::Generation;
 use crate::view::{
     LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView, StreamView,
 };
-use wire_format::{NodeIndex, Plane, Timestamp};
+use wire_format::{NodeIndex, Plane, PlanePair, Timestamp};
 
 impl Controller {
     /// The index of a relay, if it has one.
@@ -62,10 +62,16 @@ impl Controller {
             Protection::Apart(_) | Protection::Unreachable => (Vec::new(), None),
         };
         let pair = protection.pair();
+        let shared_by = |pair: PlanePair| -> Vec<String> {
+            let shared = routes.map_or_else(Vec::new, |routes| routes.shared_risks(from, to, pair));
+            shared.iter().map(ToString::to_string).collect()
+        };
+        let shared_risks = pair.map_or_else(Vec::new, shared_by);
+        let redundant_share = shared_by(PlanePair::RedBlue);
         let way = |plane| routes.and_then(|routes| routes.path(from, plane, to));
         let ways = pair.into_iter().flat_map(|pair| pair.planes()).filter_map(way);
         let ways = ways.map(|way| way.iter().map(name).collect()).collect();
-        ProtectionView { egress: name(&to), pair, ways, shared, bridge }
+        ProtectionView { egress: name(&to), pair, ways, shared, shared_risks, redundant_share, bridge }
     }
 
     /// Every namespace that holds or used something, or has limits of its own, by name.

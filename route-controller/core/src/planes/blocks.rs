@@ -6,6 +6,7 @@
 //! Hopcroft and Tarjan (Algorithm 447, 1973).
 
 use super::mesh::{Hop, LinkChange, Lists, Mesh, ends};
+use super::risks::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wire_format::NodeIndex;
@@ -39,6 +40,8 @@ pub(crate) struct Block {
     near_us: Vec<u64>,
     near: Vec<u32>,
     prices_us: Vec<u64>,
+    /// By place, or empty if the overlay has none: groups of relays that may fail together.
+    groups: Vec<Groups>,
 }
 
 /// How many of its links, there and back, are a relay's cheapest.
@@ -95,6 +98,8 @@ impl Block {
     /// All of it from the mesh.
     fn of(mesh: &Mesh, members: Vec<usize>) -> Block {
         let prices_us = members.iter().map(|member| mesh.price_us(*member)).collect();
+        let with_groups = members.iter().filter(|_| !mesh.risks().is_empty());
+        let groups = with_groups.map(|member| mesh.risks().groups(*member)).collect();
         let mut block = Block {
             members,
             hops: Lists::default(),
@@ -103,6 +108,7 @@ impl Block {
             near_us: Vec::new(),
             near: Vec::new(),
             prices_us,
+            groups,
         };
         for place in 0..block.len() {
             let hops = block.hops_of(mesh, place);
@@ -127,6 +133,7 @@ impl Block {
             near_us: self.near_us.clone(),
             near: Vec::with_capacity(self.near.len()),
             prices_us: self.prices_us.clone(),
+            groups: self.groups.clone(),
         };
         for (place, hops) in hops {
             block.near_us[place] = near_us(&hops);
@@ -155,6 +162,11 @@ impl Block {
                 self.links.push(Link { low: low as u32, high, round_us: for_ears(round_us) });
             }
         }
+    }
+
+    /// By place, or empty if the overlay has none: groups of relays that may fail together.
+    pub(super) fn groups(&self) -> &[Groups] {
+        &self.groups
     }
 
     /// What passing a relay costs beside the links.

@@ -12,6 +12,7 @@ use super::NOWHERE;
 use super::blocks::Blocks;
 use super::mesh::{Hop, LinkChange, Mesh};
 use super::redundant::{BlockTrees, Grower, Side};
+use super::risks::{Groups, shared_us};
 use super::shortest::Ways;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,6 +49,19 @@ impl Trees {
             && (suspect == destination || self.way(side, relay).all(|passed| passed != suspect))
     }
 
+    /// Whether somebody whom a relay's way passes is in one of these groups.
+    pub(super) fn passes_any(
+        &self,
+        side: Side,
+        relay: usize,
+        destination: usize,
+        mesh: &Mesh,
+        groups: Groups,
+    ) -> bool {
+        let passed = || self.way(side, relay).skip(1).filter(|passed| *passed != destination);
+        groups != 0 && passed().any(|passed| mesh.risks().groups(passed) & groups != 0)
+    }
+
     /// What a relay's way costs by these prices of links.
     pub(super) fn cost_us(
         &self,
@@ -78,6 +92,34 @@ impl Trees {
             }
             costs_us
         })
+    }
+
+    /// By relay, red and blue: the groups of whom the way passes and of the relay itself; nothing for the destination, nor
+    /// where there are no groups.
+    pub(super) fn passed(&self, mesh: &Mesh) -> [Vec<Groups>; 2] {
+        [Side::Red, Side::Blue].map(|side| {
+            let next = self.next(side);
+            let mut passed = vec![0; if mesh.risks().is_empty() { 0 } else { next.len() }];
+            if !passed.is_empty() {
+                for relay in super::outwards(next) {
+                    passed[relay] = mesh.risks().groups(relay) | passed[usize::from(next[relay])];
+                }
+            }
+            passed
+        })
+    }
+
+    /// What the ways of both trees cost together, and what it is worth that they share no group.
+    pub(super) fn whole_us(&self, mesh: &Mesh, destination: usize, costs_us: &TreeCosts) -> u128 {
+        let [red, blue] = self.passed(mesh);
+        let shared_us = |(relay, (red_next, blue_next)): (usize, (&u16, &u16))| {
+            let passed = |passed: &[Groups], next: u16| passed.get(usize::from(next)).copied().unwrap_or(0);
+            let ends = mesh.risks().groups(relay) | mesh.risks().groups(destination);
+            u128::from(shared_us(passed(&red, *red_next) & passed(&blue, *blue_next) & !ends))
+        };
+        let pairs = self.next(Side::Red).iter().zip(self.next(Side::Blue)).enumerate();
+        let sharing_us: u128 = if red.is_empty() { 0 } else { pairs.map(shared_us).sum() };
+        costs_us.iter().flatten().map(|cost_us| u128::from(*cost_us)).sum::<u128>() + sharing_us
     }
 
     /// Whether a way takes one of these links, seen from their beginnings.

@@ -1,10 +1,12 @@
 //! The overlay as computations over all pairs of relays see it: relays by their place in the order of indices, and links by
 //! their ends' places, in plain arrays.
 
+use super::risks::Risks;
 use crate::history::PriceChange;
 use crate::topology::{Topology, Transit};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 use wire_format::NodeIndex;
 
 /// A link that works both ways, seen from one end.
@@ -162,6 +164,7 @@ impl Lists<Link> {
 pub(crate) struct Mesh {
     relays: Vec<NodeIndex>,
     transit: Vec<Transit>,
+    risks: Arc<Risks>,
     /// By place: where links lead and what they cost, ascending, whether they lead back or not.
     out: Lists<Link>,
     /// The same links by where they lead, the cheapest first.
@@ -175,7 +178,8 @@ impl Mesh {
     pub(crate) fn of(topology: &Topology) -> Mesh {
         let (relays, transit): (Vec<NodeIndex>, Vec<Transit>) = topology.transits().unzip();
         let out = links_out(topology, relays.len());
-        let mut mesh = Mesh { relays, transit, into: out.turned(), out, hops: Lists::default() };
+        let risks = Arc::new(Risks::of(topology, &relays));
+        let mut mesh = Mesh { relays, transit, risks, into: out.turned(), out, hops: Lists::default() };
         for place in 0..mesh.len() {
             mesh.into.of_mut(place).sort_unstable_by_key(cheapest_first);
             let hops = mesh.hops_of(place);
@@ -184,12 +188,17 @@ impl Mesh {
         mesh
     }
 
-    /// The same from a mesh before and what is another since then; `None` if other relays are there, or may be passed.
+    /// The same from a mesh before and what is another since then; `None` if other relays are there, or may be passed, or
+    /// they are in other groups.
     pub(super) fn following(before: &Mesh, topology: &Topology) -> Option<(Mesh, Vec<LinkChange>)> {
         let (relays, transit): (Vec<NodeIndex>, Vec<Transit>) = topology.transits().unzip();
-        if before.relays != relays || before.transit != transit {
+        if before.relays != relays
+            || before.transit != transit
+            || *before.risks != Risks::of(topology, &relays)
+        {
             return None;
         }
+        let risks = Arc::clone(&before.risks);
         let out = links_out(topology, relays.len());
         let changes = changes(&before.out, &out);
         let mut by_end = changes.clone();
@@ -209,7 +218,7 @@ impl Mesh {
         };
         let into: Vec<_> = by_end.chunk_by(|one, other| one.to == other.to).map(into_changed).collect();
         let into = before.into.with(&into);
-        let mut mesh = Mesh { relays, transit, out, into, hops: Lists::default() };
+        let mut mesh = Mesh { relays, transit, risks, out, into, hops: Lists::default() };
         let hops: Vec<_> = ends(&changes).into_iter().map(|place| (place, mesh.hops_of(place))).collect();
         mesh.hops = before.hops.with(&hops);
         Some((mesh, changes))
@@ -317,6 +326,11 @@ impl Mesh {
         self.transit[place] != Transit::Never
     }
 
+    /// Who may fail together.
+    pub(super) fn risks(&self) -> &Risks {
+        &self.risks
+    }
+
     /// What passing a relay costs beside the links.
     pub(crate) fn price_us(&self, place: usize) -> u64 {
         self.transit[place].price_us()
@@ -330,7 +344,7 @@ impl Mesh {
     /// Whether the same relays are in both, and may be passed alike.
     #[cfg(test)]
     pub(super) fn is_passed_like(&self, other: &Mesh) -> bool {
-        self.relays == other.relays && self.transit == other.transit
+        self.relays == other.relays && self.transit == other.transit && self.risks == other.risks
     }
 }
 

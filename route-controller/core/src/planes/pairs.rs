@@ -5,7 +5,9 @@
 //! slower while nothing fails. Where both meet it, at different places, it is red and blue, which share only what they
 //! must. Paths are compared whole and both ways: a cable that is cut takes both directions with it.
 
+use super::risks::{Groups, Risks};
 use super::{BLUE, RED, Routes};
+use crate::topology::Risk;
 use wire_format::{NodeIndex, Plane, PlanePair};
 
 /// What keeps a stream from harm on its way to one relay.
@@ -57,19 +59,30 @@ impl Paths {
         one.windows(2).find(shared).map(|hop| (hop[0], hop[1]))
     }
 
+    /// Groups that both paths pass.
+    fn shared_groups(&self, pair: PlanePair, risks: &Risks) -> Groups {
+        let [one, other] = self.both(pair);
+        match one {
+            [from, .., to] => risks.shared([*from, *to], [inner(one), inner(other)]),
+            [] | [_] => 0,
+        }
+    }
+
     fn exist(&self, pair: PlanePair) -> bool {
         self.both(pair).iter().all(|path| path.len() > 1)
     }
 
-    /// The pair that shares no link, and the fewest relays; the first of several.
-    fn pair(&self, backup: u8) -> Option<PlanePair> {
+    /// The pair that shares no link, the fewest relays, and then the fewest groups; the first of several.
+    fn pair(&self, backup: u8, risks: &Risks) -> Option<PlanePair> {
         let preferred = if Plane(backup) == BLUE {
             [PlanePair::PrimaryBlue, PlanePair::PrimaryRed, PlanePair::RedBlue]
         } else {
             [PlanePair::PrimaryRed, PlanePair::PrimaryBlue, PlanePair::RedBlue]
         };
         let links_apart = |pair: &PlanePair| self.exist(*pair) && self.shared_link(*pair).is_none();
-        preferred.into_iter().filter(links_apart).min_by_key(|pair| self.shared_relays(*pair).count())
+        preferred.into_iter().filter(links_apart).min_by_key(|pair| {
+            (self.shared_relays(*pair).count(), self.shared_groups(*pair, risks).count_ones())
+        })
     }
 }
 
@@ -96,6 +109,31 @@ impl Routes {
         }
     }
 
+    /// What relays of both of two planes may fail with together; nothing where there is no way on one of them.
+    pub(crate) fn shared_risks(
+        &self,
+        relay: NodeIndex,
+        destination: NodeIndex,
+        pair: PlanePair,
+    ) -> Vec<Risk> {
+        let mut paths = Paths::default();
+        let places = self.mesh.place(relay).zip(self.mesh.place(destination));
+        if let Some((from, to)) = places.filter(|(from, to)| from != to) {
+            self.pair_at(from, to, &mut paths);
+        }
+        self.mesh.risks().named(paths.shared_groups(pair, self.mesh.risks())).cloned().collect()
+    }
+
+    /// How many groups of relays that may fail together are not looked at, since there are too many.
+    pub(crate) fn risks_left_out(&self) -> usize {
+        self.mesh.risks().left_out()
+    }
+
+    #[cfg(test)]
+    pub(super) fn risks_known(&self) -> bool {
+        !self.mesh.risks().is_empty()
+    }
+
     /// The pair of planes from one place to another; `paths` are room to work in, and then what they are.
     pub(super) fn pair_at(&self, from: usize, to: usize, paths: &mut Paths) -> Option<PlanePair> {
         for plane in [Plane::PRIMARY, RED, BLUE] {
@@ -114,6 +152,6 @@ impl Routes {
                 at = next;
             }
         }
-        paths.pair(self.destinations.get(to)?.backups[from])
+        paths.pair(self.destinations.get(to)?.backups[from], self.mesh.risks())
     }
 }

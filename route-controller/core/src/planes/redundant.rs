@@ -17,12 +17,15 @@
 
 use super::blocks::{Block, Link, for_ears};
 use super::order::Order;
+use super::risks::{Groups, SHARED_US, shared_us};
 use super::shortest::Ways;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// More than any way costs, and little enough to be added to.
 const CLOSED_US: u64 = u64::MAX / 2;
+/// How much later an ear comes that shares a group of relays that may fail together with the shortest path beside it.
+const SHARED_EAR_US: u32 = 4 * SHARED_US as u32;
 /// No link of a block has this number.
 const NO_LINK: u32 = u32::MAX;
 
@@ -41,6 +44,14 @@ impl Side {
         match self {
             Side::Red => Side::Blue,
             Side::Blue => Side::Red,
+        }
+    }
+
+    /// Whose turn it is along the line, nearest to this tree's end first.
+    fn turn(self, order: &[u32], at: usize) -> u32 {
+        match self {
+            Side::Red => order[at],
+            Side::Blue => order[order.len() - 1 - at],
         }
     }
 }
@@ -164,6 +175,8 @@ struct Ears {
     limb: Vec<u32>,
     order: Order,
     in_line: Vec<bool>,
+    /// What the shortest path passes, with the relay itself and without, but for what the root is in; empty without groups.
+    passed: Vec<[Groups; 2]>,
     left: usize,
     /// Which tree got the link to the root, for those whose ear ended there.
     direct: Vec<Option<Side>>,
@@ -226,6 +239,7 @@ impl Ears {
             Some(ways) => self.take_shortest_paths(block, ways),
             None => self.find_shortest_paths(block),
         }
+        self.find_passed(block);
         for near in [true, false] {
             if self.left > 0 {
                 self.find_candidates(block, near);
@@ -255,7 +269,13 @@ impl Ears {
 
     /// What an ear costs that a link completes, both ways to the root, and there and back over the link; and its number.
     fn ear(&self, link: &Link, number: u32) -> u64 {
-        let ear_us = self.end_us[link.low as usize] + self.end_us[link.high as usize] + link.round_us;
+        let (low, high) = (link.low as usize, link.high as usize);
+        let mut ear_us = self.end_us[low] + self.end_us[high] + link.round_us;
+        if let (Some(low), Some(high)) = (self.passed.get(low), self.passed.get(high))
+            && (low[0] & high[1] | low[1] & high[0]) != 0
+        {
+            ear_us += SHARED_EAR_US;
+        }
         (u64::from(ear_us) << 32) | u64::from(number)
     }
 
@@ -333,6 +353,22 @@ impl Ears {
         }
         for (place, distance_us) in distances_us.into_iter().enumerate() {
             self.set_distance(block, place, distance_us);
+        }
+    }
+
+    fn find_passed(&mut self, block: &Block) {
+        self.passed.clear();
+        let groups = block.groups();
+        if groups.is_empty() {
+            return;
+        }
+        self.passed.resize(block.len(), [0; 2]);
+        let root = self.root as usize;
+        let mut by_depth: Vec<u32> = (0..block.len() as u32).filter(|place| *place != self.root).collect();
+        by_depth.sort_by_key(|place| self.depth[*place as usize]);
+        for place in by_depth.into_iter().map(|place| place as usize) {
+            let without = self.passed[self.parent[place] as usize][0];
+            self.passed[place] = [without | groups[place] & !groups[root], without];
         }
     }
 
@@ -469,6 +505,9 @@ struct Sweep {
     /// Red and blue, by place: what a way costs from there on, its passing included.
     onwards_us: [Vec<u64>; 2],
     shortened: Vec<bool>,
+    /// Red and blue, by place: the groups of whom the way passes and of the relay itself; nothing for the root.
+    passed: [Vec<Groups>; 2],
+    spare: (Vec<Branch>, Vec<Groups>),
 }
 
 impl Sweep {
@@ -492,6 +531,104 @@ impl Sweep {
         for (side, found) in [Side::Red, Side::Blue].into_iter().zip(found) {
             if !found.is_empty() {
                 self.shorten(block, root, side, &found, trees);
+                found.iter().for_each(|(place, _)| direct[*place] = Some(side));
+            }
+        }
+        if !block.groups().is_empty() && block.len() > 2 {
+            self.part(block, root, direct, trees);
+        }
+    }
+
+    /// Turns relays whose ways both pass the same groups to others, tree by tree, as far as that helps more than it harms.
+    fn part(&mut self, block: &Block, root: usize, direct: &[Option<Side>], trees: &mut BlockTrees) {
+        for side in [Side::Red, Side::Blue] {
+            self.pass(block, root, side, trees);
+        }
+        let mut sharing = self.sharing(block, root, trees);
+        for side in [Side::Blue, Side::Red] {
+            if sharing == 0 {
+                return;
+            }
+            let at = side as usize;
+            std::mem::swap(&mut self.spare.0, &mut trees.branches[at]);
+            std::mem::swap(&mut self.spare.1, &mut self.passed[at]);
+            self.sweep_apart(block, root, side, direct, trees);
+            let now = self.sharing(block, root, trees);
+            if now < sharing {
+                sharing = now;
+            } else {
+                std::mem::swap(&mut self.spare.0, &mut trees.branches[at]);
+                std::mem::swap(&mut self.spare.1, &mut self.passed[at]);
+            }
+        }
+    }
+
+    /// What the ways of one tree pass.
+    fn pass(&mut self, block: &Block, root: usize, side: Side, trees: &BlockTrees) {
+        let passed = &mut self.passed[side as usize];
+        fill(passed, block.len(), 0);
+        for at in 0..trees.order.len() {
+            let place = side.turn(&trees.order, at) as usize;
+            let next = trees.branches[side as usize][place].next as usize;
+            passed[place] = block.groups()[place] | passed[next];
+        }
+        passed[root] = 0;
+    }
+
+    /// How many relays' ways have a group in common.
+    fn sharing(&self, block: &Block, root: usize, trees: &BlockTrees) -> usize {
+        let groups = block.groups();
+        let shares = |place: &&u32| {
+            let place = **place as usize;
+            let passed =
+                |side: Side| self.passed[side as usize][trees.branches[side as usize][place].next as usize];
+            passed(Side::Red) & passed(Side::Blue) & !(groups[place] | groups[root]) != 0
+        };
+        trees.order.iter().filter(shares).count()
+    }
+
+    /// Like [`sweep`](Sweep::sweep), but a group that the way of the other tree passes counts as more way.
+    fn sweep_apart(
+        &mut self,
+        block: &Block,
+        root: usize,
+        side: Side,
+        direct: &[Option<Side>],
+        trees: &mut BlockTrees,
+    ) {
+        let [red, blue] = &mut trees.branches;
+        let (tree, other) = match side {
+            Side::Red => (red, &*blue),
+            Side::Blue => (blue, &*red),
+        };
+        let [red, blue] = &mut self.passed;
+        let (passed, passed_by_other) = match side {
+            Side::Red => (red, &*blue),
+            Side::Blue => (blue, &*red),
+        };
+        let groups = block.groups();
+        fill(tree, block.len(), Branch { next: root as u32, cost_us: u64::MAX });
+        fill(passed, block.len(), 0);
+        let onwards_us = &mut self.onwards_us[side as usize];
+        fill(onwards_us, block.len(), CLOSED_US);
+        for at in 0..trees.order.len() {
+            let place = side.turn(&trees.order, at) as usize;
+            let avoided = passed_by_other[other[place].next as usize] & !(groups[place] | groups[root]);
+            onwards_us[root] = if direct[place] == Some(side) { 0 } else { CLOSED_US };
+            let mut best = (CLOSED_US, CLOSED_US, u32::MAX);
+            for exit in block.cheapest_exits(place) {
+                if u64::from(exit.out_us) > best.0 {
+                    break;
+                }
+                let whole_us = u64::from(exit.out_us) + onwards_us[exit.to as usize];
+                let counted_us = whole_us + shared_us(avoided & passed[exit.to as usize]);
+                best = best.min((counted_us, whole_us, exit.to));
+            }
+            let (_, cost_us, next) = best;
+            if cost_us < CLOSED_US {
+                tree[place] = Branch { next, cost_us };
+                onwards_us[place] = block.price_us(place) + cost_us;
+                passed[place] = groups[place] | passed[next as usize];
             }
         }
     }
@@ -541,11 +678,7 @@ impl Sweep {
         let onwards_us = &mut self.onwards_us[side as usize];
         fill(onwards_us, block.len(), CLOSED_US);
         for at in 0..order.len() {
-            let place = match side {
-                Side::Red => order[at],
-                Side::Blue => order[order.len() - 1 - at],
-            };
-            let place = place as usize;
+            let place = side.turn(order, at) as usize;
             let may_end = direct[place] == Some(side) || block.len() == 2;
             onwards_us[root] = if may_end { 0 } else { CLOSED_US };
             let (mut cost_us, mut next) = (CLOSED_US, u32::MAX);
@@ -586,10 +719,7 @@ impl Sweep {
             }
         }
         for at in 0..order.len() {
-            let place = match side {
-                Side::Red => order[at],
-                Side::Blue => order[order.len() - 1 - at],
-            };
+            let place = side.turn(order, at);
             if !shortened[place as usize] {
                 continue;
             }

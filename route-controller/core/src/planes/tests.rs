@@ -2,18 +2,21 @@
 
 use super::*;
 use crate::executor::Executor;
-use crate::topology::Transit;
+use crate::topology::{Risk, Transit};
 use petgraph::graph::{DiGraph, NodeIndex as GraphIndex, UnGraph};
 use petgraph::visit::{EdgeFiltered, EdgeRef, NodeFiltered};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::BTreeSet;
+use wire_format::PlanePair;
 
 /// An overlay: whether each relay may be passed, and links with their costs there and back.
 #[derive(Clone, Debug)]
 pub(super) struct Overlay {
     pub(super) transit: Vec<Transit>,
     pub(super) links: Vec<(usize, usize, u64, u64)>,
+    /// What each relay may fail together with others of; groups by number.
+    pub(super) groups: Vec<Option<u8>>,
     graph: UnGraph<(), ()>,
 }
 
@@ -37,7 +40,7 @@ impl Overlay {
         for (a, b, ..) in &links {
             graph.add_edge(nodes[*a], nodes[*b], ());
         }
-        Overlay { transit: vec![Transit::Willing; count], links, graph }
+        Overlay { transit: vec![Transit::Willing; count], links, groups: vec![None; count], graph }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -48,12 +51,29 @@ impl Overlay {
         let mut topology = Topology::default();
         for (relay, transit) in self.transit.iter().enumerate() {
             topology.add_relay(index(relay), *transit);
+            self.add_risk(relay, &mut topology);
         }
         for (a, b, out_us, back_us) in &self.links {
             topology.add_link(index(*a), index(*b), *out_us);
             topology.add_link(index(*b), index(*a), *back_us);
         }
         topology
+    }
+
+    pub(super) fn add_risk(&self, relay: usize, topology: &mut Topology) {
+        if let Some(group) = self.groups[relay] {
+            topology.add_risk(index(relay), Risk::Named(group.to_string()));
+        }
+    }
+
+    /// Groups of those whom a path passes, but for those of its ends; groups of one relay, and of all, are none.
+    pub(super) fn passed_groups(&self, path: &[usize]) -> BTreeSet<u8> {
+        let (from, to) = (self.groups[path[0]], self.groups[path[path.len() - 1]]);
+        let counts = |group: &u8| {
+            let members = self.groups.iter().filter(|own| **own == Some(*group)).count();
+            members > 1 && members < self.len() && ![from, to].contains(&Some(*group))
+        };
+        path[1..path.len() - 1].iter().filter_map(|relay| self.groups[*relay]).filter(counts).collect()
     }
 
     fn routes(&self) -> Routes {
@@ -185,13 +205,14 @@ fn biconnected() -> impl Strategy<Value = Overlay> {
     )
 }
 
-/// Some relays must not be passed, or only where nothing else leads on.
+/// Some relays must not be passed, or only where nothing else leads on; some may fail together.
 pub(super) fn with_unwilling(overlays: impl Strategy<Value = Overlay>) -> impl Strategy<Value = Overlay> {
     let transits =
         prop_oneof![6 => Just(Transit::Willing), 1 => Just(Transit::Reluctant), 1 => Just(Transit::Never)];
-    (overlays, proptest::collection::vec(transits, 40)).prop_map(|(overlay, transits)| {
-        let transit = transits[..overlay.len()].to_vec();
-        Overlay { transit, ..overlay }
+    let groups = proptest::collection::vec(proptest::option::weighted(0.7, 0..5_u8), 40);
+    (overlays, proptest::collection::vec(transits, 40), groups).prop_map(|(overlay, transits, groups)| {
+        let (transit, groups) = (transits[..overlay.len()].to_vec(), groups[..overlay.len()].to_vec());
+        Overlay { transit, groups, ..overlay }
     })
 }
 
@@ -250,9 +271,12 @@ proptest! {
             let good = [RED, BLUE].into_iter().filter_map(|plane| {
                 let path = way(&routes, from, plane, to)?;
                 let avoids = !link.is_on(&path) && (next == to || !path.contains(&next));
-                avoids.then(|| (overlay.cost_us(&path) + price_us(&path), plane))
+                // What may have failed with the next hop comes after what may not.
+                let suspected = if next == to { None } else { overlay.groups[next] };
+                let shares = suspected.is_some_and(|group| overlay.passed_groups(&path).contains(&group));
+                avoids.then(|| (shares, overlay.cost_us(&path) + price_us(&path), plane))
             });
-            let best = good.min().map(|(_, plane)| plane);
+            let best = good.min().map(|(.., plane)| plane);
             prop_assert_eq!(routes.backup(index(from), index(to)), best, "{} to {}", from, to);
             // Where neither serves, nothing does.
             let failed = if next == to { link } else { Gone::Relay(next) };
@@ -352,6 +376,51 @@ proptest! {
     }
 }
 
+/// From relay 0 to relay 1 by four others, the further the dearer: two that stand together, and two that do not.
+fn four_ways(together: [u8; 2]) -> Overlay {
+    let ways = [(2, 10_000), (3, 12_000), (4, 18_000), (5, 19_000)];
+    let links = ways.into_iter().flat_map(|(by, us)| [(0, by, us, us), (by, 1, us, us)]);
+    let mut overlay = Overlay::new(6, links);
+    overlay.groups = vec![None, None, Some(together[0]), Some(together[1]), Some(7), Some(8)];
+    overlay
+}
+
+#[test]
+fn what_may_fail_together_is_on_one_of_two_ways_alone() {
+    let ways = |overlay: &Overlay| {
+        let routes = overlay.routes();
+        let by = |plane| way(&routes, 0, plane, 1).expect("a way")[1];
+        let pair = routes.protection(index(0), index(1)).pair().expect("two ways");
+        let pair_by: BTreeSet<usize> = pair.planes().into_iter().map(by).collect();
+        let shared = routes.shared_risks(index(0), index(1), PlanePair::RedBlue);
+        (BTreeSet::from([by(RED), by(BLUE)]), pair_by, routes.backup(index(0), index(1)).map(by), shared)
+    };
+    // Apart, the two shortest ways serve.
+    let apart = ways(&four_ways([1, 2]));
+    assert_eq!(apart, (BTreeSet::from([2, 3]), BTreeSet::from([2, 3]), Some(3), Vec::new()));
+    let together = ways(&four_ways([1, 1]));
+    assert_eq!(together, (BTreeSet::from([2, 4]), BTreeSet::from([2, 4]), Some(4), Vec::new()));
+    // What is further away than that is worth is not taken, and said.
+    let mut far = four_ways([1, 1]);
+    for link in &mut far.links[4..] {
+        (link.2, link.3) = (40_000, 40_000);
+    }
+    let far = ways(&far);
+    let group = Risk::Named("1".into());
+    assert_eq!(far, (BTreeSet::from([2, 3]), BTreeSet::from([2, 3]), Some(3), vec![group]));
+}
+
+#[test]
+fn groups_beyond_the_most_are_counted() {
+    let mut topology = Topology::default();
+    for relay in 0..400 {
+        topology.add_relay(index(relay), Transit::Willing);
+        topology.add_risk(index(relay), Risk::Isp((relay % 130).to_string()));
+    }
+    let routes = Routes::compute(Timestamp::ZERO, &topology, None, Executor::INLINE);
+    assert_eq!(routes.risks_left_out(), 2);
+}
+
 /// Relays on a plane, each linked to the nearest ones and to a few others; links cost their length, a little unequally.
 fn spread_out(count: usize) -> impl Strategy<Value = Overlay> {
     let spots = proptest::collection::vec((0..10_000_i64, 0..10_000_i64), count);
@@ -374,8 +443,38 @@ fn spread_out(count: usize) -> impl Strategy<Value = Overlay> {
     )
 }
 
+/// How many pairs have red and blue ways with a group in common, and what all those ways cost.
+fn sharing(overlay: &Overlay, routes: &Routes) -> (usize, u64) {
+    let (mut sharing, mut cost_us) = (0, 0);
+    for (from, to) in overlay.pairs() {
+        let [red, blue] = [RED, BLUE].map(|plane| way(routes, from, plane, to).expect("all are connected"));
+        let shared = overlay.passed_groups(&red).intersection(&overlay.passed_groups(&blue)).count();
+        let said = routes.shared_risks(index(from), index(to), PlanePair::RedBlue).len();
+        if routes.risks_known() {
+            assert_eq!(said, shared, "{red:?} and {blue:?}");
+        }
+        sharing += usize::from(shared > 0);
+        cost_us += overlay.cost_us(&red) + overlay.cost_us(&blue);
+    }
+    (sharing, cost_us)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    #[test]
+    fn red_and_blue_share_few_regions_and_are_hardly_longer(overlay in spread_out(48), groups in proptest::collection::vec(0..8_u8, 48)) {
+        let mut overlay = overlay;
+        let (_, unaware_us) = sharing(&overlay, &overlay.routes());
+        let unaware_routes = overlay.routes();
+        overlay.groups = groups.into_iter().map(Some).collect();
+        let (unaware, _) = sharing(&overlay, &unaware_routes);
+        let (aware, aware_us) = sharing(&overlay, &overlay.routes());
+        prop_assert!(
+            aware * 2 <= unaware && aware_us * 100 <= unaware_us * 125,
+            "{aware} instead of {unaware} pairs, {} % of the cost", aware_us * 100 / unaware_us
+        );
+    }
 
     #[test]
     fn backup_paths_are_hardly_longer_than_they_must_be(overlay in spread_out(48)) {

@@ -8,6 +8,7 @@ use super::blocks::Blocks;
 use super::forest::{Forester, TreeCosts, Trees};
 use super::mesh::{LinkChange, Mesh};
 use super::redundant::Side;
+use super::risks::Groups;
 use super::shortest::{Shortest, Ways};
 use super::{BLUE, Births, NOWHERE, PLANES, RED, Routes, Towards};
 use crate::executor::Executor;
@@ -56,7 +57,7 @@ impl Routes {
                 count_passing(&mut piece.passing, &primary.next, destination);
                 let (trees, costs_us) = forester.towards(destination, &primary);
                 let mut backups = vec![0; mesh.len()];
-                choose_backups(&mut backups, &primary, &trees, destination, &costs_us);
+                choose_backups(&mut backups, &mesh, &primary, &trees, destination, &costs_us);
                 let mut towards = Towards {
                     primary: Arc::new(primary),
                     trees: Arc::new(trees),
@@ -212,11 +213,10 @@ impl<'a> Update<'a> {
         }
         let (fresh, costs_us) = forester.towards(destination, ways);
         let Some(kept) = kept else { return Grown::Fresh(fresh, costs_us) };
-        let whole = |costs_us: &TreeCosts| {
-            costs_us.iter().flatten().map(|cost_us| u128::from(*cost_us)).sum::<u128>()
-        };
-        let kept_us = kept.as_ref().map_or(before, |(trees, _)| trees).costs(self.mesh, destination);
-        if whole(&costs_us) * 100 < whole(&kept_us) * BETTER_PCT {
+        let kept_trees = kept.as_ref().map_or(before, |(trees, _)| trees);
+        let kept_us = kept_trees.costs(self.mesh, destination);
+        let whole_us = |trees: &Trees, costs_us: &TreeCosts| trees.whole_us(self.mesh, destination, costs_us);
+        if whole_us(&fresh, &costs_us) * 100 < whole_us(kept_trees, &kept_us) * BETTER_PCT {
             return Grown::Fresh(fresh, costs_us);
         }
         kept.map_or(Grown::Kept, |(trees, moved)| Grown::Mended(trees, moved))
@@ -233,7 +233,7 @@ impl Towards {
         let mut backups = self.backups.to_vec();
         match grown {
             Grown::Fresh(trees, costs_us) => {
-                choose_backups(&mut backups, &self.primary, &trees, destination, &costs_us);
+                choose_backups(&mut backups, mesh, &self.primary, &trees, destination, &costs_us);
                 self.trees = Arc::new(trees);
             }
             Grown::Mended(trees, moved) => {
@@ -290,18 +290,26 @@ impl Towards {
 }
 
 /// For each relay, the redundant plane whose way to the destination avoids the primary next hop and the link to it.
-/// If both do, the cheaper one.
+/// If both do, one that passes no group which may fail together with that next hop, and the cheaper one.
 fn choose_backups(
     backups: &mut [u8],
+    mesh: &Mesh,
     primary: &Ways,
     trees: &Trees,
     destination: usize,
     costs_us: &TreeCosts,
 ) {
+    let passed = trees.passed(mesh);
     for (relay, backup) in backups.iter_mut().enumerate() {
+        let suspected = suspected_groups(mesh, primary, relay, destination);
+        let rank = |side: Side| {
+            let passed =
+                passed[side as usize].get(usize::from(trees.next(side)[relay])).copied().unwrap_or(0);
+            (passed & suspected != 0, costs_us[side as usize][relay])
+        };
         let serving = SIDES.into_iter().filter(|(_, side)| serves(primary, trees, *side, relay, destination));
-        let cheapest = serving.map(|(plane, side)| (costs_us[side as usize][relay], plane.0)).min();
-        *backup = cheapest.map_or(0, |(_, plane)| plane);
+        let best = serving.map(|(plane, side)| (rank(side), plane.0)).min();
+        *backup = best.map_or(0, |(_, plane)| plane);
     }
 }
 
@@ -320,10 +328,24 @@ fn keep_backups(
         if SIDES.iter().any(|side| side.0.0 == backups[relay] && serves(side)) {
             continue;
         }
-        let cost_us = |(plane, side): &(Plane, Side)| (trees.cost_us(*side, relay, mesh, link_us), plane.0);
-        let best = SIDES.into_iter().filter(serves).min_by_key(cost_us);
+        let suspected = suspected_groups(mesh, primary, relay, destination);
+        let rank = |(plane, side): &(Plane, Side)| {
+            let shares = trees.passes_any(*side, relay, destination, mesh, suspected);
+            (shares, trees.cost_us(*side, relay, mesh, link_us), plane.0)
+        };
+        let best = SIDES.into_iter().filter(serves).min_by_key(rank);
         backups[relay] = best.map_or(0, |(plane, _)| plane.0);
     }
+}
+
+/// What may have failed together with the next hop that a relay suspects, its own groups and the destination's left out.
+fn suspected_groups(mesh: &Mesh, primary: &Ways, relay: usize, destination: usize) -> Groups {
+    let suspect = primary.next[relay];
+    if suspect == NOWHERE || usize::from(suspect) == destination {
+        return 0;
+    }
+    let groups = |place| mesh.risks().groups(place);
+    groups(usize::from(suspect)) & !(groups(relay) | groups(destination))
 }
 
 /// Whether a relay's way on a tree avoids its primary next hop and the link to it.

@@ -93,6 +93,7 @@ impl Changing {
         });
         let mut overlay = Overlay::new(self.whole.len(), links);
         overlay.transit.clone_from(&self.whole.transit);
+        overlay.groups.clone_from(&self.whole.groups);
         overlay
     }
 
@@ -101,6 +102,7 @@ impl Changing {
         let mut topology = Topology::default();
         for relay in (0..overlay.len()).filter(|relay| !self.relays_gone.contains(relay)) {
             topology.add_relay(index(relay), overlay.transit[relay]);
+            overlay.add_risk(relay, &mut topology);
         }
         for (a, b, out_us, back_us) in overlay.links {
             topology.add_link(index(a), index(b), out_us);
@@ -123,9 +125,10 @@ fn plainly(before: &Routes, after: &Routes) -> Vec<(Trees, Vec<u8>)> {
         let untouched = update.hangs_alike && !old.trees.take_any(&update.gone_ends);
         let kept = mended.map(|(trees, _)| trees).or(untouched.then(|| Trees::clone(&old.trees)));
         let (fresh, costs_us) = Forester::new(mesh, blocks).towards(destination, primary);
-        let sum = |costs_us: &TreeCosts| costs_us.iter().flatten().map(|us| u128::from(*us)).sum::<u128>();
-        let much_better =
-            |kept: &Trees| sum(&costs_us) * 100 < sum(&kept.costs(mesh, destination)) * BETTER_PCT;
+        let much_better = |kept: &Trees| {
+            let kept_us = kept.whole_us(mesh, destination, &kept.costs(mesh, destination));
+            fresh.whole_us(mesh, destination, &costs_us) * 100 < kept_us * BETTER_PCT
+        };
         let mut backups = old.backups.to_vec();
         match kept {
             Some(kept) if !(update.is_judged(destination) && much_better(&kept)) => {
@@ -133,7 +136,7 @@ fn plainly(before: &Routes, after: &Routes) -> Vec<(Trees, Vec<u8>)> {
                 (kept, backups)
             }
             Some(_) | None => {
-                choose_backups(&mut backups, primary, &fresh, destination, &costs_us);
+                choose_backups(&mut backups, mesh, primary, &fresh, destination, &costs_us);
                 (fresh, backups)
             }
         }
