@@ -12,7 +12,9 @@ use crate::renewal::Renewal;
 use crate::session::Sessions;
 use crate::silence::{SilentLinks, watch_silence};
 use control_proto::cli::ConfigError;
-use link_io::{Port, PortConfig, PortError, Sink, Trust, Upcall, WorkerEvents, worker_event_queue};
+use link_io::{
+    Port, PortClosed, PortConfig, PortError, Sink, Trust, Upcall, WorkerEvents, worker_event_queue,
+};
 use relay_core::{Notice, Relay, RelayCommand, RelayConfig, RelayEvent, Worker};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -28,6 +30,10 @@ use wire_format::control::{RelayHello, ToController};
 const EVENTS_MAX: usize = 1 << 16;
 /// Notices that a watcher may be behind; one that is further behind misses the oldest.
 const NOTICES_MAX: usize = 1024;
+/// For SFUs to move to other relays when this one stops. Those that know no other stay, and are cut off after that.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Between two looks at how many are left.
+const MOVE_POLL: Duration = Duration::from_millis(50);
 /// For the session to end after a goodbye.
 const SESSION_END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -37,6 +43,7 @@ pub struct RelayNode {
     node: NodeIndex,
     api_address: SocketAddr,
     port: Port<Relay>,
+    overlay: Arc<Overlay>,
     stop: watch::Sender<bool>,
     sessions: JoinHandle<()>,
     /// Diallers and what they listen to; they end when this is dropped.
@@ -116,12 +123,12 @@ impl RelayNode {
             name: Arc::from(name.as_str()),
             region,
             port: port.clone(),
-            overlay,
+            overlay: Arc::clone(&overlay),
             registry: Arc::new(Registry::new(config.plain)),
             notices,
             seats: seats(),
         }));
-        Ok(RelayNode { name, node, api_address, port, stop, sessions, links, api, span })
+        Ok(RelayNode { name, node, api_address, port, overlay, stop, sessions, links, api, span })
     }
 
     /// Its name.
@@ -155,9 +162,12 @@ impl RelayNode {
         let _ = (&mut self.sessions).await;
     }
 
-    /// Stops in good order: tells controller, neighbours and SFUs, and gives them a moment to read it. Takes 3 s at most.
+    /// Stops in good order: lets SFUs move to other relays, tells controller and neighbours, and gives them a moment to read
+    /// it. Takes 7 s at most.
     pub async fn stop(mut self) {
         self.span.in_scope(|| info!("stopping"));
+        // A port that is closed already has nobody left.
+        let _ = tokio::time::timeout(MOVE_TIMEOUT, self.empty()).await;
         self.stop.send_replace(true);
         self.links.abort_all();
         // A port that is closed already has nobody left to tell.
@@ -166,6 +176,18 @@ impl RelayNode {
             self.port.close().await;
         }
         self.span.in_scope(|| info!("stopped"));
+    }
+
+    /// Sends SFUs to other relays, and returns when none is left. Media flows meanwhile.
+    async fn empty(&self) -> Result<(), PortClosed> {
+        self.overlay.drain(true);
+        self.port.command_each(|| RelayCommand::Drain).await?;
+        let mut looks = tokio::time::interval(MOVE_POLL);
+        while self.port.inspect_each(|relay, _| relay.clients()).await?.into_iter().any(|clients| clients > 0)
+        {
+            looks.tick().await;
+        }
+        Ok(())
     }
 
     /// Stops at once without a word to anyone, as a crash would.

@@ -8,6 +8,7 @@ use link_io::{Admission, DialInfo, Refusal};
 use relay_core::Peer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tracing::{Span, info};
 use wire_format::NodeIndex;
@@ -27,6 +28,8 @@ pub(crate) struct Overlay {
     tokens: watch::Sender<Arc<TokenVerifier>>,
     controller: watch::Sender<ControllerContact>,
     stopping: watch::Receiver<bool>,
+    /// This relay is to be empty.
+    draining: AtomicBool,
     memory: MemoryWatch,
 }
 
@@ -66,12 +69,22 @@ impl Overlay {
             tokens: watch::Sender::new(Arc::default()),
             controller: watch::Sender::new(ControllerContact::default()),
             stopping,
+            draining: AtomicBool::new(false),
             memory: MemoryWatch::new(memory_bytes_max),
         }
     }
 
     pub(crate) fn memory(&self) -> &MemoryWatch {
         &self.memory
+    }
+
+    /// SFUs are taken in, or not any longer.
+    pub(crate) fn drain(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     pub(crate) fn replace_neighbours(&self, neighbours: Vec<Neighbour>) {
@@ -170,6 +183,10 @@ impl Overlay {
             Role::Relay { node } => self.admit_relay(*node, dialler),
             Role::Client { token: _ } if self.controller.borrow().void => {
                 let reason = "this relay belongs to its overlay no longer: use another";
+                Err(Refusal::new(RefusalCode::Unavailable, reason))
+            }
+            Role::Client { token: _ } if self.is_draining() => {
+                let reason = "this relay is being drained: use another";
                 Err(Refusal::new(RefusalCode::Unavailable, reason))
             }
             Role::Client { token } => {
@@ -299,6 +316,19 @@ mod tests {
         overlay.replace_neighbours(vec![neighbour(3, "r3")]);
         stop.send_replace(true);
         assert_eq!(judge(&overlay, relay(3), &["r3"]).expect_err("stopping").code, RefusalCode::Unavailable);
+    }
+
+    #[test]
+    fn a_relay_that_is_drained_takes_in_neighbours_alone() {
+        let (overlay, _stop) = overlay();
+        overlay.replace_neighbours(vec![neighbour(3, "r3")]);
+        overlay.drain(true);
+        let client = || Role::Client { token: "t".to_owned() };
+        let refusal = judge(&overlay, client(), &[]).expect_err("drained");
+        assert_eq!((refusal.code, refusal.reason.contains("drained")), (RefusalCode::Unavailable, true));
+        assert_eq!(judge(&overlay, relay(3), &["r3"]), Ok(Peer::Relay { node: NodeIndex(3) }));
+        overlay.drain(false);
+        assert!(!judge(&overlay, client(), &[]).expect_err("no keys yet").reason.contains("drained"));
     }
 
     #[test]

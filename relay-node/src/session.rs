@@ -476,6 +476,11 @@ impl Downwards<'_> {
             | ToRelay::Stream(_)
             | ToRelay::StreamGone { .. }
             | ToRelay::Namespaces(_) => (None, None),
+            ToRelay::Drain { draining } => {
+                // First, so that whoever comes meanwhile is not taken in.
+                self.overlay.drain(*draining);
+                (None, None)
+            }
         };
         log(&message);
         self.port.command_each(|| RelayCommand::Controller(message.clone())).await?;
@@ -515,6 +520,8 @@ fn log(message: &ToRelay) {
         }
         ToRelay::TokenKeys(keys) => debug!(keys = keys.len(), "token keys received"),
         ToRelay::Namespaces(rates) => debug!(named = rates.named.len(), "rates of namespaces received"),
+        ToRelay::Drain { draining: true } => info!("this relay is to be empty: SFUs are sent to others"),
+        ToRelay::Drain { draining: false } => debug!("this relay takes in SFUs"),
         ToRelay::Welcome(_) => {}
     }
 }

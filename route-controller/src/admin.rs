@@ -50,7 +50,7 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
         .route("/v1/nodes/{name}/revoke", post(revoke_node))
         .route("/v1/nodes/{name}/cordon", post(cordon_node))
         .route("/v1/nodes/{name}/uncordon", post(uncordon_node))
-        .route("/v1/nodes/{name}/drain", get(drain_of_node))
+        .route("/v1/nodes/{name}/drain", get(drain_of_node).post(drain_node))
         .route("/v1/links", get(links))
         .route("/v1/streams", get(streams))
         .route("/v1/namespaces", get(namespaces))
@@ -143,6 +143,10 @@ async fn uncordon_node(
     Path(name): Path<String>,
 ) -> Result<Json<DrainRow>, Refusal> {
     admin.operations.cordon(name, false).await.map(Json)
+}
+
+async fn drain_node(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<DrainRow>, Refusal> {
+    admin.operations.begin_drain(name).await.map(Json)
 }
 
 async fn drain_of_node(

@@ -55,6 +55,8 @@ pub(crate) enum Request {
     Revoke { name: String, answer: oneshot::Sender<Result<(), Refusal>> },
     /// An operator wants routes to avoid a relay, or no longer.
     Cordon { name: String, cordoned: bool, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator wants a relay empty.
+    Drain { name: String, answer: oneshot::Sender<Result<(), Refusal>> },
     /// An operator asks when certificates end, by relay.
     Expiries { answer: oneshot::Sender<Result<BTreeMap<String, u64>, Refusal>> },
     /// An operator makes a join token.
@@ -294,7 +296,12 @@ impl Engine {
                 let _ = answer.send(outcome);
             }
             Request::Cordon { name, cordoned, answer } => {
-                let outcome = self.cordon(name, cordoned)?;
+                let what = if cordoned { "routes are to avoid it" } else { "routes may pass it" };
+                let outcome = self.decide(&name, what, Input::Cordon { name: name.clone(), cordoned })?;
+                let _ = answer.send(outcome);
+            }
+            Request::Drain { name, answer } => {
+                let outcome = self.decide(&name, "it is to be empty", Input::Drain { name: name.clone() })?;
                 let _ = answer.send(outcome);
             }
             Request::Expiries { answer } => {

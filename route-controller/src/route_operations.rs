@@ -71,6 +71,16 @@ impl Operations {
         self.drain(known).await
     }
 
+    /// Begins to empty a relay: routes avoid passing it, and its SFUs are sent to others. It is durable when this returns.
+    ///
+    /// # Errors
+    /// If no relay has that name, or the controller stops.
+    pub async fn begin_drain(&self, name: String) -> Result<DrainRow, Refusal> {
+        let known = name.clone();
+        self.engine.call(|answer| Request::Drain { name, answer }).await?;
+        self.drain(known).await
+    }
+
     /// How far a relay is from carrying nothing.
     ///
     /// # Errors

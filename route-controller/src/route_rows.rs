@@ -194,6 +194,9 @@ pub struct DrainRow {
     pub name: String,
     /// Routes avoid it.
     pub cordoned: bool,
+    /// Its SFUs are sent to other relays.
+    #[serde(default)]
+    pub draining: bool,
     /// It is cordoned and carries nothing: it can be stopped.
     pub drained: bool,
     /// Pairs of others whose primary way passes it.
@@ -302,9 +305,9 @@ impl From<RoutesDiffView> for DiffRow {
 
 impl From<DrainView> for DrainRow {
     fn from(view: DrainView) -> DrainRow {
-        let DrainView { name, cordoned, transit_pairs, publications, subscriptions } = view;
+        let DrainView { name, cordoned, draining, transit_pairs, publications, subscriptions } = view;
         let drained = cordoned && transit_pairs == 0 && publications == 0 && subscriptions == 0;
-        DrainRow { name, cordoned, drained, transit_pairs, publications, subscriptions }
+        DrainRow { name, cordoned, draining, drained, transit_pairs, publications, subscriptions }
     }
 }
 

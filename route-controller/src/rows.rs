@@ -41,6 +41,9 @@ pub struct NodeRow {
     /// An operator wants routes to avoid it.
     #[serde(default)]
     pub cordoned: bool,
+    /// An operator wants it empty: its SFUs are sent to other relays.
+    #[serde(default)]
+    pub draining: bool,
     /// It became a hub all of a sudden, by its own links' prices: routes avoid it until they have held for a while.
     #[serde(default)]
     pub hub_quarantined: bool,
@@ -424,6 +427,7 @@ impl From<NodeView> for NodeRow {
             epoch: view.epoch.map(|epoch| epoch.0),
             cut_vertex: view.cut_vertex,
             cordoned: view.cordoned,
+            draining: view.draining,
             hub_quarantined: view.hub_quarantined,
             links_usable: view.links_usable,
             publications: view.publications,

@@ -132,6 +132,9 @@ struct StoredNode {
     /// Routes avoid passing it.
     #[serde(default)]
     cordoned: bool,
+    /// SFUs are to leave it.
+    #[serde(default)]
+    draining: bool,
     /// Since when its index is in quarantine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quarantined_unix_s: Option<u64>,
@@ -193,13 +196,14 @@ impl Store {
         let mut nodes = Vec::new();
         let mut quarantined = BTreeMap::new();
         for (index, record) in self.rows.all(Table::Nodes) {
-            let StoredNode { name, region, addresses, cordoned, quarantined_unix_s } = parsed(record)?;
+            let StoredNode { name, region, addresses, cordoned, draining, quarantined_unix_s } =
+                parsed(record)?;
             let node = NodeIndex(node_of(index).context("a stored node index is damaged")?);
             if let Some(since_unix_s) = quarantined_unix_s {
                 // A clock that was set back makes it longer, never shorter.
                 quarantined.insert(node, Duration::from_secs(now_unix_s.saturating_sub(since_unix_s)));
             }
-            nodes.push(NodeRecord { node, name, region, addresses, cordoned });
+            nodes.push(NodeRecord { node, name, region, addresses, cordoned, draining });
         }
         let (epoch_floor, room_floor) = (Epoch(epoch_floor), RoomId(room_floor));
         Ok(Memory { term, nodes, quarantined, epoch_floor, room_floor })
@@ -212,12 +216,13 @@ impl Store {
         let mut changes = Vec::new();
         for update in updates {
             match update {
-                StoreUpdate::Node(NodeRecord { node, name, region, addresses, cordoned }) => {
+                StoreUpdate::Node(NodeRecord { node, name, region, addresses, cordoned, draining }) => {
                     let record = StoredNode {
                         name: name.clone(),
                         region: region.clone(),
                         addresses: addresses.clone(),
                         cordoned: *cordoned,
+                        draining: *draining,
                         quarantined_unix_s: None,
                     };
                     nodes.insert(node.0, Some(json(&record)));
@@ -435,6 +440,7 @@ mod tests {
             region: "eu".to_owned(),
             addresses,
             cordoned: node % 2 == 1,
+            draining: node % 4 == 3,
         }
     }
 

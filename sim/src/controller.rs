@@ -153,6 +153,13 @@ impl World<'_> {
         }
     }
 
+    /// A command of an operator; in vain while there is no controller.
+    pub(crate) fn operator_says(&mut self, input: Input) {
+        if self.controller.driver.is_some() {
+            self.feed_controller(input);
+        }
+    }
+
     fn feed_controller(&mut self, input: Input) {
         let local = self.controller.local(self.now);
         let Some(driver) = self.controller.driver.as_mut() else { return };

@@ -36,7 +36,8 @@ pub fn drawn_text(seed: u64) -> String {
     let rng = Seed(seed).child("swarm").stream();
     let protect = Seed(seed).child("protect").stream();
     let wraps = Seed(seed).child("wraps").stream();
-    Draw { rng, protect, wraps, text: String::new() }.scenario(seed)
+    let drains = Seed(seed).child("drains").stream();
+    Draw { rng, protect, wraps, drains, text: String::new() }.scenario(seed)
 }
 
 const ROOMS: [&str; 2] = ["lobby", "stage"];
@@ -68,6 +69,8 @@ struct Draw {
     protect: Xoshiro256,
     /// Where the numbers of datagrams begin.
     wraps: Xoshiro256,
+    /// Which relays are emptied.
+    drains: Xoshiro256,
     text: String,
 }
 
@@ -112,9 +115,16 @@ impl Draw {
             self.line(format_args!("\n[[relay]]\nname = \"r{relay}\""));
         }
         let links = self.links(relays, theme);
-        let ends = self.clients(relays);
+        // Where something fails besides, an SFU may have moved to what fails.
+        let drained =
+            matches!(theme, Theme::Turmoil | Theme::Lossy | Theme::Bursts) && self.drains.within(0..=1) == 1;
+        let ends = self.clients(relays, drained);
         self.streams(ends.len() as u64);
-        self.faults(relays, &links, &ends, theme);
+        if drained {
+            self.drained(relays);
+        } else {
+            self.faults(relays, &links, &ends, theme);
+        }
         self.line(format_args!("\n[expect]\nrecover_within = \"{RECOVERS_MS}ms\""));
         self.line(format_args!(
             "reroute_within = \"{REROUTES_MS}ms\"\njoin_within = \"{JOINS_MS}ms\"\ndelivered_min = 0"
@@ -238,7 +248,7 @@ impl Draw {
     }
 
     /// Clients. Returns the relay of each.
-    fn clients(&mut self, relays: u64) -> Vec<u64> {
+    fn clients(&mut self, relays: u64, drained: bool) -> Vec<u64> {
         let clients = self.within(2, 5);
         let first = self.within(1, relays);
         let mut ends = Vec::new();
@@ -252,6 +262,10 @@ impl Draw {
             };
             ends.push(relay);
             self.line(format_args!("\n[[client]]\nname = \"sfu-{client}\"\nrelay = \"r{relay}\""));
+            if drained {
+                let other = (relay + self.drains.within(1..=relays - 1) - 1) % relays + 1;
+                self.line(format_args!("others = [\"r{other}\"]"));
+            }
             if client > 2 {
                 self.rights();
             }
@@ -370,6 +384,18 @@ impl Draw {
         };
         let until = self.within(at + ALONE_MS, DISTURBED_MS);
         self.fault(at, until, &what);
+    }
+
+    /// One relay after the other is emptied, and used again a moment later.
+    fn drained(&mut self, relays: u64) {
+        let mut at = self.drains.within(4_000..=5_000);
+        while at < DISTURBED_MS {
+            let (relay, until) = (self.drains.within(1..=relays), at + self.drains.within(2_500..=4_000));
+            self.line(format_args!(
+                "\n[[fault]]\nat = \"{at}ms\"\ndrain = \"r{relay}\"\nuntil = \"{until}ms\""
+            ));
+            at = until + self.drains.within(0..=500);
+        }
     }
 
     fn any_fault(&mut self, relays: u64, links: &Links) {

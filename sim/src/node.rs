@@ -151,6 +151,8 @@ pub(crate) struct RelayShell {
 pub(crate) struct ClientShell {
     /// Streams announced, by handle; `None` for one that the scenario does not know.
     pub(crate) announced: BTreeMap<StreamHandle, Option<StreamNumber>>,
+    /// Which of its relays it uses.
+    pub(crate) place: usize,
 }
 
 /// A process with a port.

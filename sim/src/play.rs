@@ -3,13 +3,13 @@
 use crate::drive::Driver;
 use crate::media;
 use crate::node::{Core, Stimulus};
-use crate::scenario::{FaultKind, Host, RelayId, StreamNumber};
+use crate::scenario::{ClientId, FaultKind, Host, RelayId, StreamNumber};
 use crate::trace::{Event, Packet};
 use crate::world::{Happening, World};
 use relay_core::{Client, ClientCommand, ClientConfig, ClientEvent, Outgoing, RelayCommand};
 use std::collections::btree_map::Entry;
 use std::time::Duration;
-use wire_format::{MediaKind, RtpDescription};
+use wire_format::{ClientKey, MediaKind, RtpDescription};
 
 /// Processes of a scenario start within this of its beginning.
 const START_WITHIN: Duration = Duration::from_millis(200);
@@ -75,7 +75,9 @@ impl World<'_> {
             }
             Host::Client(client) => {
                 let seed = self.seed.child("client").child(self.scenario.host_name(host));
-                let core = Client::new(ClientConfig { seed: seed.0 });
+                let mut key = [0; 16];
+                key[..8].copy_from_slice(&seed.0.to_be_bytes());
+                let core = Client::new(ClientConfig { seed: seed.0, key: Some(ClientKey(key)) });
                 self.node(host).core = Some(Core::Client(Box::new(Driver::new(core))));
                 self.want_connection(host, Host::Relay(self.scenario.client(client).relay));
             }
@@ -144,6 +146,14 @@ impl World<'_> {
             FaultKind::Hostile(relay) => {
                 let node = self.node(Host::Relay(*relay));
                 node.hostile = if begins { node.hostile + 1 } else { node.hostile - 1 };
+            }
+            FaultKind::Drain(relay) => {
+                let name = scenario.host_name(Host::Relay(*relay)).to_owned();
+                self.operator_says(if begins {
+                    route_core::Input::Drain { name }
+                } else {
+                    route_core::Input::Cordon { name, cordoned: false }
+                });
             }
             FaultKind::ControllerCrash if begins => {
                 self.controller.held_down += 1;
@@ -233,8 +243,27 @@ impl World<'_> {
                     self.record(Event::KeyframeRequested(StreamNumber(number)));
                 }
             }
-            ClientEvent::Subscribed { request: _ } | ClientEvent::RelayLeaving => {}
+            ClientEvent::RelayLeaving => self.move_client(host, client),
+            ClientEvent::Subscribed { request: _ } => {}
         }
+    }
+
+    /// A client's relay sends it away: it links to its next one.
+    fn move_client(&mut self, host: Host, client: ClientId) {
+        let spec = self.scenario.client(client);
+        if spec.others.is_empty() {
+            return;
+        }
+        let relay = |place: usize| match place {
+            0 => Host::Relay(spec.relay),
+            other => Host::Relay(spec.others[other - 1]),
+        };
+        let node = self.node(host);
+        let left = relay(node.client.place);
+        node.client.place = (node.client.place + 1) % (spec.others.len() + 1);
+        let next = relay(node.client.place);
+        node.dials.remove(&left);
+        self.want_connection(host, next);
     }
 
     pub(crate) fn burst(&mut self, stream: StreamNumber) {

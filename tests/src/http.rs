@@ -12,14 +12,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 /// If it does not answer with status 200.
 pub fn get(address: SocketAddr, path: &str) -> String {
+    let (status, body) = answer_to_get(address, path);
+    assert_eq!(status, 200, "{path} at {address}: {body}");
+    body
+}
+
+/// The same with the status, whatever it is. Blocks.
+///
+/// # Panics
+/// If it does not answer.
+pub fn answer_to_get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("the API listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("legal");
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
-    assert!(head.contains(" 200 "), "{path} at {address}: {answer}");
-    body.to_owned()
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.expect("a status"), body.to_owned())
 }
 
 /// What an API answers to a JSON body that is posted to a path. Blocks.

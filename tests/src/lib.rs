@@ -7,5 +7,5 @@ mod http;
 mod process;
 
 pub use etcd::{Cable, EtcdServer, has_etcd};
-pub use http::{answer_to_post, get, post};
+pub use http::{answer_to_get, answer_to_post, get, post};
 pub use process::{Process, example, executable};

@@ -7,8 +7,8 @@
 //! replaces what was there for its key.
 
 use crate::{
-    Epoch, Incarnation, MediaKind, NodeIndex, PolicyIndex, PublicationId, RouteTable, StreamKey,
-    SubscriptionId,
+    Epoch, Incarnation, MediaKind, NodeIndex, PolicyIndex, PublicationId, PublisherKey, RouteTable,
+    StreamKey, SubscriptionId,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -368,6 +368,9 @@ pub struct PublicationReport {
     pub granted: Option<(StreamKey, Incarnation)>,
     /// Its publisher asks for 1+1 protection: two disjoint ways at once. Relays before 0.2 do not say so.
     pub protect: bool,
+    /// Who publishes: who reports the same name with the same key at another relay has moved there. `None` for who cannot
+    /// move.
+    pub publisher: Option<PublisherKey>,
 }
 
 /// A subscription held at its egress relay. `None` matches every user, or every stream.
@@ -435,6 +438,12 @@ pub enum ToRelay {
     TokenKeys(Vec<TokenKey>),
     /// How fast namespaces may publish, whole.
     Namespaces(NamespaceRates),
+    /// Whether this relay is to be empty: its SFUs are sent to others, and none is taken in. Relays of link versions before 4
+    /// are not told.
+    Drain {
+        /// It is.
+        draining: bool,
+    },
 }
 
 /// How fast each namespace may publish at one relay, all of its streams together. What comes faster is dropped and

@@ -145,6 +145,34 @@ impl fmt::Display for StreamKey {
     }
 }
 
+/// A random number that a client keeps to itself and says on each of its links: who repeats it is the same client. Never
+/// logged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClientKey(pub [u8; 16]);
+
+impl ClientKey {
+    /// By what a publication of this client is known to be the same on another of its links.
+    pub fn publisher(self, request: u32) -> PublisherKey {
+        PublisherKey(u128::from_be_bytes(self.0).wrapping_add(request.into()).to_be_bytes())
+    }
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientKey")
+    }
+}
+
+/// A publication of a [`ClientKey`], whichever link it is made on: a secret like that one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PublisherKey(pub [u8; 16]);
+
+impl fmt::Debug for PublisherKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PublisherKey")
+    }
+}
+
 /// What a stream carries; decides default priority and delay budget.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

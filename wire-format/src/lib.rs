@@ -30,9 +30,9 @@ pub use frame::{
 };
 pub use heartbeat::{Arrival, Echo, Heartbeat, MediaSent, SizeCounts};
 pub use id::{
-    BUDGET_MAX, BUDGET_MIN, BudgetError, Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber, Plane,
-    PolicyIndex, PublicationId, ReceiverIndex, RoomId, Sequence, StreamHandle, StreamId, StreamKey,
-    SubscriptionId, UserId,
+    BUDGET_MAX, BUDGET_MIN, BudgetError, ClientKey, Epoch, Incarnation, MediaKind, NodeIndex, PacketNumber,
+    Plane, PolicyIndex, PublicationId, PublisherKey, ReceiverIndex, RoomId, Sequence, StreamHandle, StreamId,
+    StreamKey, SubscriptionId, UserId,
 };
 pub use parity::ParityHeader;
 pub use path::{FRAGMENT_HEADER_BYTES, FragmentHeader, MtuProbe, PathChallenge};

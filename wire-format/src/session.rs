@@ -4,7 +4,7 @@
 //! The side that dialled sends `Hello` first; the other answers `Accept` or `Refuse`. Sealed datagrams flow once both
 //! sides know each other's receiver index. Requests carry a number that their answer repeats.
 
-use crate::{Incarnation, MediaKind, NodeIndex, StreamHandle};
+use crate::{ClientKey, Incarnation, MediaKind, NodeIndex, StreamHandle};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -19,6 +19,9 @@ pub const PROTECTION_SINCE_VERSION: u8 = 3;
 
 /// From this version on relays forward each policy's frames by tables of its own.
 pub const POLICIES_SINCE_VERSION: u8 = 4;
+
+/// From this version on SFUs say `Client`.
+pub const CLIENT_SINCE_VERSION: u8 = 4;
 
 /// Lanes of a link, at most.
 pub const LANES_MAX: usize = 16;
@@ -181,7 +184,7 @@ pub enum Message {
         /// Its handle, free for reuse.
         handle: StreamHandle,
     },
-    /// This side is about to stop; the link closes next.
+    /// This side is about to stop: the link closes as soon as the other end has no more use for it, or soon after.
     Goodbye,
     /// Between relays, since version 2: the lanes of the link beyond the first. The accepting side says it behind
     /// `Accept`, with as many as it has; the dialling side answers with as many of them as it uses too.
@@ -205,13 +208,20 @@ pub enum Message {
         /// As in `Publish`.
         budget_ms: Option<u32>,
     },
+    /// SFU to relay, since version 4, before all requests: publications of this link go on with those that have the same
+    /// names and numbers on another link of the same client.
+    Client {
+        /// The same on all links of the client, known to it alone.
+        key: ClientKey,
+    },
 }
 
 impl Message {
     /// The message as a peer that speaks `version` understands it: a stream that is to be protected is published without,
-    /// to a relay that cannot.
-    pub fn for_version(&self, version: u8) -> Cow<'_, Message> {
-        match self {
+    /// to a relay that cannot. `None` if it is not said to such a peer.
+    pub fn for_version(&self, version: u8) -> Option<Cow<'_, Message>> {
+        Some(match self {
+            Message::Client { .. } if version < CLIENT_SINCE_VERSION => return None,
             Message::PublishProtected { request, room, user, stream, kind, budget_ms }
                 if version < PROTECTION_SINCE_VERSION =>
             {
@@ -237,7 +247,8 @@ impl Message {
             | Message::Announce { .. }
             | Message::Ended { .. }
             | Message::Goodbye
-            | Message::Lanes { .. } => Cow::Borrowed(self),
-        }
+            | Message::Lanes { .. }
+            | Message::Client { .. } => Cow::Borrowed(self),
+        })
     }
 }

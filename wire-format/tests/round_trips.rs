@@ -5,12 +5,12 @@ use wire_format::codec::{self, CodecError, MESSAGE_BYTES_MAX, PREFIX_BYTES};
 use wire_format::rtp::RtpHeader;
 use wire_format::session::{Cipher, Message, RefusalCode, Role};
 use wire_format::{
-    Arrival, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, Echo, EdgeHeader, EdgeKeyframeRequest,
-    FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameError, FrameKind, Heartbeat, Incarnation,
-    KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind, MediaSent, MtuProbe,
-    NodeIndex, PacketNumber, PathChallenge, Plane, PolicyIndex, Priority, RawFrame, ReceiverIndex, RoomId,
-    SEND_TIME_BYTES, SealedHeader, Sequence, SizeCounts, Slack, StreamHandle, StreamId, StreamKey, TAG_BYTES,
-    UserId, WireTime, frame_header, frames, send_time, send_time_bytes,
+    Arrival, ClientKey, DatagramKind, DestinationSet, EDGE_HEADER_BYTES, Echo, EdgeHeader,
+    EdgeKeyframeRequest, FRAME_BODY_MAX, FRAME_HEADER_BYTES, FragmentHeader, FrameError, FrameKind,
+    Heartbeat, Incarnation, KeyframeRequest, MEDIA_FIXED_BYTES, MEDIA_HEADER_MAX, MediaHeader, MediaKind,
+    MediaSent, MtuProbe, NodeIndex, PacketNumber, PathChallenge, Plane, PolicyIndex, Priority, RawFrame,
+    ReceiverIndex, RoomId, SEND_TIME_BYTES, SealedHeader, Sequence, SizeCounts, Slack, StreamHandle,
+    StreamId, StreamKey, TAG_BYTES, UserId, WireTime, frame_header, frames, send_time, send_time_bytes,
 };
 
 fn key() -> impl Strategy<Value = StreamKey> {
@@ -175,6 +175,7 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u16>().prop_map(|handle| Message::Ended { handle: StreamHandle(handle) }),
         Just(Message::Goodbye),
         proptest::collection::vec(any::<u32>(), 0..16).prop_map(|receivers| Message::Lanes { receivers }),
+        any::<[u8; 16]>().prop_map(|key| Message::Client { key: ClientKey(key) }),
     ]
 }
 

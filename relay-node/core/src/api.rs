@@ -4,7 +4,7 @@ use crate::notice::Notice;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay};
 use wire_format::session::RefusalCode;
-use wire_format::{Incarnation, MediaKind, RtpDescription, StreamHandle};
+use wire_format::{ClientKey, Incarnation, MediaKind, RtpDescription, StreamHandle};
 
 /// What a relay core is made from.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub enum RelayCommand {
     ControllerDown,
     /// A message of the controller.
     Controller(ToRelay),
+    /// Send SFUs to other relays, as the controller may say, too.
+    Drain,
     /// Tell the controller, neighbours and SFUs that this relay is about to stop.
     Shutdown,
 }
@@ -42,6 +44,9 @@ pub enum RelayEvent {
 pub struct ClientConfig {
     /// Seed of everything random in the core.
     pub seed: u64,
+    /// By which relays know the client on its next link, so that its publications go on there; `None` to have them begin
+    /// anew. Nobody may be able to guess it.
+    pub key: Option<ClientKey>,
 }
 
 /// To a client core. Publications and subscriptions outlive links: the core asks for them again on the next one.
@@ -99,12 +104,12 @@ pub enum ClientCommand {
 /// From a client core.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClientEvent {
-    /// The publication may send.
+    /// The publication may send. Said again for each link.
     Published {
         /// The request.
         request: u32,
     },
-    /// The subscription stands.
+    /// The subscription stands. Said again for each link.
     Subscribed {
         /// The request.
         request: u32,
@@ -120,7 +125,7 @@ pub enum ClientEvent {
     },
     /// A stream that was subscribed to; deliveries name its handle.
     Announced {
-        /// Its handle until `Ended`. Handles of a lost link are ended before those of the next are announced.
+        /// Its handle until `Ended`, which comes when no link has it any more; it stays the same while the client moves.
         handle: StreamHandle,
         /// Subscriptions that it matches.
         subscriptions: Vec<u32>,
@@ -145,6 +150,7 @@ pub enum ClientEvent {
         /// The request that began the publication.
         request: u32,
     },
-    /// The relay is about to stop: connect elsewhere.
+    /// The relay is to be empty, or about to stop: connect elsewhere. The present link carries on until everything has gone
+    /// over.
     RelayLeaving,
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use wire_format::control::{PublicationReport, StreamName, SubscriptionReport, ToController, limits};
 use wire_format::session::{Message, RefusalCode};
 use wire_format::{
-    Incarnation, MediaKind, PublicationId, Slack, StreamHandle, StreamKey, SubscriptionId, Timestamp,
+    ClientKey, Incarnation, MediaKind, PublicationId, PublisherKey, Slack, StreamHandle, StreamKey,
+    SubscriptionId, Timestamp,
 };
 
 /// Publications on one link.
@@ -36,6 +37,8 @@ pub(crate) struct Publication {
     pub(crate) slack: Slack,
     /// Its publisher asks for two disjoint ways at once.
     pub(crate) protect: bool,
+    /// Who publishes, if it may go on on another link.
+    pub(crate) publisher: Option<PublisherKey>,
     pub(crate) granted: Option<Granted>,
 }
 
@@ -55,6 +58,7 @@ impl Publication {
             kind: self.kind,
             granted: self.granted.as_ref().map(|granted| (granted.key, granted.incarnation)),
             protect: self.protect,
+            publisher: self.publisher,
         }
     }
 }
@@ -101,6 +105,7 @@ pub(crate) struct Inbound {
 #[derive(Debug)]
 pub(crate) struct ClientSide {
     rights: ClientRights,
+    key: Option<ClientKey>,
     publications: BTreeMap<u32, PublicationId>,
     subscriptions: BTreeMap<u32, SubscriptionId>,
     inbound: BTreeMap<StreamHandle, Inbound>,
@@ -117,6 +122,7 @@ impl ClientSide {
     pub(crate) fn new(rights: ClientRights, rate: RateLimit) -> ClientSide {
         ClientSide {
             rights,
+            key: None,
             publications: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             inbound: BTreeMap::new(),
@@ -204,6 +210,11 @@ impl Relay {
             }
             Message::Unpublish { request } if is_client => self.unpublish(link, request),
             Message::Unsubscribe { request } if is_client => self.unsubscribe(link, request),
+            Message::Client { key } if is_client => {
+                if let Some(client) = self.client(link) {
+                    client.key = Some(key);
+                }
+            }
             Message::Goodbye => self.peer_leaves(now, link),
             Message::Hello { .. }
             | Message::Accept { .. }
@@ -217,7 +228,8 @@ impl Relay {
             | Message::Unsubscribe { .. }
             | Message::Announce { .. }
             | Message::Ended { .. }
-            | Message::Lanes { .. } => self.counters.messages_refused += 1,
+            | Message::Lanes { .. }
+            | Message::Client { .. } => self.counters.messages_refused += 1,
         }
     }
 
@@ -289,9 +301,10 @@ impl Relay {
             return Err((RefusalCode::Limit, reason));
         }
         client.publications.insert(request, publication);
+        let publisher = client.key.map(|key| key.publisher(request));
         let name = StreamName { namespace: client.rights.namespace.clone(), room, user, stream };
         let owner = Owner::Link { link, request };
-        let publication_state = Publication { owner, name, kind, slack, protect, granted: None };
+        let publication_state = Publication { owner, name, kind, slack, protect, publisher, granted: None };
         let report = publication_state.report(publication);
         self.publications.insert(publication, publication_state);
         self.report(ToController::Published(report));
@@ -404,17 +417,6 @@ impl Relay {
         let same_room =
             |id: &SubscriptionId| self.subscriptions.get(id).is_some_and(|other| other.room == ended.room);
         own.into_iter().filter(same_room).collect()
-    }
-
-    /// The other end is about to stop. The controller is to route around it at once; until it has, destinations beyond it
-    /// move to their backups, and those that have none keep the old way until the link closes.
-    fn peer_leaves(&mut self, now: Timestamp, link: LinkId) {
-        let Some(entry) = self.link_mut(link) else { return };
-        entry.leaving = true;
-        if let Some(report) = entry.report() {
-            self.report(ToController::Links(vec![report]));
-            self.reroute(now);
-        }
     }
 
     /// The link of an SFU is gone: so is all that it published and wanted.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wire_format::control::{
     HeldStream, LinkQuality, LinkReport, LinkState, Neighbour, StreamEntry, ToController, ToRelay, Welcome,
 };
-use wire_format::session::{Message, RefusalCode};
+use wire_format::session::RefusalCode;
 use wire_format::{
     HOP_LIMIT, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId, Timestamp,
 };
@@ -107,6 +107,7 @@ impl Relay {
             }
             ToRelay::StreamGone { key } => self.remove_entry(key),
             ToRelay::Namespaces(rates) => self.tenants.set_rates(rates),
+            ToRelay::Drain { draining } => self.drain(draining),
             ToRelay::TokenKeys(keys) => self.set_token_keys(now, keys),
         }
     }
@@ -246,16 +247,6 @@ impl Relay {
         }
         self.end_plain_row(key, stream.plain);
         self.notice(Notice::StreamDown { name: stream.entry.name });
-    }
-
-    /// Says goodbye to everyone.
-    pub(crate) fn shut_down(&mut self) {
-        self.report(ToController::Goodbye);
-        self.notice(Notice::Draining);
-        let links: Vec<_> = self.links.iter().flatten().map(|entry| entry.link.id).collect();
-        for link in links {
-            self.say(link, Message::Goodbye);
-        }
     }
 }
 

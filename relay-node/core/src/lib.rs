@@ -35,6 +35,7 @@ mod duplicates;
 mod endpoint;
 mod forward;
 mod keyframes;
+mod leaving;
 mod link;
 mod liveness;
 mod measure;

@@ -50,7 +50,7 @@ pub enum Notice {
         /// Of both.
         ssrc: u32,
     },
-    /// The relay is about to stop.
+    /// The relay is to be empty, or about to stop: SFUs go to others.
     Draining,
 }
 

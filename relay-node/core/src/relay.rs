@@ -89,6 +89,8 @@ pub struct Relay {
     pub(crate) links: Vec<Option<RelayLink>>,
     /// By node index.
     pub(crate) link_of_node: Vec<Option<LinkId>>,
+    /// It is to be empty: SFUs are sent to other relays.
+    pub(crate) draining: bool,
     /// Who may be linked to, by name, and the earliest certificate that counts, seconds since 1970; `None` before the
     /// controller said so.
     pub(crate) neighbours: Option<BTreeMap<NodeIndex, (String, u64)>>,
@@ -150,6 +152,7 @@ impl Relay {
             controller_leads: true,
             links: Vec::new(),
             link_of_node: Vec::new(),
+            draining: false,
             neighbours: None,
             token_keys: None,
             tables: Tables::new(),
@@ -327,6 +330,9 @@ impl Relay {
         if is_relay {
             self.reroute(now);
         } else {
+            if self.draining {
+                self.say(id, Message::Goodbye);
+            }
             self.time_token(now, id);
         }
         self.notice_link(id);
@@ -528,6 +534,7 @@ impl Endpoint for Relay {
             Input::Command(RelayCommand::ControllerUp) => self.controller_connected(now),
             Input::Command(RelayCommand::ControllerDown) => self.controller_up = false,
             Input::Command(RelayCommand::Controller(message)) => self.controller_says(now, message),
+            Input::Command(RelayCommand::Drain) => self.drain(true),
             Input::Command(RelayCommand::Shutdown) => self.shut_down(),
             Input::Timeout => self.timeout(now),
         }

@@ -3,7 +3,7 @@
 //! leaves that to those who receive it.
 
 use crate::backlog::{Flow, Shed};
-use crate::client::{self, Client};
+use crate::client::{self, Attached, Client};
 use crate::clients::ClientSide;
 use crate::relay::{Relay, Side, Timer, slot};
 use crate::{ClientEvent, Counters, LinkId};
@@ -62,19 +62,20 @@ impl Relay {
 
 impl Client {
     /// Where the link carries only so much: what of this wake-up and of what waits leaves now.
-    pub(crate) fn schedule_link(&mut self, now: Timestamp, arena: &[u8]) {
-        let Some(link) = self.link.as_mut().filter(|link| link.is_paced()) else { return };
+    pub(crate) fn schedule_link(&mut self, now: Timestamp, id: LinkId, arena: &[u8]) {
+        let attached = self.links.get_mut(id).filter(|attached| attached.link.is_paced());
+        let Some(Attached { link, granted, .. }) = attached else { return };
         if link.schedule(now, (arena, &mut self.annex), &mut self.backlog_memory)
             && let Some(next) = link.rearm(now)
         {
-            self.timers.set(client::Timer::Link, next);
+            self.timers.set(client::Timer::Link(id), next);
         }
         let Some(shed) = link.take_shed() else { return };
         self.counters.count_shed(&shed);
         let mut wanted = Vec::new();
         for (request, publication) in &mut self.publications {
             let lacks =
-                publication.handle.is_some_and(|handle| shed.keyframes.contains(&Flow::Handle(handle)));
+                granted.get(request).is_some_and(|handle| shed.keyframes.contains(&Flow::Handle(*handle)));
             let asked_of_late = publication.keyframe_at.is_some_and(|at| now.since(at) < KEYFRAME_EVERY);
             if lacks && !asked_of_late {
                 publication.keyframe_at = Some(now);

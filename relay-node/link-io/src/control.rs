@@ -84,7 +84,8 @@ impl ControlWriter {
     /// Writes a message.
     pub(crate) async fn write(&mut self, message: &Message) -> Result<(), WriteError> {
         self.buffer.clear();
-        if let Err(error) = encode(&message.for_version(self.version), &mut self.buffer) {
+        let Some(message) = message.for_version(self.version) else { return Ok(()) };
+        if let Err(error) = encode(&message, &mut self.buffer) {
             // Made by this process from what it accepted; nobody else can cause it.
             tracing::error!(%error, "message not sent");
             return Ok(());

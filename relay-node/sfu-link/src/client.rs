@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::sync::{Notify, mpsc, watch};
+use wire_format::ClientKey;
 use wire_format::session::Role;
 
 /// Publications and subscriptions of one client.
@@ -248,7 +249,7 @@ fn open_port(config: &Config, router: &Arc<Router>) -> Result<Port<Client>, Port
         let mut port = PortConfig::new(Trust::Fingerprint(config.ca_fingerprint.0));
         port.bind = bind;
         let seed = RandomState::new().hash_one(0);
-        Port::open(port, Client::new(ClientConfig { seed }), admit_nobody(), router.sink())
+        Port::open(port, Client::new(ClientConfig { seed, key: random_key() }), admit_nobody(), router.sink())
     };
     match config.bind {
         Some(bind) => open(bind),
@@ -258,6 +259,12 @@ fn open_port(config: &Config, router: &Arc<Router>) -> Result<Port<Client>, Port
             PortError::System(_) | PortError::Tls(_) | PortError::Config(_) => Err(error),
         }),
     }
+}
+
+/// By which relays know this client on its next link. Without random numbers it begins anew there.
+fn random_key() -> Option<ClientKey> {
+    let mut key = [0; 16];
+    aws_lc_rs::rand::fill(&mut key).ok().map(|()| ClientKey(key))
 }
 
 /// Links to one of the configured relays.
@@ -309,12 +316,25 @@ impl Keeper {
                         shared.lost(&reason);
                         shared.relay.send_replace(None);
                     }
-                    self.dial_again().await
+                    self.dial_again(true).await
                 }
-                // The link still carries media; the next one replaces it without a gap, if another relay takes us.
+                // The link carries media until everything has gone over to the next one.
                 () = self.router.leaving.notified() => {
                     tracing::info!(relay = %link.address(), "relay leaves, connecting elsewhere");
-                    self.dial_again().await
+                    let shared = self.shared.clone();
+                    let lost = async {
+                        let reason = link.down().await;
+                        if let Some(shared) = shared.upgrade() {
+                            shared.lost(&reason);
+                            shared.relay.send_replace(None);
+                        }
+                        std::future::pending::<()>().await
+                    };
+                    tokio::select! {
+                        biased;
+                        next = self.dial_again(false) => next,
+                        () = lost => None,
+                    }
                 }
                 () = renewing.notified() => {
                     tracing::info!(relay = %link.address(), "the token was replaced, linking again");
@@ -352,8 +372,9 @@ impl Keeper {
         }
     }
 
-    /// Tries relay after relay, the next one first, with growing pauses. `None` once the client is closed.
-    async fn dial_again(&mut self) -> Option<Link> {
+    /// Tries relay after relay, the next one first, with growing pauses. `None` once the client is closed. `unlinked`: there is
+    /// no link meanwhile.
+    async fn dial_again(&mut self, unlinked: bool) -> Option<Link> {
         let mut pause = BACKOFF_MIN;
         loop {
             let longest = {
@@ -376,7 +397,9 @@ impl Keeper {
                         }
                     }
                 }
-                shared.relay.send_replace(None);
+                if unlinked {
+                    shared.relay.send_replace(None);
+                }
                 shared.config.backoff_max.max(BACKOFF_MIN)
             };
             // Half of it random, so that the clients of a relay that failed do not all come at once.

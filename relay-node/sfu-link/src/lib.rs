@@ -30,11 +30,14 @@
 //!   the codec of a legible payload, or by the header extensions of an encrypted one.
 //! - [`Publication::send`] never waits. It copies the packet to the port's worker thread, which seals and sends what it
 //!   finds in one train. Deliveries come from that thread through a bounded queue per subscription.
-//! - The link is kept up by itself: when it is lost, or its relay says that it is about to stop, the next configured
-//!   relay is dialled, with growing pauses. Publications and subscriptions outlive that: they are asked for again. To a
-//!   subscription, streams of the old link end and start anew.
+//! - The link is kept up by itself: when it is lost, the next configured relay is dialled, with growing pauses.
+//!   Publications and subscriptions outlive that: they are asked for again. To a subscription, streams of the old link
+//!   end and start anew.
+//! - When a relay is drained or about to stop, the client moves to the next one without losing a packet: both links stand
+//!   until everything has gone over, and streams neither end nor start anew. A client that is given only one relay stays
+//!   until that is gone.
 //! - A link ends when its token expires, or when the key that signed it is removed. [`SfuLink::set_token`] links again
-//!   with a newer one beforehand, and the present link carries media until the next stands; [`Config::token_source`] is
+//!   with a newer one beforehand, and moves in the same way; [`Config::token_source`] is
 //!   asked for one before every attempt. [`SfuLink::last_loss`] tells why a link was lost or refused.
 //! - What the overlay refuses, it refuses with a code and a reason that says what to do. A refusal after a reconnect (a
 //!   token that has expired meanwhile) ends the publication or subscription.

@@ -50,7 +50,7 @@ pub struct Packet {
 /// What happens on a subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A stream that matches; its packets follow. Also after a reconnect, for each stream again.
+    /// A stream that matches; its packets follow. Also after a link was lost, for each stream again.
     Started(Arc<StreamInfo>),
     /// A packet.
     Packet(Packet),

@@ -57,6 +57,8 @@ pub(super) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Readiness
                 "tables",
                 "no route table yet: the controller sends one once this relay is known",
             );
+            let hint = "this relay is being drained: its SFUs move to others, and it takes in no more";
+            require(!running.overlay.is_draining(), "duty", hint);
             let hint = "no token keys yet: no client can link; the controller sends them with the session";
             require(running.overlay.has_token_keys(), "token_keys", hint);
         }

@@ -12,7 +12,7 @@ fn client(overlay: &Overlay) -> (Port<Client>, EventReceiver<ClientEvent>) {
     let trust = Trust::Fingerprint(overlay.controller().operations().ca_sha256());
     let config = PortConfig { bind: "127.0.0.1:0".parse().expect("an address"), ..PortConfig::new(trust) };
     let (sink, events) = event_queue(16);
-    let port = Port::open(config, Client::new(ClientConfig { seed: 1 }), admit_nobody(), sink);
+    let port = Port::open(config, Client::new(ClientConfig { seed: 1, key: None }), admit_nobody(), sink);
     (port.expect("the port opens"), events)
 }
 

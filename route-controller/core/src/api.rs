@@ -82,6 +82,8 @@ pub struct NodeRecord {
     pub addresses: Vec<SocketAddr>,
     /// An operator wants routes to avoid it.
     pub cordoned: bool,
+    /// An operator wants it empty: SFUs are to leave it, too.
+    pub draining: bool,
 }
 
 /// Which certificates of a name are worth something. The process around the core checks those of sessions; relays check
@@ -205,6 +207,12 @@ pub enum Input {
         name: String,
         /// Whether they should.
         cordoned: bool,
+    },
+    /// An operator wants a relay empty: routes avoid passing it, and SFUs are sent to others. It stays so until
+    /// [`Input::Cordon`] says that routes may pass it again.
+    Drain {
+        /// The relay; unknown ones are ignored.
+        name: String,
     },
     /// A relay opened a session and said hello. While an older session of the same relay speaks, the new one only
     /// waits, whatever it says, and in the end it is kicked in any case: [`KickCause::NameInUse`] if the older one

@@ -137,7 +137,17 @@ impl Controller {
                     self.session_over(now, session);
                 }
             }
-            Input::Cordon { name, cordoned } => self.cordon(now, &name, cordoned),
+            Input::Cordon { name, cordoned: true } => {
+                self.cordon(now, &name, |record| record.cordoned = true)
+            }
+            Input::Cordon { name, cordoned: false } => self.cordon(now, &name, |record| {
+                record.cordoned = false;
+                record.draining = false;
+            }),
+            Input::Drain { name } => self.cordon(now, &name, |record| {
+                record.cordoned = true;
+                record.draining = true;
+            }),
             Input::Certificates { name, rule } => self.certificates(now, &name, rule),
             Input::TokenKeys(mut keys) => {
                 keys.truncate(limits::TOKEN_KEYS);
@@ -207,6 +217,7 @@ impl Controller {
         if let Some(keys) = self.token_keys.clone() {
             self.tell(node, ToRelay::TokenKeys(keys));
         }
+        self.tell_draining(node);
         let rates = self.directory.rates();
         if rates != NamespaceRates::default() {
             self.tell(node, ToRelay::Namespaces(rates));

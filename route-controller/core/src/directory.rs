@@ -7,7 +7,8 @@
 //! **Names.** One publication at a time has a stream's name. A second one at the same relay replaces the first (an SFU
 //! came back before its old link was missed). One at another relay waits a little for the first to end, wins at once
 //! if that relay is offline, and is refused otherwise. Whoever takes a name over gets its ids with the next
-//! incarnation, so that egresses do not take its packets for duplicates.
+//! incarnation, so that egresses do not take its packets for duplicates. A publisher that moves to another relay keeps both
+//! (see `moves`).
 //!
 //! **Sessions come and go.** What a relay reported stays while its session is gone; in the next one it reports all of
 //! it again, and what it did not repeat by then is dropped. Rows are not sent to a relay that is still reporting:
@@ -18,6 +19,7 @@
 //! (from then on its subscriptions speak) or a minute has passed. Rows that relays hold for streams nobody published
 //! so far are left alone for the same time.
 
+mod moves;
 mod publications;
 mod rows;
 mod subscriptions;
@@ -28,6 +30,7 @@ pub use tenants::{LimitsConfig, NamespaceLimits, NamespaceView};
 use crate::effect::Effect;
 use crate::ids::Ids;
 use crate::view::{ProtectionView, StreamView};
+use moves::Moves;
 use rows::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -36,7 +39,8 @@ use wire_format::control::{
     HeldStream, NamespaceRates, NamespaceUsage, StreamName, SubscriptionReport, ToRelay, limits,
 };
 use wire_format::{
-    Incarnation, MediaKind, NodeIndex, PublicationId, RoomId, StreamKey, SubscriptionId, Timestamp,
+    Incarnation, MediaKind, NodeIndex, PublicationId, PublisherKey, RoomId, StreamKey, SubscriptionId,
+    Timestamp,
 };
 
 /// Rows that a relay may say it holds.
@@ -51,6 +55,7 @@ struct Publication {
     name: StreamName,
     kind: MediaKind,
     protect: bool,
+    publisher: Option<PublisherKey>,
     /// Reported in the relay's present session.
     fresh: bool,
 }
@@ -75,6 +80,7 @@ struct Stream {
     protect: bool,
     incarnation: Incarnation,
     live: Option<(NodeIndex, PublicationId)>,
+    moves: Moves,
     contenders: Vec<Contender>,
     /// Set while nobody publishes it.
     forget_at: Option<Timestamp>,
@@ -251,12 +257,17 @@ impl Directory {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.offline = true;
         }
-        let contested = self.streams.iter().filter(|(_, stream)| {
-            stream.live.is_some_and(|(live, _)| live == node) && !stream.contenders.is_empty()
-        });
+        let is_contested = |stream: &Stream| !stream.contenders.is_empty() || stream.moves.arriving.is_some();
+        let contested = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.live.is_some_and(|(live, _)| live == node) && is_contested(stream));
         let contested: Vec<StreamName> = contested.map(|(name, _)| name.clone()).collect();
         for name in contested {
-            self.promote_next(&name, out);
+            match self.streams.get(&name).and_then(|stream| stream.moves.arriving) {
+                Some((arriving, _)) => self.take_over(&name, arriving, out),
+                None => _ = self.promote_next(&name, out),
+            }
             self.refresh(now, &name, out);
         }
     }
@@ -448,6 +459,7 @@ impl Directory {
             stream.live.is_some_and(|(live, _)| live == node)
                 || stream.matching.contains_key(&node)
                 || stream.rows.contains_key(&node)
+                || stream.moves.relays().any(|relay| relay == node)
                 || stream.held.contains(&node)
         };
         self.streams.iter().filter(|(_, stream)| concerns(stream)).map(|(name, _)| name.clone()).collect()

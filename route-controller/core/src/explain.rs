@@ -194,6 +194,8 @@ pub struct DrainView {
     pub name: String,
     /// Routes avoid it.
     pub cordoned: bool,
+    /// SFUs are sent to other relays.
+    pub draining: bool,
     /// Most pairs of others whose primary way passes it, by any tables that frames may be forwarded by.
     pub transit_pairs: u64,
     /// Publications held there.

@@ -20,7 +20,7 @@ use crate::topology::{Risk, Transit};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{Neighbour, RelayHello, limits};
-use wire_format::session::WIRE_VERSIONS;
+use wire_format::session::{CLIENT_SINCE_VERSION, WIRE_VERSIONS};
 use wire_format::{Epoch, NodeIndex, Timestamp};
 
 /// How long a lost session is expected back.
@@ -70,6 +70,8 @@ pub(crate) struct Relay {
     pub tags: Vec<String>,
     /// As it said last; empty if this controller never heard it.
     pub version: String,
+    /// It can send its SFUs to other relays, as it said last.
+    pub moves_clients: bool,
     /// The session, if it has one.
     pub session: Option<Session>,
     /// When that session said something last.
@@ -107,6 +109,7 @@ impl Relay {
             isp: String::new(),
             tags: Vec::new(),
             version: String::new(),
+            moves_clients: false,
             session: None,
             said_at: Timestamp::ZERO,
             rival: None,
@@ -250,6 +253,7 @@ impl Relays {
             region: region.to_owned(),
             addresses: Vec::new(),
             cordoned: false,
+            draining: false,
         };
         self.names.insert(name.to_owned(), node);
         let certificates = self.rule(name);
@@ -292,9 +296,10 @@ impl Relays {
         if let Some(replaced) = replaced {
             self.sessions.remove(&replaced);
         }
-        let cordoned = self.relays.get(&node).is_some_and(|relay| relay.record.cordoned);
+        let before = self.relays.get(&node).map(|relay| &relay.record);
+        let (cordoned, draining) = before.map_or((false, false), |before| (before.cordoned, before.draining));
         let (region, addresses) = (hello.region, hello.addresses);
-        let record = NodeRecord { node, name: hello.name, region, addresses, cordoned };
+        let record = NodeRecord { node, name: hello.name, region, addresses, cordoned, draining };
         self.names.insert(record.name.clone(), node);
         self.sessions.insert(session, node);
         let relay = self.relays.entry(node);
@@ -307,6 +312,7 @@ impl Relays {
         relay.isp = hello.isp;
         relay.tags = hello.tags;
         relay.version = hello.version;
+        relay.moves_clients = hello.wire_versions.1 >= CLIENT_SINCE_VERSION;
         relay.session = Some(Session { id: session, complete: false });
         relay.said_at = now;
         relay.leaving = false;

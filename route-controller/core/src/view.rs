@@ -55,6 +55,8 @@ pub struct NodeView {
     pub subscriptions: usize,
     /// An operator wants routes to avoid it.
     pub cordoned: bool,
+    /// An operator wants it empty: SFUs are sent to other relays.
+    pub draining: bool,
     /// It became a hub all of a sudden, by its own links' prices: routes avoid it until they have held for a while.
     pub hub_quarantined: bool,
     /// It left or was revoked, and its index is in quarantine: the time until another relay may be given it.

@@ -29,7 +29,8 @@ fn rows(lab: &Lab, relay: &str, name: &StreamName) -> Vec<(Timestamp, Vec<NodeIn
             | ToRelay::Stream(_)
             | ToRelay::StreamGone { .. }
             | ToRelay::TokenKeys(_)
-            | ToRelay::Namespaces(_) => None,
+            | ToRelay::Namespaces(_)
+            | ToRelay::Drain { .. } => None,
         })
         .collect()
 }
@@ -400,6 +401,7 @@ fn nonsense_is_refused() {
         kind: MediaKind::Audio,
         granted: Some(granted),
         protect: false,
+        publisher: None,
     };
     lab.station("r2").publications.insert(PublicationId(4), stolen.clone());
     lab.say("r2", wire_format::control::ToController::Published(stolen));
@@ -460,6 +462,7 @@ fn a_relay_that_started_anew_may_number_its_publications_otherwise() {
             kind: MediaKind::Video,
             granted: None,
             protect: false,
+            publisher: None,
         };
         station.publications.insert(publication, report);
     }

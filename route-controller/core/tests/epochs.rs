@@ -30,7 +30,8 @@ fn tables<'a>(lab: &'a Lab, relay: &str) -> impl Iterator<Item = (Timestamp, &'a
         | ToRelay::Stream(_)
         | ToRelay::StreamGone { .. }
         | ToRelay::TokenKeys(_)
-        | ToRelay::Namespaces(_) => None,
+        | ToRelay::Namespaces(_)
+        | ToRelay::Drain { .. } => None,
     })
 }
 

@@ -84,9 +84,11 @@ pub enum Command {
     /// Let routes pass a relay again.
     #[command(after_help = "Examples:\n  relayctl uncordon fra-1")]
     Uncordon(CordonArgs),
-    /// Empty a relay, so that it can be stopped: routes leave it, and this waits until nothing is held there any more.
+    /// Empty a relay, so that it can be stopped: routes leave it, its SFUs move to other relays, and this waits until nothing is left there.
     #[command(
-        after_help = "What SFUs hold at the relay themselves ends when they link to another one; this says how much is left.\n\n\
+        after_help = "No packet is lost: each SFU that knows another relay links there before it leaves this one. SFUs that know no other, and \
+                      plain RTP registrations, stay until somebody moves them; what is left is told on the way. The relay takes in no \
+                      SFUs any more until `relayctl uncordon`.\n\n\
                       Examples:\n  relayctl drain fra-1\n  relayctl drain fra-1 --timeout 600 && ssh fra-1 systemctl stop relay-node"
     )]
     Drain(DrainArgs),

@@ -65,13 +65,18 @@ impl Engine {
         self.input(Input::RelayUp { session, name, hello })
     }
 
-    /// Has routes avoid a relay, or not any longer.
-    pub(super) fn cordon(&mut self, name: String, cordoned: bool) -> anyhow::Result<Result<(), Refusal>> {
-        if self.core.node_index(&name).is_none() {
-            return Ok(Err(unknown_relay(&self.core, self.clock.now(), &name)));
+    /// An operator decides what becomes of a relay.
+    pub(super) fn decide(
+        &mut self,
+        name: &str,
+        what: &'static str,
+        decision: Input,
+    ) -> anyhow::Result<Result<(), Refusal>> {
+        if self.core.node_index(name).is_none() {
+            return Ok(Err(unknown_relay(&self.core, self.clock.now(), name)));
         }
-        tracing::info!(name, cordoned, "an operator decides whether routes may pass a relay");
-        self.input(Input::Cordon { name, cordoned })?;
+        tracing::info!(name, what, "an operator decides about a relay");
+        self.input(decision)?;
         Ok(Ok(()))
     }
 

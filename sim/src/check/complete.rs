@@ -46,7 +46,14 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
 /// When the last of all links stood for the first time. A link that loses datagrams may lose a whole handshake, and the
 /// next ones too: how long it takes then is nobody's fault.
 fn linked_by(scenario: &Scenario, trace: &Trace) -> Duration {
-    let mut missing: BTreeSet<_> = scenario.paths.keys().copied().collect();
+    // An SFU links to one relay first.
+    let begins = |(from, to): &(Host, Host)| match (*from, *to) {
+        (Host::Client(client), Host::Relay(relay)) | (Host::Relay(relay), Host::Client(client)) => {
+            scenario.client(client).relay == relay
+        }
+        (Host::Relay(_), Host::Relay(_)) | (Host::Client(_), Host::Client(_)) => true,
+    };
+    let mut missing: BTreeSet<_> = scenario.paths.keys().copied().filter(begins).collect();
     let mut last = Duration::ZERO;
     for (time, event) in trace.events() {
         if let Event::LinkUp { at, with } = event

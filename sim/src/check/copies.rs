@@ -41,6 +41,7 @@ fn fails_clearly(scenario: &Scenario) -> bool {
             | FaultKind::Isolate(_)
             | FaultKind::Mute(_)
             | FaultKind::Hostile(_)
+            | FaultKind::Drain(_)
             | FaultKind::ControllerCrash => true,
             FaultKind::Freeze(_) => false,
         })

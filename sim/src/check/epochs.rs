@@ -328,8 +328,7 @@ fn check_relays(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
             let epochs = &held.in_use;
             verdict.object(*at, format!("{from} forwards by the tables of epochs {epochs:?} at one time"));
         }
-        let ingress = scenario.client(scenario.stream(packet.stream).client).relay;
-        if from == ingress && held.told_to_stamp && !ordered.contains(&epoch) {
+        if scenario.may_enter(packet.stream, from) && held.told_to_stamp && !ordered.contains(&epoch) {
             verdict.object(*at, format!("{from} stamps epoch {epoch}, which nobody was ordered to"));
         }
     }

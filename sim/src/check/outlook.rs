@@ -33,6 +33,7 @@ impl<'a> Outlook<'a> {
             | FaultKind::Isolate(_)
             | FaultKind::Mute(_)
             | FaultKind::Hostile(_)
+            | FaultKind::Drain(_)
             | FaultKind::ControllerCrash => true,
         })
     }
@@ -54,6 +55,7 @@ impl<'a> Outlook<'a> {
                 | FaultKind::Isolate(_)
                 | FaultKind::Mute(_)
                 | FaultKind::Hostile(_)
+                | FaultKind::Drain(_)
                 | FaultKind::ControllerCrash => true,
             })
     }
@@ -98,7 +100,8 @@ pub(super) fn controlled_spans(scenario: &Scenario) -> Vec<(Duration, Duration)>
             | FaultKind::Crash(_)
             | FaultKind::Leave(_)
             | FaultKind::Freeze(_)
-            | FaultKind::Hostile(_) => false,
+            | FaultKind::Hostile(_)
+            | FaultKind::Drain(_) => false,
         })
         .map(|fault| (fault.at, fault.until.unwrap_or(scenario.run_for)))
         .collect();

@@ -28,12 +28,11 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         if frame.protected && !scenario.stream(frame.packet.stream).protect {
             verdict.object(at, format!("{:?} leaves {} protected, unasked", frame.packet, frame.from));
         }
-        let ingress = scenario.client(scenario.stream(frame.packet.stream).client).relay;
         for destination in &frame.destinations {
             let key = (frame.packet, frame.incarnation, frame.protected, frame.from, *destination);
             let came = arrivals.get(&key).into_iter().flatten().filter(|(_, _, came_at)| *came_at <= at);
             let mut came: Vec<_> = came.map(|(plane, marked, _)| (*plane, *marked)).collect();
-            if frame.from == ingress {
+            if scenario.may_enter(frame.packet.stream, frame.from) {
                 came.push((if frame.protected { frame.plane } else { PRIMARY }, false));
             }
             let follows = |(plane, marked): &(u8, bool)| {

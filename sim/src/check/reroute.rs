@@ -125,6 +125,7 @@ impl Failed {
             | FaultKind::Isolate(_)
             | FaultKind::Mute(_)
             | FaultKind::Hostile(_)
+            | FaultKind::Drain(_)
             | FaultKind::ControllerCrash => None,
         }
     }
@@ -249,6 +250,9 @@ impl Failure<'_> {
     /// The relays where the stream enters and leaves, unless these or the links of the SFUs are what fails.
     pub(super) fn ends(&self) -> Option<(RelayId, RelayId)> {
         let publisher = self.scenario.stream(self.stream).client;
+        if !self.scenario.stays(self.stream, self.client) {
+            return None;
+        }
         let ingress = self.scenario.client(publisher).relay;
         let egress = self.scenario.client(self.client).relay;
         if let Failed::Relay(relay) = self.failed

@@ -61,7 +61,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     for (client, stream) in pairs.keys() {
         let from = scenario.client(scenario.stream(*stream).client).relay;
         let to = scenario.client(*client).relay;
-        if from == to {
+        if from == to || !scenario.stays(*stream, *client) {
             continue;
         }
         let own = deliveries(trace).filter(|(at, delivered)| *at >= settled && delivered.client == *client);
@@ -124,9 +124,11 @@ fn is_distrusted(scenario: &Scenario, from: Host, to: Host) -> bool {
     let failed = |kind: &FaultKind| match kind {
         FaultKind::Cut(directions) => directions.contains(&(from, to)) || directions.contains(&(to, from)),
         FaultKind::Crash(relay) | FaultKind::Leave(relay) | FaultKind::Freeze(relay) => ends(relay),
-        FaultKind::Isolate(_) | FaultKind::Mute(_) | FaultKind::Hostile(_) | FaultKind::ControllerCrash => {
-            false
-        }
+        FaultKind::Isolate(_)
+        | FaultKind::Mute(_)
+        | FaultKind::Hostile(_)
+        | FaultKind::Drain(_)
+        | FaultKind::ControllerCrash => false,
     };
     let missed = |kind: &FaultKind| match kind {
         FaultKind::Isolate(relay) | FaultKind::Mute(relay) | FaultKind::Freeze(relay) => ends(relay),
@@ -134,6 +136,7 @@ fn is_distrusted(scenario: &Scenario, from: Host, to: Host) -> bool {
         | FaultKind::Crash(_)
         | FaultKind::Leave(_)
         | FaultKind::Hostile(_)
+        | FaultKind::Drain(_)
         | FaultKind::ControllerCrash => false,
     };
     let kinds = || scenario.faults.iter().map(|fault| &fault.kind);
@@ -179,6 +182,7 @@ fn outages(scenario: &Scenario, direction: (Host, Host)) -> Vec<(Duration, Durat
         | FaultKind::Isolate(_)
         | FaultKind::Mute(_)
         | FaultKind::Hostile(_)
+        | FaultKind::Drain(_)
         | FaultKind::ControllerCrash => false,
     };
     let cuts = scenario.faults.iter().filter(cut);

@@ -24,7 +24,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     for (at, delivered) in deliveries(trace) {
         let Some(packet) = delivered.packet else { continue };
         // Two ways at once: one of them is the other's alternative.
-        if scenario.stream(packet.stream).protect {
+        if scenario.stream(packet.stream).protect || !scenario.stays(packet.stream, delivered.client) {
             continue;
         }
         let from = scenario.client(scenario.stream(packet.stream).client).relay;

@@ -62,6 +62,7 @@ section! {
     Client {
         name: String,
         relay: String,
+        others: Option<Vec<String>>,
         namespace: Option<String>,
         rooms: Option<String>,
         publish: Option<bool>,
@@ -108,6 +109,7 @@ section! {
         mute: Option<String>,
         freeze: Option<String>,
         hostile: Option<String>,
+        drain: Option<String>,
     }
 }
 section! {

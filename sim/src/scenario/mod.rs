@@ -97,6 +97,8 @@ pub struct ClientSpec {
     pub name: String,
     /// The relay that it links to.
     pub relay: RelayId,
+    /// Where it goes when that sends it away: to the next of these, and to the first one after the last.
+    pub others: Vec<RelayId>,
     /// What its token grants.
     pub rights: ClientRights,
 }
@@ -174,6 +176,8 @@ pub enum FaultKind {
     Freeze(RelayId),
     /// A relay sends its neighbours, beside all else, requests for everything and parity and repairs that cannot be.
     Hostile(RelayId),
+    /// An operator empties a relay, and lets it be used again. Nothing goes wrong at all.
+    Drain(RelayId),
     /// The controller's process dies and loses all state but its store.
     ControllerCrash,
 }
@@ -186,6 +190,7 @@ impl FaultKind {
             FaultKind::Isolate(_)
             | FaultKind::Mute(_)
             | FaultKind::Hostile(_)
+            | FaultKind::Drain(_)
             | FaultKind::ControllerCrash => false,
         }
     }
@@ -238,6 +243,19 @@ impl Scenario {
     /// A client.
     pub fn client(&self, client: ClientId) -> &ClientSpec {
         &self.clients[usize::from(client.0)]
+    }
+
+    /// Whether a stream may enter the overlay at a relay.
+    pub fn may_enter(&self, stream: StreamNumber, relay: RelayId) -> bool {
+        let client = self.client(self.stream(stream).client);
+        client.relay == relay || client.others.contains(&relay)
+    }
+
+    /// Whether a stream and a subscriber of it stay at their relays, as far as nothing goes wrong.
+    pub fn stays(&self, stream: StreamNumber, subscriber: ClientId) -> bool {
+        [self.stream(stream).client, subscriber]
+            .into_iter()
+            .all(|client| self.client(client).others.is_empty())
     }
 
     /// A stream.

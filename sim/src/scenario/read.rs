@@ -171,6 +171,12 @@ impl Reader {
         Ok(ClientSpec {
             name: client.name.clone(),
             relay: self.relay_id("[[client]]", &client.relay)?,
+            others: client
+                .others
+                .iter()
+                .flatten()
+                .map(|name| self.relay_id("[[client]]", name))
+                .collect::<Result<_, _>>()?,
             rights: ClientRights {
                 subject: client.name.clone(),
                 namespace: client.namespace.clone().unwrap_or_else(|| "demo".to_owned()),
@@ -259,12 +265,12 @@ impl Reader {
             (&fault.mute, FaultKind::Mute),
             (&fault.freeze, FaultKind::Freeze),
             (&fault.hostile, FaultKind::Hostile),
+            (&fault.drain, FaultKind::Drain),
         ] {
             kinds.extend(name.as_ref().map(relay).transpose()?.map(kind));
         }
         let Ok([kind]) = <[FaultKind; 1]>::try_from(kinds) else {
-            let problem =
-                "exactly one of cut, crash, leave, isolate, mute, freeze and hostile says what goes wrong";
+            let problem = "exactly one of cut, crash, leave, isolate, mute, freeze, hostile and drain says what happens";
             let (value, problem) = (fault.at.clone(), problem.to_owned());
             return Err(ScenarioError::Value { place: PLACE, key: "at", value, problem });
         };
@@ -317,9 +323,11 @@ impl Reader {
         let edge =
             LinkSpec::parse(file.clients_link.as_deref().unwrap_or("delay=1ms"), read).map_err(failed)?;
         for (at, client) in clients.iter().enumerate() {
-            let (client_host, relay) = (Host::Client(ClientId(at as u16)), Host::Relay(client.relay));
-            base.insert((client_host, relay), edge.clone());
-            base.insert((relay, client_host), edge.clone());
+            let client_host = Host::Client(ClientId(at as u16));
+            for relay in client.others.iter().chain([&client.relay]).map(|relay| Host::Relay(*relay)) {
+                base.insert((client_host, relay), edge.clone());
+                base.insert((relay, client_host), edge.clone());
+            }
         }
         let mut options: BTreeMap<(Host, Host), Vec<LinkOption>> = BTreeMap::new();
         for link in file.link.iter().flatten() {

@@ -5,6 +5,7 @@ mod calls;
 mod controllers;
 mod credentials;
 mod dev;
+mod drain;
 mod failover;
 mod limits;
 mod overlay;

@@ -14,7 +14,10 @@ use std::time::Duration;
 pub(crate) const RELAYS: [(&str, &str); 3] =
     [("r1", "relay-node.toml"), ("r2", "relay-node-2.toml"), ("r3", "relay-node-3.toml")];
 
-/// A controller and the relays r1, r2 and r3.
+/// A fourth one, where a test wants it.
+const FOURTH: (&str, &str) = ("r4", "relay-node.toml");
+
+/// A controller and the relays r1, r2 and r3, or others.
 pub(crate) struct Overlay {
     directory: tempfile::TempDir,
     grpc: SocketAddr,
@@ -25,6 +28,8 @@ pub(crate) struct Overlay {
     relays: BTreeMap<&'static str, Process>,
     /// Relay ports, which stay the same when a relay is started again.
     ports: BTreeMap<&'static str, SocketAddr>,
+    /// Directions of links that stand when it is whole.
+    links: usize,
 }
 
 impl Overlay {
@@ -34,14 +39,32 @@ impl Overlay {
 
     /// The same with relays that `start` changes before they start.
     pub(crate) async fn start_with(change: fn(Command) -> Command) -> Overlay {
+        let relays = RELAYS.map(|(name, _)| name);
+        Overlay::start_of(&relays, relays.len() * (relays.len() - 1), change).await
+    }
+
+    /// The same with these relays, which join in this order, and so many directions of links between them.
+    pub(crate) async fn start_of(
+        relays: &[&'static str],
+        links: usize,
+        change: fn(Command) -> Command,
+    ) -> Overlay {
         let directory = tempfile::tempdir().expect("a directory");
         let state = directory.path().join("controller");
-        let ports = RELAYS.into_iter().map(|(name, _)| (name, free_udp())).collect();
+        let ports = relays.iter().map(|name| (*name, free_udp())).collect();
         let (grpc, admin) = (free(), free());
-        let mut overlay =
-            Overlay { directory, grpc, admin, state, controller: None, relays: BTreeMap::new(), ports };
+        let mut overlay = Overlay {
+            directory,
+            grpc,
+            admin,
+            state,
+            controller: None,
+            relays: BTreeMap::new(),
+            ports,
+            links,
+        };
         overlay.start_controller();
-        for (name, _) in RELAYS {
+        for name in relays.iter().copied() {
             let token = overlay.relayctl(&["join-token", "create", "--name", name, "--region", "local"]);
             std::fs::write(overlay.path(&format!("{name}.token")), token).expect("written");
             overlay.start_relay(name, change);
@@ -52,15 +75,23 @@ impl Overlay {
 
     /// Whether every relay has a route to every other.
     pub(crate) fn is_whole(&self) -> bool {
-        self.list(&["routes", "dump", "--plane", "0"], "routes").len() == 6
-            && self.list(&["links"], "links").iter().filter(|link| link["usable"] == true).count() == 6
+        let relays = self.ports.len();
+        self.list(&["routes", "dump", "--plane", "0"], "routes").len() == relays * (relays - 1)
+            && self.list(&["links"], "links").iter().filter(|link| link["usable"] == true).count()
+                == self.links
     }
 
     /// Starts a relay that does not run.
     pub(crate) fn start_relay(&mut self, name: &'static str, change: fn(Command) -> Command) {
-        let (_, example) = RELAYS.into_iter().find(|(relay, _)| *relay == name).expect("one of three");
+        let mut known = RELAYS.into_iter().chain([FOURTH]);
+        let (_, example) = known.find(|(relay, _)| *relay == name).expect("one of four");
         let mut command = change(self.command("relay-node"));
-        command.arg("--config").arg(deploy(example)).args(["--listen", &self.ports[name].to_string()]);
+        command.arg("--config").arg(deploy(example)).args([
+            "--name",
+            name,
+            "--listen",
+            &self.ports[name].to_string(),
+        ]);
         command.args(["--api-listen", "127.0.0.1:0", "--log-format", "json", "--log", "info"]);
         command.arg("--state-dir").arg(self.path(name));
         command.arg("--join-token-file").arg(self.path(&format!("{name}.token")));

@@ -52,12 +52,15 @@ async fn an_upgrade_rolls_through_the_overlay_under_a_call() {
     // Nobody said anything that another did not understand.
     for relay in ["r1", "r2", "r3"] {
         for series in [
-            "cascade_relay_core_total{event=\"messages_refused\"}",
             "cascade_relay_port_total{event=\"closed_bad_message\"}",
             "cascade_relay_core_drops_total{reason=\"malformed\"}",
         ] {
             assert_eq!(overlay.metric(relay, series), 0, "{relay}: {series}");
         }
+        // An older relay does not say who its publisher is: the one that this moved to refuses the stream, whose name is
+        // taken, until it has ended there.
+        let refused = overlay.metric(relay, "cascade_relay_core_total{event=\"messages_refused\"}");
+        assert!(refused <= u64::from(relay == "r2"), "{relay}: {refused} messages refused");
     }
     for sfu in [&sender, &receiver] {
         SfuLink::close(sfu).await;

@@ -282,6 +282,7 @@ impl Relay {
             kind: spec.kind,
             slack,
             protect: spec.protect,
+            publisher: None,
             granted: None,
         };
         self.report(ToController::Published(publication.report(id)));

@@ -12,9 +12,9 @@ use std::time::Duration;
 use wire_format::control::{Neighbour, RelayHello, StreamEntry, StreamName, ToController, ToRelay, Welcome};
 use wire_format::session::Message;
 use wire_format::{
-    Epoch, FrameKind, Incarnation, MediaHeader, MediaKind, NodeIndex, PacketNumber, Plane, PolicyIndex,
-    PolicyTable, RoomId, RouteTable, RtpDescription, StreamHandle, StreamId, StreamKey, SubscriptionId,
-    Timestamp, UserId, frames,
+    ClientKey, Epoch, FrameKind, Incarnation, MediaHeader, MediaKind, NodeIndex, PacketNumber, Plane,
+    PolicyIndex, PolicyTable, RoomId, RouteTable, RtpDescription, StreamHandle, StreamId, StreamKey,
+    SubscriptionId, Timestamp, UserId, frames,
 };
 
 pub enum Core {
@@ -131,10 +131,33 @@ impl Lab {
     }
 
     pub fn client_with(&mut self, at: u16, rights: ClientRights) -> usize {
-        self.cores.push(Core::Client(Box::new(Client::new(ClientConfig { seed: 1 }))));
-        let client = self.cores.len() - 1;
+        let client = self.cores.len();
+        let config = ClientConfig { seed: 1, key: Some(ClientKey([client as u8; 16])) };
+        self.cores.push(Core::Client(Box::new(Client::new(config))));
         self.wire(client, Peer::Upstream, usize::from(at), Peer::Client(rights));
         client
+    }
+
+    /// A client gets a further link, to another relay.
+    pub fn link_client(&mut self, client: usize, to: u16) {
+        let rights = ClientRights {
+            subject: "sfu".into(),
+            namespace: "demo".into(),
+            room_pattern: "*".into(),
+            publish: true,
+            subscribe: true,
+            token: None,
+        };
+        self.wire(client, Peer::Upstream, usize::from(to), Peer::Client(rights));
+    }
+
+    /// A client's link is lost at its end.
+    pub fn lose(&mut self, client: usize, relay: usize) {
+        let link = self.link_id(client, relay);
+        let Core::Client(core) = &mut self.cores[client] else { panic!("core {client} is a client") };
+        core.handle_input(self.now, &[], Input::LinkDown { link });
+        self.drain(client, &[]);
+        self.settle();
     }
 
     /// Links two relays, or the workers of two relays.

@@ -70,7 +70,7 @@ impl Sfu {
             };
             sender.send(out).map_err(|_| Overflow)
         });
-        let core = Client::new(ClientConfig { seed: relay as u64 });
+        let core = Client::new(ClientConfig { seed: relay as u64, key: None });
         let nobody = Arc::new(|_: &DialInfo| Err(Refusal::new(RefusalCode::Token, "nobody dials an SFU")));
         let port = Port::open(config, core, nobody, sink).expect("a port");
         let address = overlay.relays[relay].local_addr();

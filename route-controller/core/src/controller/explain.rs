@@ -121,6 +121,7 @@ impl Controller {
         Some(DrainView {
             name: name.to_owned(),
             cordoned: self.relays.relay(node).is_some_and(|relay| relay.record.cordoned),
+            draining: self.relays.relay(node).is_some_and(|relay| relay.record.draining),
             transit_pairs: pairs.max().unwrap_or(0),
             publications,
             subscriptions,

@@ -1,29 +1,47 @@
 //! From what links cost to routes, and who is not to be passed by them.
 
 use super::{Cause, Controller};
-use crate::api::StoreUpdate;
+use crate::api::{NodeRecord, StoreUpdate};
 use crate::cost::CostTerms;
 use crate::effect::Effect;
 use crate::hubs::Hubs;
 use crate::planes::Routes;
 use crate::topology::Topology;
+use wire_format::control::ToRelay;
 use wire_format::{NodeIndex, Timestamp};
 
 impl Controller {
-    /// Routes should avoid passing a relay, or need not any longer.
-    pub(super) fn cordon(&mut self, now: Timestamp, name: &str, cordoned: bool) {
-        let relay = self.relays.of_name(name).and_then(|node| self.relays.relay_mut(node));
-        let Some(relay) = relay.filter(|relay| relay.record.cordoned != cordoned) else { return };
-        relay.record.cordoned = cordoned;
+    /// Routes should avoid passing a relay, and SFUs leave it, or need not any longer.
+    pub(super) fn cordon(&mut self, now: Timestamp, name: &str, change: impl FnOnce(&mut NodeRecord)) {
+        let Some(relay) = self.relays.of_name(name).and_then(|node| self.relays.relay_mut(node)) else {
+            return;
+        };
+        let before = relay.record.clone();
+        change(&mut relay.record);
+        if relay.record == before {
+            return;
+        }
         let record = relay.record.clone();
         // The record takes an index out of quarantine, where that of a relay that left belongs.
         let quarantined = relay.quarantined_until.is_some();
         let node = record.node;
-        self.effects.push(Effect::Persist(StoreUpdate::Node(record)));
+        self.effects.push(Effect::Persist(StoreUpdate::Node(record.clone())));
         if quarantined {
             self.effects.push(Effect::Persist(StoreUpdate::NodeQuarantined(node)));
         }
-        self.changed(now, Cause::Topology);
+        if record.draining != before.draining {
+            self.tell_draining(node);
+        }
+        if record.cordoned != before.cordoned {
+            self.changed(now, Cause::Topology);
+        }
+    }
+
+    /// Tells a relay whether it is to be empty, if it can do something about it.
+    pub(super) fn tell_draining(&mut self, node: NodeIndex) {
+        let Some(relay) = self.relays.relay(node).filter(|relay| relay.moves_clients) else { return };
+        let draining = relay.record.draining;
+        self.effects.push(Effect::Tell(node, ToRelay::Drain { draining }));
     }
 
     pub(super) fn compute(&self, now: Timestamp, topology: &Topology) -> Routes {

@@ -169,6 +169,7 @@ impl Controller {
             publications,
             subscriptions,
             cordoned: relay.record.cordoned,
+            draining: relay.record.draining,
             hub_quarantined: self.hubs.is_quarantined(node),
             index_free_in: relay.quarantined_until.map(|until| until.since(now)),
         }

@@ -1,7 +1,7 @@
 //! Publications: who has a stream's name, and with which ids.
 
 use super::{
-    Contender, Directory, FORGET_AFTER, HOLD, Holding, Publication, Stream, Timer, is_name, matches,
+    Contender, Directory, FORGET_AFTER, HOLD, Holding, Moves, Publication, Stream, Timer, is_name, matches,
 };
 use crate::effect::Effect;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,11 @@ impl Directory {
     ) {
         let id = (node, report.publication);
         if let Some(known) = self.publications.get_mut(&id) {
-            if known.name == report.name && known.kind == report.kind && known.protect == report.protect {
+            if known.name == report.name
+                && known.kind == report.kind
+                && known.protect == report.protect
+                && known.publisher == report.publisher
+            {
                 let repeated = !std::mem::replace(&mut known.fresh, true);
                 self.republished(now, id, &report, repeated, out);
                 return;
@@ -44,15 +48,19 @@ impl Directory {
             self.refuse_publication(id, reason, out);
             return;
         }
+        // One that moves is counted twice for a moment, and is no more than before.
+        let moves = self.moves(&report.name, report.publisher);
         let checked = self
             .check_room(node, &report.name)
             .and_then(|()| self.check_limits(&report.name.namespace, node, Holding::Stream));
-        if let Err(reason) = checked {
+        if let Err(reason) = checked
+            && !moves
+        {
             self.refuse_over_limit(id, reason, out);
             return;
         }
-        let PublicationReport { kind, protect, .. } = report;
-        let publication = Publication { name: report.name.clone(), kind, protect, fresh: true };
+        let PublicationReport { kind, protect, publisher, .. } = report;
+        let publication = Publication { name: report.name.clone(), kind, protect, publisher, fresh: true };
         self.publications.insert(id, publication);
         self.peers.entry(node).or_default().publications += 1;
         self.tenants.add(&report.name.namespace, node, Holding::Stream);
@@ -60,6 +68,7 @@ impl Directory {
         match self.streams.get(name).map(|stream| stream.live) {
             None => self.begin(now, id, &report, out),
             Some(None) => self.resume(now, id, &report, out),
+            Some(Some(_)) if moves => self.arrive(now, name, id, out),
             Some(Some(holder)) => {
                 let yields = holder.0 == node
                     || self.peers.get(&holder.0).is_none_or(|peer| peer.offline)
@@ -106,13 +115,16 @@ impl Directory {
             return;
         };
         stream.contenders.retain(|contender| contender.publication != id);
+        let moved = stream.moves.ended(id);
         if stream.live == Some(id) {
             stream.live = None;
-            if !self.promote_next(&name, out) {
+            if !self.go_on(&name, out) && !self.promote_next(&name, out) {
                 self.end(now, &name);
             }
-            self.refresh(now, &name, out);
+        } else if !moved {
+            return;
         }
+        self.refresh(now, &name, out);
     }
 
     /// A publication that is known was reported again: in a new session (`repeated`) or in the same one.
@@ -127,8 +139,15 @@ impl Directory {
         let Some(stream) = self.streams.get(&report.name) else {
             return;
         };
+        if stream.moves.leaving.contains(&id) && report.granted.is_none() {
+            // Its relay has forgotten what it was granted.
+            self.grant(id, &report.name, out);
+            return;
+        }
         if stream.live != Some(id) {
-            if !stream.contenders.iter().any(|contender| contender.publication == id) {
+            if !stream.moves.holds(id)
+                && !stream.contenders.iter().any(|contender| contender.publication == id)
+            {
                 // Its relay was offline, and the name went to another.
                 let reason = self.reason_taken(&report.name);
                 self.refuse_publication(id, reason, out);
@@ -138,8 +157,8 @@ impl Directory {
         if report.granted == Some((stream.key, stream.incarnation)) {
             return;
         }
-        if repeated && report.granted.is_none() {
-            // The relay may have started anew, and so may its count of packets.
+        if repeated && report.granted.is_none() && report.publisher.is_none() {
+            // The relay may have started anew, and so may its count of packets. A publisher with a key counts them itself.
             self.promote(&report.name, id, out);
             self.refresh(now, &report.name, out);
         } else {
@@ -196,6 +215,7 @@ impl Directory {
             protect: report.protect,
             incarnation,
             live: Some(id),
+            moves: Moves::default(),
             contenders: Vec::new(),
             forget_at: None,
             matching,
@@ -289,10 +309,11 @@ impl Directory {
         stream.incarnation = Incarnation(stream.incarnation.0.wrapping_add(1));
         stream.forget_at = None;
         stream.held.clear();
+        stream.moves = Moves::default();
         self.grant(id, name, out);
     }
 
-    fn grant(&mut self, id: (NodeIndex, PublicationId), name: &StreamName, out: &mut Vec<Effect>) {
+    pub(super) fn grant(&mut self, id: (NodeIndex, PublicationId), name: &StreamName, out: &mut Vec<Effect>) {
         let Some(Stream { key, incarnation, .. }) = self.streams.get(name) else {
             return;
         };

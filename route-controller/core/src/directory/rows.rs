@@ -51,14 +51,16 @@ impl Stream {
     /// Relays that the ingress is to stamp: those that have acknowledged their rows, and those that it stamps since
     /// before this controller's start and that have not reported yet.
     pub(super) fn destinations(&self) -> BTreeSet<NodeIndex> {
-        let Some((ingress, _)) = self.live else {
-            return BTreeSet::new();
-        };
+        self.live.map_or(BTreeSet::new(), |(ingress, _)| self.destinations_from(ingress))
+    }
+
+    /// The same for any relay that the stream enters by, as it does by several while its publisher moves.
+    fn destinations_from(&self, ingress: NodeIndex) -> BTreeSet<NodeIndex> {
         let confirmed = self.matching.keys().filter(|node| self.is_confirmed(**node));
         confirmed.chain(&self.held).copied().filter(|node| *node != ingress).collect()
     }
 
-    fn is_confirmed(&self, node: NodeIndex) -> bool {
+    pub(super) fn is_confirmed(&self, node: NodeIndex) -> bool {
         self.rows.get(&node).is_some_and(|row| row.confirmed == Some(self.incarnation))
     }
 
@@ -100,8 +102,9 @@ impl Directory {
         let peers = &self.peers;
         let ready = |node: NodeIndex| peers.get(&node).is_some_and(|peer| peer.ready);
         // Egresses first.
+        let ingresses: BTreeSet<NodeIndex> = stream.moves.relays().chain([ingress]).collect();
         let egresses: Vec<NodeIndex> =
-            stream.matching.keys().copied().filter(|node| *node != ingress).collect();
+            stream.matching.keys().copied().filter(|node| !ingresses.contains(node)).collect();
         for node in egresses {
             let entry = stream.entry(name, node, BTreeSet::new());
             let row = stream.rows.entry(node).or_default();
@@ -122,33 +125,53 @@ impl Directory {
                 now < stream.held_until && !answered
             })
             .collect();
-        let destinations = stream.destinations();
-        let idle = destinations.is_empty() && !stream.matching.contains_key(&ingress);
-        let entry = stream.entry(name, ingress, destinations.clone());
         let mut settled = true;
-        if (!idle || stream.rows.contains_key(&ingress))
-            && let Some(entry) = entry
-        {
-            let row = stream.rows.entry(ingress).or_default();
-            settled = send(&mut self.revision, ingress, row, entry, ready(ingress), out);
-            if !idle {
-                row.gone_at = None;
+        let mut placed = false;
+        let mut idle = Vec::new();
+        for node in ingresses.iter().copied() {
+            let destinations = stream.destinations_from(node);
+            let matching = stream.matching.contains_key(&node);
+            let is_idle = destinations.is_empty() && !matching;
+            let entry = stream.entry(name, node, destinations);
+            let mut in_place = true;
+            if (!is_idle || stream.rows.contains_key(&node))
+                && let Some(entry) = entry
+            {
+                let row = stream.rows.entry(node).or_default();
+                in_place = send(&mut self.revision, node, row, entry, ready(node), out);
+                if !is_idle {
+                    row.gone_at = None;
+                }
+                // For the day when the stream enters elsewhere.
+                row.confirmed = match (matching, in_place) {
+                    (false, _) => None,
+                    (true, true) => Some(stream.incarnation),
+                    (true, false) => row.confirmed,
+                };
+            }
+            settled &= in_place;
+            placed |= in_place && stream.moves.arriving.is_some_and(|(id, _)| id.0 == node);
+            if is_idle {
+                idle.push(node);
             }
         }
-        // Last, rows that nobody needs: not before the ingress has confirmed that it does not stamp them.
+        if let Some(arrived) = Directory::has_arrived(stream, now, placed) {
+            self.take_over(name, arrived, out);
+            return self.refresh(now, name, out);
+        }
+        // Last, rows that nobody needs: not before whoever stamps has confirmed that it does not stamp them.
+        let destinations = stream.destinations();
         let mut unwanted = Vec::new();
         for (node, row) in &mut stream.rows {
             let wanted = stream.matching.contains_key(node) || destinations.contains(node);
-            if *node != ingress && !wanted {
+            if !ingresses.contains(node) && !wanted {
                 row.confirmed = None;
                 unwanted.push(*node);
             }
         }
         if settled {
             self.schedule_removal(now + LINGER, name, &unwanted);
-            if idle {
-                self.schedule_removal(now + LINGER, name, &[ingress]);
-            }
+            self.schedule_removal(now + LINGER, name, &idle);
         }
     }
 

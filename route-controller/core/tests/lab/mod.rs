@@ -12,8 +12,8 @@ use wire_format::control::{
     StreamName, SubscriptionReport, ToController, ToRelay,
 };
 use wire_format::{
-    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PolicyIndex, PublicationId, RouteTable, StreamKey,
-    SubscriptionId, Timestamp,
+    Epoch, Incarnation, MediaKind, NodeIndex, Plane, PolicyIndex, PublicationId, PublisherKey, RouteTable,
+    StreamKey, SubscriptionId, Timestamp,
 };
 
 /// What the store of a real controller would hold.
@@ -277,12 +277,24 @@ impl Lab {
     }
 
     pub fn publish(&mut self, relay: &str, publication: u32, name: &StreamName) {
+        self.publish_as(relay, publication, name, None);
+    }
+
+    /// The same for a publisher that may move.
+    pub fn publish_as(
+        &mut self,
+        relay: &str,
+        publication: u32,
+        name: &StreamName,
+        publisher: Option<PublisherKey>,
+    ) {
         let report = PublicationReport {
             publication: PublicationId(publication),
             name: name.clone(),
             kind: MediaKind::Video,
             granted: None,
             protect: false,
+            publisher,
         };
         self.station(relay).publications.insert(report.publication, report.clone());
         self.say(relay, ToController::Published(report));
@@ -587,7 +599,7 @@ impl Lab {
                 station.rows.remove(&key);
                 None
             }
-            ToRelay::TokenKeys(_) | ToRelay::Namespaces(_) => None,
+            ToRelay::TokenKeys(_) | ToRelay::Namespaces(_) | ToRelay::Drain { .. } => None,
         };
         if let Some(answer) = answer.filter(|_| !station.mute) {
             self.say(&name, answer);

@@ -6,8 +6,10 @@ use fuzz::target;
 use relay_core::{Client, ClientCommand, ClientConfig, ClientEvent, Input, LinkId, Outgoing, Output, Peer};
 use std::time::Duration;
 use wire_format::codec;
-use wire_format::session::Message;
-use wire_format::{Codec, FrameKind, Incarnation, MediaKind, RtpDescription, StreamHandle, frame_header};
+use wire_format::session::{Message, RefusalCode};
+use wire_format::{
+    ClientKey, Codec, FrameKind, Incarnation, MediaKind, RtpDescription, StreamHandle, frame_header,
+};
 
 /// What happens next.
 #[derive(Clone, Debug, TypeGenerator)]
@@ -70,6 +72,17 @@ enum Step {
     RequestKeyframe {
         handle: u8,
     },
+    /// A link more stands; the client moves to it. The relays of both may speak.
+    Second,
+    /// The older of two links speaks from now on, or the newer one.
+    Speaker {
+        older: bool,
+    },
+    Refuse {
+        request: u8,
+        unavailable: bool,
+    },
+    Goodbye,
     /// The link falls, and another stands at once or only later.
     Link {
         up: bool,
@@ -89,11 +102,15 @@ fn client_core() {
 
 struct World {
     bench: Bench<Client>,
+    /// Whose relay speaks.
     link: LinkId,
+    /// Another link, if there was one.
+    older: Option<LinkId>,
 }
 
 fn run(steps: &[Step]) -> u64 {
-    let mut world = World { bench: Bench::new(Client::new(ClientConfig { seed: 1 })), link: LinkId(0) };
+    let client = Client::new(ClientConfig { seed: 1, key: Some(ClientKey([7; 16])) });
+    let mut world = World { bench: Bench::new(client), link: LinkId(0), older: None };
     world.raise();
     world.step(&Step::Publish { request: 1 });
     world.step(&Step::Published { request: 1, handle: 1 });
@@ -226,6 +243,21 @@ impl World {
             Step::RequestKeyframe { handle: h } => {
                 self.command(ClientCommand::RequestKeyframe { handle: handle(h) });
             }
+            Step::Second => {
+                self.older = Some(self.link);
+                self.raise();
+            }
+            Step::Speaker { older } => {
+                if let Some(other) = self.older.filter(|other| older == (*other < self.link)) {
+                    self.older = Some(std::mem::replace(&mut self.link, other));
+                }
+            }
+            Step::Refuse { request, unavailable } => self.message(Message::Refuse {
+                request: Some(number(request)),
+                code: if unavailable { RefusalCode::Unavailable } else { RefusalCode::Limit },
+                reason: text("no"),
+            }),
+            Step::Goodbye => self.message(Message::Goodbye),
             Step::Link { up } => {
                 let link = self.link;
                 if self.bench.links.contains_key(&link) {

@@ -102,6 +102,7 @@ enum Push {
     StreamGone { key: u8 },
     Neighbours { lowest: u8 },
     Refuse { publication: u8 },
+    Drain { draining: bool },
 }
 
 struct World {
@@ -333,6 +334,7 @@ impl World {
             }
             Push::StreamGone { key: stream } => self.push(ToRelay::StreamGone { key: key(stream) }),
             Push::Neighbours { lowest } => self.push(neighbours(u16::from(lowest % 4))),
+            Push::Drain { draining } => self.push(ToRelay::Drain { draining }),
             Push::Refuse { publication } => self.push(ToRelay::PublicationRefused {
                 limit: false,
                 publication: PublicationId(u32::from(publication)),

@@ -13,7 +13,7 @@ use wire_format::control::{
 };
 use wire_format::{
     Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, PolicyIndex, PolicyTable, PublicationId,
-    RoomId, RouteTable, StreamId, StreamKey, SubscriptionId, UserId,
+    PublisherKey, RoomId, RouteTable, StreamId, StreamKey, SubscriptionId, UserId,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -166,13 +166,15 @@ fn to_controller() -> impl Strategy<Value = ToController> {
     let subscription = || any::<u32>().prop_map(SubscriptionId);
     let epoch = || any::<u32>().prop_map(Epoch);
     let granted = proptest::option::of((key(), any::<u8>().prop_map(Incarnation)));
-    let published = (publication(), stream_name(), kind(), granted, any::<bool>()).prop_map(
-        |(publication, name, kind, granted, protect)| PublicationReport {
+    let publisher = || any::<Option<[u8; 16]>>().prop_map(|key| key.map(PublisherKey));
+    let published = (publication(), stream_name(), kind(), granted, any::<bool>(), publisher()).prop_map(
+        |(publication, name, kind, granted, protect, publisher)| PublicationReport {
             publication,
             name,
             kind,
             granted,
             protect,
+            publisher,
         },
     );
     let subscribed =
@@ -299,6 +301,7 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
         proptest::collection::vec(token_key, 0..4).prop_map(ToRelay::TokenKeys),
         (any::<Option<u64>>(), proptest::collection::vec((name(), any::<Option<u64>>()), 0..4))
             .prop_map(|(default, named)| ToRelay::Namespaces(NamespaceRates { default, named })),
+        any::<bool>().prop_map(|draining| ToRelay::Drain { draining }),
     ]
 }
 

@@ -12,7 +12,7 @@ use wire_format::control::{
     HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceUsage, Position, PublicationReport,
     RelayHello, RepairPlan, RepairTotals, SubscriptionReport, ToController,
 };
-use wire_format::{Epoch, PublicationId, SubscriptionId};
+use wire_format::{Epoch, PublicationId, PublisherKey, SubscriptionId};
 
 impl From<ToController> for proto::ToController {
     fn from(message: ToController) -> proto::ToController {
@@ -320,6 +320,7 @@ impl From<PublicationReport> for proto::Published {
             kind: plain_media_kind(report.kind),
             granted: report.granted.map(|(key, incarnation)| plain_grant(key, incarnation)),
             protect: report.protect,
+            publisher: report.publisher.map(|publisher| publisher.0.to_vec()),
         }
     }
 }
@@ -334,8 +335,13 @@ impl TryFrom<proto::Published> for PublicationReport {
             kind: media_kind(report.kind)?,
             granted: report.granted.map(grant).transpose()?,
             protect: report.protect,
+            publisher: report.publisher.map(publisher).transpose()?,
         })
     }
+}
+
+fn publisher(key: Vec<u8>) -> Result<PublisherKey, ConvertError> {
+    key.try_into().map(PublisherKey).map_err(|_| ConvertError::OutOfRange("publisher"))
 }
 
 impl From<SubscriptionReport> for proto::Subscribed {

@@ -43,6 +43,7 @@ impl From<ToRelay> for proto::ToRelay {
                 Kind::TokenKeys(proto::TokenKeys { keys: keys.into_iter().map(Into::into).collect() })
             }
             ToRelay::Namespaces(rates) => Kind::Namespaces(rates.into()),
+            ToRelay::Drain { draining } => Kind::Drain(proto::Drain { draining }),
         };
         proto::ToRelay { kind: Some(kind) }
     }
@@ -82,6 +83,7 @@ impl TryFrom<proto::ToRelay> for ToRelay {
                 ToRelay::TokenKeys(keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
             Kind::Namespaces(namespaces) => ToRelay::Namespaces(namespaces.try_into()?),
+            Kind::Drain(proto::Drain { draining }) => ToRelay::Drain { draining },
         })
     }
 }
