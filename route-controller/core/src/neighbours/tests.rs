@@ -241,7 +241,7 @@ fn reach(name: &str, costs: Costs, knowing: bool, most_sweeps: usize) {
             if knowing { "knowing all round trips" } else { "learning" }
         );
         let _ = writeln!(std::io::stderr(), "{told}");
-        if sum <= 5.0 && mean <= 5.0 && p95 <= 20.0 || (!knowing && sum <= 5.0 && p95 <= 20.0) {
+        if sum <= 5.0 && p95 <= 20.0 && (mean <= 5.0 || !knowing) {
             return;
         }
     }
