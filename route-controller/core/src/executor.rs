@@ -5,35 +5,35 @@ use std::ops::Range;
 /// A piece of work that asks for nothing but to be run once.
 pub type Work<'a> = Box<dyn FnOnce() + Send + 'a>;
 
-/// How pieces of a computation are run. A core spawns nothing: the process around it says how many threads it has for them,
-/// and runs the pieces in whatever order before it returns. What comes of them is put together in a fixed order, so that all
+/// How pieces of a computation are run. A core spawns nothing: the process around it says how many processors it has for
+/// them, and runs the pieces in whatever order before it returns. What comes of them is put together in a fixed order, so that all
 /// executors give the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Executor {
-    threads: usize,
+    processors: usize,
     /// Fewer relays than this are not worth being split.
     split_from: usize,
     run: for<'a> fn(usize, Vec<Work<'a>>),
 }
 
-/// From so many relays on, threads are worth their while.
+/// From so many relays on, several processors are worth their while.
 const SPLIT_FROM: usize = 256;
-/// So many pieces are made for each thread: whichever is done early takes another.
+/// So many pieces are made for each processor: whichever is done early takes another.
 const PIECES_EACH: usize = 4;
 
 impl Executor {
     /// Everything at once, by whoever asks.
     pub const INLINE: Executor = Executor {
-        threads: 1,
+        processors: 1,
         split_from: usize::MAX,
         run: |_, pieces| pieces.into_iter().for_each(|piece| piece()),
     };
 
-    /// Long computations are given to `run` in pieces, a few for each thread, together with the number of threads. It
-    /// returns when all pieces have been run.
+    /// Long computations are given to `run` in pieces, a few for each processor, together with the number of those.
+    /// It returns when all pieces have been run.
     #[must_use]
-    pub fn new(threads: usize, run: for<'a> fn(usize, Vec<Work<'a>>)) -> Executor {
-        Executor { threads, split_from: SPLIT_FROM, run }
+    pub fn new(processors: usize, run: for<'a> fn(usize, Vec<Work<'a>>)) -> Executor {
+        Executor { processors, split_from: SPLIT_FROM, run }
     }
 
     /// The last piece first, however small the overlay is.
@@ -50,8 +50,8 @@ impl Executor {
     ///
     /// When the executor did not run a piece.
     pub(crate) fn map<T: Send>(self, count: usize, work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
-        let pieces = (self.threads * PIECES_EACH).min(count);
-        if count < self.split_from || self.threads <= 1 || pieces <= 1 {
+        let pieces = (self.processors * PIECES_EACH).min(count);
+        if count < self.split_from || self.processors <= 1 || pieces <= 1 {
             return vec![work(0..count)];
         }
         let mut done: Vec<Option<T>> = (0..pieces).map(|_| None).collect();
@@ -60,7 +60,7 @@ impl Executor {
             let range = number * count / pieces..(number + 1) * count / pieces;
             Box::new(move || *done = Some(work(range))) as Work<'_>
         });
-        (self.run)(self.threads, all.collect());
+        (self.run)(self.processors, all.collect());
         done.into_iter().map(|done| done.expect("an executor runs every piece")).collect()
     }
 }
