@@ -4,7 +4,7 @@
 //! this process has: while that is too much, no SFU is let in and nothing more is registered. What is there goes on, and
 //! everything that grows with it has a bound of its own.
 
-use control_proto::cli::ConfigError;
+use control_proto::cli::{ConfigError, parse_bytes};
 use relay_core::Relay;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -89,16 +89,6 @@ impl LimitSettings {
             memory_bytes: memory_bytes.transpose()?,
         })
     }
-}
-
-/// A number with KiB, MiB or GiB behind it.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let advice = || "write for instance 512MiB or 2GiB".to_owned();
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let unit = units.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
-    let (number, bits) = unit.ok_or_else(advice)?;
-    let number: u64 = number.trim_end().parse().map_err(|_| advice())?;
-    number.checked_mul(1 << bits).ok_or_else(advice)
 }
 
 /// Watches the memory of this process.

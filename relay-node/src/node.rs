@@ -281,6 +281,7 @@ fn hello(config: &Config, identity: &Identity) -> RelayHello {
         wire_versions: config.wire_versions,
         epoch: None,
         streams: Vec::new(),
+        traces: true,
     }
 }
 

@@ -475,7 +475,8 @@ impl Downwards<'_> {
             | ToRelay::SubscriptionRefused { .. }
             | ToRelay::Stream(_)
             | ToRelay::StreamGone { .. }
-            | ToRelay::Namespaces(_) => (None, None),
+            | ToRelay::Namespaces(_)
+            | ToRelay::Trace(_) => (None, None),
             ToRelay::Drain { draining } => {
                 // First, so that whoever comes meanwhile is not taken in.
                 self.overlay.drain(*draining);
@@ -522,6 +523,9 @@ fn log(message: &ToRelay) {
         ToRelay::Namespaces(rates) => debug!(named = rates.named.len(), "rates of namespaces received"),
         ToRelay::Drain { draining: true } => info!("this relay is to be empty: SFUs are sent to others"),
         ToRelay::Drain { draining: false } => debug!("this relay takes in SFUs"),
+        ToRelay::Trace(request) => {
+            debug!(stream = %request.key, duration_ms = request.duration.as_millis(), "a stream is traced");
+        }
         ToRelay::Welcome(_) => {}
     }
 }

@@ -7,9 +7,12 @@
 
 use crate::api::Snapshot;
 use relay_core::{LinkView, PeerView};
-use std::collections::BTreeMap;
-use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController};
+use std::collections::{BTreeMap, VecDeque};
+use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController, TraceReport, limits};
 use wire_format::{Epoch, NodeIndex, StreamKey};
+
+/// Traces that some workers have told of and others not.
+const TRACES_WAITING: usize = 2 * limits::TRACES;
 
 /// Makes one relay's reports of those of its workers. One for each session.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct Merger {
     entries: BTreeMap<StreamKey, Acks<u64>>,
     /// By neighbour, then by worker.
     lanes: BTreeMap<NodeIndex, BTreeMap<usize, LinkReport>>,
+    /// What workers saw of a traced stream, and how many of them have told, oldest trace first.
+    traces: VecDeque<(TraceReport, usize)>,
     /// By namespace, then by worker: what it counted so far.
     usage: BTreeMap<String, BTreeMap<usize, NamespaceUsage>>,
 }
@@ -60,6 +65,7 @@ impl Merger {
             stamps: Acks::default(),
             entries: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            traces: VecDeque::new(),
             usage: BTreeMap::new(),
         }
     }
@@ -88,12 +94,31 @@ impl Merger {
             }
             ToController::Links(reports) => return self.links(worker, reports),
             ToController::Usage(usage) => return Some(self.used(worker, usage)),
+            ToController::Traced(report) => return self.traced(report),
             ToController::Published(_)
             | ToController::Unpublished { .. }
             | ToController::Subscribed(_)
             | ToController::Unsubscribed { .. } => true,
         };
         told.then_some(message)
+    }
+
+    /// Each worker sees its lanes; the controller hears of a trace once all have told.
+    fn traced(&mut self, report: &TraceReport) -> Option<ToController> {
+        let known = self.traces.iter().position(|(known, _)| known.trace == report.trace);
+        let (merged, told) = match known.and_then(|place| self.traces.remove(place)) {
+            Some((known, told)) => (known.with_worker(report.clone()), told + 1),
+            None => (report.clone(), 1),
+        };
+        if told == self.workers {
+            return Some(ToController::Traced(merged));
+        }
+        // One that refused may be waited for by the others' full time; what is older than all of them never comes.
+        if self.traces.len() >= TRACES_WAITING {
+            self.traces.pop_front();
+        }
+        self.traces.push_back((merged, told));
+        None
     }
 
     /// Every worker counts for itself.
@@ -192,7 +217,8 @@ fn add_link(links: &mut Vec<LinkView>, lane: LinkView) {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use wire_format::control::{LinkQuality, RepairTotals};
+    use wire_format::control::{LinkQuality, RepairTotals, TracedIn, TracedPeer, TracedSpread};
+    use wire_format::{RoomId, Sequence, StreamId, UserId};
 
     fn report(state: LinkState, rate: u64, samples: u64) -> LinkReport {
         LinkReport {
@@ -240,6 +266,58 @@ mod tests {
         assert_eq!(merger.merge(0, used(3)), Some(used(3)));
         assert_eq!(merger.merge(1, used(5)), Some(used(8)));
         assert_eq!(merger.merge(0, used(4)), Some(used(9)));
+    }
+
+    #[test]
+    fn a_trace_is_told_once_all_workers_have_seen_its_end() {
+        let mut merger = Merger::new(2);
+        let key = StreamKey { room: RoomId(1), user: UserId(2), stream: StreamId(3) };
+        let came = |first, last, packets| TracedIn {
+            peer: TracedPeer::Relay(NodeIndex(7)),
+            packets,
+            bytes: 100 * packets,
+            again: 1,
+            parity: 0,
+            first: Sequence(first),
+            last: Sequence(last),
+            excess: TracedSpread {
+                count: packets,
+                mean: Duration::from_millis(packets),
+                ..TracedSpread::default()
+            },
+            wait: TracedSpread::default(),
+            slack_min: Duration::from_millis(packets),
+            slack_p50: Duration::from_millis(packets),
+            hop_limit: 20,
+            planes: 1 << (packets % 2),
+            marked: 0,
+            rtt_min: None,
+            queueing: Duration::ZERO,
+        };
+        let report = |trace, incoming| {
+            ToController::Traced(TraceReport {
+                trace,
+                key,
+                refused: false,
+                watched: Duration::from_secs(2),
+                incoming: vec![incoming],
+                outgoing: Vec::new(),
+                left_out: 0,
+            })
+        };
+        assert_eq!(merger.merge(0, report(1, came(u32::MAX, 8, 4))), None);
+        assert_eq!(merger.merge(1, report(2, came(0, 0, 1))), None, "another trace");
+        let merged = merger.merge(1, report(1, came(1, 11, 7))).expect("both have told");
+        let ToController::Traced(merged) = merged else { panic!("a trace") };
+        let row = &merged.incoming[0];
+        assert_eq!((merged.incoming.len(), row.packets, row.bytes, row.again), (1, 11, 1_100, 2));
+        assert_eq!(
+            (row.first, row.last, row.missing()),
+            (Sequence(u32::MAX), Sequence(11), 2),
+            "over the wrap"
+        );
+        assert_eq!((row.excess.count, row.excess.mean), (11, Duration::from_micros(5_909)));
+        assert_eq!((row.slack_min, row.planes), (Duration::from_millis(4), 3));
     }
 
     #[test]

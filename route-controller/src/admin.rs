@@ -13,10 +13,11 @@ use crate::route_rows::{
 };
 use crate::rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
-    NodeRow, RouteRow, RoutesQuery, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
+    LinksQuery, NodeRow, RouteRow, RoutesQuery, TokenAnswer, TokenKeyRequest, TokenKeyRow, TokenRequest,
 };
 use crate::stream_rows::StreamRow;
 use crate::telemetry::Telemetry;
+use crate::trace_rows::{TraceAnswer, TraceQuery};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
@@ -59,6 +60,7 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
         .route("/v1/routes/diff", get(routes_diff))
         .route("/v1/routes/explain", get(explain))
         .route("/v1/routes/why-not", get(why_not))
+        .route("/v1/trace", get(trace))
         .route("/v1/tokens", post(create_token))
         .route("/v1/join-tokens", get(join_tokens).post(create_join_token))
         .route("/v1/join-tokens/{id}", delete(revoke_join_token))
@@ -111,8 +113,15 @@ async fn revoke_node(State(admin): State<Admin>, Path(name): Path<String>) -> Re
     Ok(Json(json!({ "name": name, "state": "revoked" })))
 }
 
-async fn links(State(admin): State<Admin>) -> Result<Listing<LinkRow>, Refusal> {
-    admin.operations.links().await.map(|rows| listing("links", rows))
+async fn links(
+    State(admin): State<Admin>,
+    query: Result<Query<LinksQuery>, QueryRejection>,
+) -> Result<Listing<LinkRow>, Refusal> {
+    let rows = match asked(query, "the query may have at=SECONDS, since 1970")?.at {
+        Some(at) => admin.operations.links_at(at).await?,
+        None => admin.operations.links().await?,
+    };
+    Ok(listing("links", rows))
 }
 
 async fn streams(State(admin): State<Admin>) -> Result<Listing<StreamRow>, Refusal> {
@@ -127,7 +136,7 @@ async fn routes(
     State(admin): State<Admin>,
     query: Result<Query<RoutesQuery>, QueryRejection>,
 ) -> Result<Listing<RouteRow>, Refusal> {
-    let hint = "the query may have node=NAME, destination=NAME, plane=NUMBER and epoch=NUMBER";
+    let hint = "the query may have node=NAME, destination=NAME, plane=NUMBER, and epoch=NUMBER or at=SECONDS since 1970";
     admin.operations.routes(asked(query, hint)?).await.map(|rows| listing("routes", rows))
 }
 
@@ -164,14 +173,22 @@ async fn routes_diff(
     State(admin): State<Admin>,
     query: Result<Query<DiffQuery>, QueryRejection>,
 ) -> Result<Json<DiffRow>, Refusal> {
-    admin.operations.routes_diff(asked(query, "the query has before=EPOCH and after=EPOCH")?).await.map(Json)
+    admin
+        .operations
+        .routes_diff(asked(query, "the query has before=EPOCH and after=EPOCH, or before_at and after_at")?)
+        .await
+        .map(Json)
 }
 
 async fn explain(
     State(admin): State<Admin>,
     query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Result<Json<ExplainRow>, Refusal> {
-    admin.operations.explain(asked(query, "the query has from=NAME and to=NAME")?).await.map(Json)
+    admin
+        .operations
+        .explain(asked(query, "the query has from=NAME and to=NAME, and perhaps at=SECONDS since 1970")?)
+        .await
+        .map(Json)
 }
 
 async fn why_not(
@@ -179,6 +196,15 @@ async fn why_not(
     query: Result<Query<WhyNotQuery>, QueryRejection>,
 ) -> Result<Json<WhyNotRow>, Refusal> {
     admin.operations.why_not(asked(query, "the query has from=NAME, to=NAME and via=NAME")?).await.map(Json)
+}
+
+async fn trace(
+    State(admin): State<Admin>,
+    query: Result<Query<TraceQuery>, QueryRejection>,
+) -> Result<Json<TraceAnswer>, Refusal> {
+    let hint =
+        "the query has namespace=NAME, room=NAME, user=NAME and perhaps stream=NAME and duration_ms=NUMBER";
+    admin.operations.trace(asked(query, hint)?).await.map(Json)
 }
 
 async fn create_token(
@@ -331,7 +357,7 @@ async fn unknown(uri: Uri) -> Refusal {
         RefusalKind::NotFound,
         format!("there is no {}", uri.path()),
         "there are /v1/nodes, /v1/nodes/NAME/revoke, /cordon, /uncordon and /drain, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/routes/epochs, /diff, \
-         /explain and /why-not, /v1/tokens, /v1/join-tokens, \
+         /explain and /why-not, /v1/trace, /v1/tokens, /v1/join-tokens, \
          /v1/token-keys, /v1/signing-key/rotate, /v1/api-tokens, /metrics, /healthz, /readyz and /openapi.json, which describes them",
     )
 }

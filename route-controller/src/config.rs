@@ -1,6 +1,7 @@
 //! Settings, from a file and flags, and what they mean.
 
 use crate::etcd::{EtcdConfig, EtcdTls};
+use crate::history::HistoryConfig;
 use crate::namespaces::NamespaceSettings;
 use anyhow::Context as _;
 use control_proto::cli::{ConfigError, LogFormat, parse_duration};
@@ -99,6 +100,16 @@ pub struct Settings {
     /// How many links a relay has at most where not all link to each other, 8 to 1024 [default: 32].
     #[arg(long, value_name = "LINKS")]
     pub relay_links: Option<usize>,
+    /// Folder of the history, which `relayctl routes explain --at` and the like ask: a day of what was measured and decided
+    /// [default: history in `state_dir`].
+    #[arg(long, value_name = "DIR")]
+    pub history_dir: Option<PathBuf>,
+    /// What the history may take, for instance 512MiB; 0 keeps none [default: 512MiB].
+    #[arg(long, value_name = "BYTES")]
+    pub history_bytes: Option<String>,
+    /// For how long it is kept, as far as that suffices [default: 24h].
+    #[arg(long, value_name = "DURATION")]
+    pub history_keep: Option<String>,
     /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or by module [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -124,6 +135,7 @@ pub struct Config {
     pub(crate) limits: route_core::LimitsConfig,
     pub(crate) cost: CostConfig,
     pub(crate) neighbours: NeighbourConfig,
+    pub(crate) history: HistoryConfig,
 }
 
 impl std::fmt::Debug for Config {
@@ -141,6 +153,7 @@ impl std::fmt::Debug for Config {
             limits,
             cost,
             neighbours,
+            history,
         } = self;
         f.debug_struct("Config")
             .field("state_dir", state_dir)
@@ -155,6 +168,7 @@ impl std::fmt::Debug for Config {
             .field("limits", limits)
             .field("cost", cost)
             .field("neighbours", neighbours)
+            .field("history", history)
             .finish()
     }
 }
@@ -167,6 +181,7 @@ impl Config {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Config {
             key_file: state_dir.join(KEY_FILE),
+            history: HistoryConfig::within(&state_dir),
             state_dir,
             etcd: None,
             listen: Some(any_port),
@@ -233,8 +248,15 @@ impl Config {
         }
         let limits = settings.namespaces.unwrap_or_default().limits();
         let limits = limits.map_err(|problem| ConfigError::value("namespaces", "", problem))?;
+        let history = HistoryConfig::from_settings(
+            &state_dir,
+            settings.history_dir,
+            settings.history_bytes.as_deref(),
+            settings.history_keep.as_deref(),
+        )?;
         Ok(Config {
             limits,
+            history,
             key_file: settings.key_encryption_file.unwrap_or_else(|| state_dir.join(KEY_FILE)),
             state_dir,
             etcd,

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::engine::{Counts, Engine, EngineHandle, Health, Request, count};
 use crate::etcd::Etcd;
 use crate::grpc;
+use crate::history::{History, Keeper};
 use crate::keys::Keys;
 use crate::operations::Operations;
 use crate::ration::Ration;
@@ -47,6 +48,7 @@ pub struct Controller {
     stop: watch::Sender<bool>,
     grpc: JoinHandle<()>,
     admin: JoinHandle<()>,
+    keeper: JoinHandle<()>,
     work: Work,
 }
 
@@ -86,7 +88,10 @@ impl Controller {
 
         let hosts = config.hosts();
         let identity = Identity::new(Arc::clone(&authority), hosts.clone(), Purpose::Grpc)?;
+        let history = Arc::new(History::open(&config.history));
+        let keeper = tokio::spawn(Keeper::new(Arc::clone(&history), engine.clone()).run());
         let operations = Operations {
+            history,
             engine: engine.clone(),
             issuer: keys.issuer,
             api_tokens: keys.api_tokens,
@@ -113,7 +118,7 @@ impl Controller {
             ca_sha256 = hex(&operations.ca_sha256),
             "the route controller runs"
         );
-        Ok(Controller { operations, grpc_address, admin_address, stop, grpc, admin, work })
+        Ok(Controller { operations, grpc_address, admin_address, stop, grpc, admin, keeper, work })
     }
 
     /// Where relays connect.
@@ -170,6 +175,7 @@ impl Drop for Controller {
     fn drop(&mut self) {
         self.grpc.abort();
         self.admin.abort();
+        self.keeper.abort();
         if let Work::Candidate { stop: _, task } = &self.work {
             task.abort();
         }

@@ -9,9 +9,11 @@ mod api_tokens;
 mod members;
 mod seat;
 mod token_keys;
+mod traces;
 
 pub(crate) use members::{Caller, RenewalRequest};
 pub(crate) use seat::{EngineHandle, Loop, Running, Seat};
+use traces::{Answers, Traces};
 
 use crate::api_tokens::{ApiTokenRecord, TokenHash};
 use crate::clock::{self, Clock};
@@ -30,7 +32,7 @@ use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey};
-use wire_format::{NodeIndex, Timestamp};
+use wire_format::{NodeIndex, StreamKey, Timestamp};
 
 /// Requests that wait for the loop; senders wait when it is full.
 const REQUESTS_MAX: usize = 1024;
@@ -77,6 +79,13 @@ pub(crate) enum Request {
     AddApiToken { hash: TokenHash, record: ApiTokenRecord, answer: oneshot::Sender<Result<(), Refusal>> },
     /// An operator takes one back.
     RevokeApiToken { name: String, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator has relays watch a stream.
+    Trace {
+        sessions: Vec<SessionId>,
+        key: StreamKey,
+        duration: Duration,
+        answer: oneshot::Sender<Result<Answers, Refusal>>,
+    },
     /// Somebody reads the core.
     Ask(Question),
     /// The process stops.
@@ -179,6 +188,7 @@ pub(crate) struct Engine {
     sessions: BTreeMap<SessionId, Outbox>,
     /// What each session was opened on.
     connections: BTreeMap<SessionId, u64>,
+    traces: Traces,
     counts: Arc<Counts>,
     /// Nothing leaves when it is over.
     tenure: Tenure,
@@ -203,6 +213,7 @@ impl Engine {
             lifetime,
             sessions: BTreeMap::new(),
             connections: BTreeMap::new(),
+            traces: Traces::new(),
             counts,
             tenure,
         }
@@ -281,7 +292,11 @@ impl Engine {
             Request::Open { session, caller, hello, outbox } => {
                 self.open(session, caller, *hello, outbox)?;
             }
-            Request::Said { session, message } => self.input(Input::FromRelay { session, message })?,
+            Request::Said { session, message } => {
+                if let Some(message) = self.traces.take(session, message) {
+                    self.input(Input::FromRelay { session, message })?;
+                }
+            }
             Request::Closed { session } => {
                 self.forget(session);
                 self.input(Input::RelayDown { session })?;
@@ -339,6 +354,10 @@ impl Engine {
             }
             Request::RevokeApiToken { name, answer } => {
                 let outcome = self.revoke_api_token(&name)?;
+                let _ = answer.send(outcome);
+            }
+            Request::Trace { sessions, key, duration, answer } => {
+                let outcome = self.trace(&sessions, key, duration)?;
                 let _ = answer.send(outcome);
             }
             Request::Ask(question) => question(&self.core, self.clock.now()),
@@ -482,6 +501,7 @@ mod tests {
             wire_versions: (1, 1),
             epoch: None,
             streams: Vec::new(),
+            traces: false,
         };
         let outbox = Outbox { messages, end };
         let caller = Caller {

@@ -23,6 +23,7 @@ mod engine;
 mod etcd;
 mod grpc;
 mod guard;
+mod history;
 mod keys;
 mod namespaces;
 mod operations;
@@ -38,10 +39,13 @@ mod tenure;
 mod threads;
 mod tls;
 mod tokens;
+mod trace;
+mod trace_rows;
 mod trust;
 mod vault;
 
 pub use api_tokens::ApiRights;
+pub use clock::{unix_ms, utc};
 pub use config::{Config, Settings};
 pub use controller::Controller;
 pub use namespaces::{BitRate, LimitSettings, NamespaceRow, NamespaceSettings};
@@ -53,8 +57,12 @@ pub use route_rows::{
 };
 pub use rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, ErrorAnswer, JoinTokenAnswer, JoinTokenRequest,
-    JoinTokenRow, LinkRow, NodeRow, RouteRow, RoutesQuery, TokenAnswer, TokenKeyRequest, TokenKeyRow,
-    TokenRequest,
+    JoinTokenRow, LinkRow, LinksQuery, NodeRow, RouteRow, RoutesQuery, TokenAnswer, TokenKeyRequest,
+    TokenKeyRow, TokenRequest,
 };
 pub use stream_rows::{ProtectionRow, StreamRow};
 pub use threads::{on_all_processors, on_threads};
+pub use trace_rows::{
+    CameRow, EndKind, LeftRow, SpreadRow, TraceAnswer, TraceHopRow, TraceQuery, TraceRelayRow, TraceRow,
+    TraceWayRow,
+};

@@ -4,6 +4,7 @@ use crate::api_tokens::{self, ApiTokenRecord, ApiTokens};
 use crate::ca;
 use crate::clock;
 use crate::engine::{EngineHandle, Request};
+use crate::history::History;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
@@ -34,6 +35,8 @@ pub struct Operations {
     pub(crate) issuer: Arc<TokenIssuer>,
     pub(crate) api_tokens: Arc<ApiTokens>,
     pub(crate) ca_sha256: [u8; 32],
+    /// What was.
+    pub(crate) history: Arc<History>,
     /// Where relays find the controllers; empty if nobody told.
     pub(crate) advertise: Arc<[String]>,
 }
@@ -90,6 +93,9 @@ impl Operations {
     /// # Errors
     /// If it names an unknown relay, or the controller stops.
     pub async fn routes(&self, query: RoutesQuery) -> Result<Vec<RouteRow>, Refusal> {
+        if let Some(at) = query.at {
+            return self.routes_at(query, at).await;
+        }
         let routes = move |core: &route_core::Controller, now| {
             let index = |name: Option<String>| match name {
                 Some(name) => core.node_index(&name).map(Some).ok_or_else(|| unknown_relay(core, now, &name)),

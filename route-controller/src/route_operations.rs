@@ -1,6 +1,7 @@
 //! What can be asked about routes, and how relays are emptied.
 
 use crate::engine::Request;
+use crate::history::{Between, between};
 use crate::operations::{Operations, unknown_relay};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::route_rows::{
@@ -15,7 +16,10 @@ impl Operations {
     /// # Errors
     /// If a relay is unknown, or the controller stops.
     pub async fn explain(&self, query: ExplainQuery) -> Result<ExplainRow, Refusal> {
-        let ExplainQuery { from, to } = query;
+        if let Some(at) = query.at {
+            return self.explain_at(query, at).await;
+        }
+        let ExplainQuery { from, to, at: _ } = query;
         let explain = move |core: &Controller, now| {
             let [from, to] = indices(core, now, [from, to])?;
             Ok(core.explain(now, from, to))
@@ -50,7 +54,10 @@ impl Operations {
     /// # Errors
     /// If one of them is not known any more, or the controller stops.
     pub async fn routes_diff(&self, query: DiffQuery) -> Result<DiffRow, Refusal> {
-        let DiffQuery { before, after } = query;
+        let (before, after) = match between(&query)? {
+            Between::Epochs(before, after) => (before, after),
+            Between::Moments(before, after) => return self.diff_at(before, after).await,
+        };
         let diff = self.engine.ask(move |core, _| core.routes_diff(Epoch(before), Epoch(after))).await?;
         diff.map(DiffRow::from).ok_or_else(|| {
             Refusal::new(

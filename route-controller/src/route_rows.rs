@@ -9,13 +9,16 @@ use route_core::{
 use serde::{Deserialize, Serialize};
 
 /// What `GET /v1/routes/explain` asks for.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainQuery {
     /// The relay where the way begins.
     pub from: String,
     /// The relay where it ends.
     pub to: String,
+    /// The moment, seconds since 1970; the present if it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<f64>,
 }
 
 /// What `GET /v1/routes/why-not` asks for.
@@ -30,14 +33,22 @@ pub struct WhyNotQuery {
     pub via: String,
 }
 
-/// What `GET /v1/routes/diff` asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// What `GET /v1/routes/diff` asks for: two epochs, or two moments, seconds since 1970.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiffQuery {
     /// The first epoch.
-    pub before: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u32>,
     /// The second one.
-    pub after: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u32>,
+    /// The first moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_at: Option<f64>,
+    /// The second one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_at: Option<f64>,
 }
 
 /// One hop of a way, at present.
@@ -111,7 +122,10 @@ pub struct ExplainRow {
     pub rises: Vec<TurnRow>,
     /// Hops of the other way that would turn it by falling alone.
     pub falls: Vec<TurnRow>,
-    /// How a stream that asks for two ways at once goes. Controllers before 0.2 do not say so.
+    /// Of a moment of the past: when what is told of links was kept, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of_unix_s: Option<f64>,
+    /// How a stream that asks for two ways at once goes; absent of the past. Controllers before 0.2 do not say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection: Option<ProtectionRow>,
 }
@@ -250,6 +264,7 @@ impl From<ExplainView> for ExplainRow {
             margin_us: view.margin_us,
             rises: view.rises.into_iter().map(TurnRow::from).collect(),
             falls: view.falls.into_iter().map(TurnRow::from).collect(),
+            as_of_unix_s: None,
             protection: Some(view.protection.into()),
         }
     }

@@ -56,6 +56,12 @@ pub struct NodeRow {
     /// When its newest certificate ends, seconds since 1970; absent if it has none that is good.
     #[serde(default)]
     pub certificate_expires_unix_s: Option<u64>,
+    /// Where it says it stands, degrees north and east; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latitude: Option<f64>,
+    /// See `latitude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longitude: Option<f64>,
     /// It left or was revoked: seconds until its index is free for another relay; absent while it has it for itself.
     #[serde(default)]
     pub index_free_in_s: Option<f64>,
@@ -247,7 +253,7 @@ pub struct JoinTokenRow {
 }
 
 /// What `GET /v1/routes` may ask for. What is absent is not restricted; without an epoch, the newest in use is shown.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoutesQuery {
     /// Only the table of this relay.
@@ -258,6 +264,18 @@ pub struct RoutesQuery {
     pub plane: Option<u8>,
     /// Only this epoch, one of the last hundred.
     pub epoch: Option<u32>,
+    /// The moment, seconds since 1970; the present if it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<f64>,
+}
+
+/// What `GET /v1/links` may ask for.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinksQuery {
+    /// The moment, seconds since 1970; the present if it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<f64>,
 }
 
 /// The public key of another token service, for `POST /v1/token-keys`.
@@ -433,6 +451,8 @@ impl From<NodeView> for NodeRow {
             publications: view.publications,
             subscriptions: view.subscriptions,
             certificate_expires_unix_s: None,
+            latitude: view.position.map(|place| f64::from(place.lat_micro_degrees()) / 1e6),
+            longitude: view.position.map(|place| f64::from(place.lon_micro_degrees()) / 1e6),
             index_free_in_s: view.index_free_in.map(seconds),
         }
     }

@@ -3,6 +3,7 @@
 //! The recorder belongs to this controller, not to the process: tests and `relayctl dev` run several in one.
 
 use crate::engine::Counts;
+use crate::history::HistoryCounts;
 use crate::operations::Operations;
 use crate::refusal::Refusal;
 use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
@@ -37,6 +38,7 @@ impl Telemetry {
                     describe();
                     gauge!("cascade_controller_leader").set(0);
                     record_counts(&operations.engine.counts);
+                    record_history(&operations.history.counts);
                 });
                 return Ok(recorder.handle().render());
             }
@@ -63,6 +65,7 @@ impl Telemetry {
             gauge!("cascade_controller_leader").set(1);
             record_status(&status);
             record_counts(&operations.engine.counts);
+            record_history(&operations.history.counts);
         });
         Ok(self.recorder.handle().render())
     }
@@ -89,6 +92,16 @@ fn record_counts(counts: &Counts) {
     for (status, count) in [("401", &counts.api_unauthenticated), ("403", &counts.api_forbidden)] {
         counter!("cascade_controller_api_refused_total", "status" => status)
             .absolute(count.load(Ordering::Relaxed));
+    }
+}
+
+fn record_history(counts: &HistoryCounts) {
+    gauge!("cascade_controller_history_bytes").set(counts.bytes.load(Ordering::Relaxed) as f64);
+    for (name, count) in [
+        ("cascade_controller_history_frames_total", &counts.frames),
+        ("cascade_controller_history_errors_total", &counts.errors),
+    ] {
+        counter!(name).absolute(count.load(Ordering::Relaxed));
     }
 }
 
@@ -243,6 +256,12 @@ fn describe() {
     );
     describe_counter!("cascade_controller_cost_changes_total", "Published link costs that changed");
     describe_counter!("cascade_controller_links_failed_total", "Links that failed");
+    describe_gauge!("cascade_controller_history_bytes", "What the history takes on disk");
+    describe_counter!("cascade_controller_history_frames_total", "Times that the history was written");
+    describe_counter!(
+        "cascade_controller_history_errors_total",
+        "Times that the history could not be written"
+    );
     describe_counter!(
         "cascade_controller_reports_doubted_total",
         "Reports not believed: faster than light, or far below what the other end measures"

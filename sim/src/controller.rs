@@ -302,6 +302,7 @@ impl World<'_> {
             wire_versions: WIRE_VERSIONS,
             epoch: None,
             streams: Vec::new(),
+            traces: true,
         };
         let config = RelayConfig { hello, seed: seed.numbered(node.life.into()).0 };
         let mut core = relay_core::Relay::new(config);

@@ -69,6 +69,7 @@ impl Overlay {
             wire_versions: wire_format::session::WIRE_VERSIONS,
             epoch: None,
             streams: Vec::new(),
+            traces: false,
         };
         self.input(Input::RelayUp { session: SessionId(u64::from(relay)), name: hello.name.clone(), hello });
     }

@@ -6,6 +6,10 @@
 //! that has just started is whole again. What the controller pushes is state too: a `Stream` entry or a `Table`
 //! replaces what was there for its key.
 
+mod trace;
+
+pub use trace::{TraceReport, TraceRequest, TracedIn, TracedOut, TracedPeer, TracedSpread};
+
 use crate::{
     Epoch, Incarnation, MediaKind, NodeIndex, PolicyIndex, PublicationId, PublisherKey, RouteTable,
     StreamKey, SubscriptionId,
@@ -28,6 +32,12 @@ pub mod limits {
     pub const NAMESPACES: usize = 1024;
     /// Token keys known at once.
     pub const TOKEN_KEYS: usize = 64;
+    /// Longest time for which a stream is traced at once.
+    pub const TRACE_DURATION: std::time::Duration = std::time::Duration::from_secs(10);
+    /// Streams that a relay traces at once.
+    pub const TRACES: usize = 16;
+    /// Links that a trace tells apart, in each direction.
+    pub const TRACED_PEERS: usize = 64;
 }
 
 /// From a relay to the controller.
@@ -74,6 +84,8 @@ pub enum ToController {
     Goodbye,
     /// What namespaces sent and received at this relay since it started; absent ones are unchanged since the last report.
     Usage(Vec<NamespaceUsage>),
+    /// Answer to `Trace`, when its time is over.
+    Traced(TraceReport),
 }
 
 /// Who a relay is, and what it still holds.
@@ -101,6 +113,8 @@ pub struct RelayHello {
     pub epoch: Option<Epoch>,
     /// Stream entries in place at this moment: what is stamped today must not be lost because a controller restarted.
     pub streams: Vec<HeldStream>,
+    /// It understands `Trace`. Relays before 0.2 do not say so, and end a session in which they are sent one.
+    pub traces: bool,
 }
 
 /// A place on earth, to a millionth of a degree.
@@ -444,6 +458,8 @@ pub enum ToRelay {
         /// It is.
         draining: bool,
     },
+    /// Watch a stream for a moment. To be answered with `Traced`.
+    Trace(TraceRequest),
 }
 
 /// How fast each namespace may publish at one relay, all of its streams together. What comes faster is dropped and

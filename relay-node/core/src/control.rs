@@ -109,6 +109,7 @@ impl Relay {
             ToRelay::Namespaces(rates) => self.tenants.set_rates(rates),
             ToRelay::Drain { draining } => self.drain(draining),
             ToRelay::TokenKeys(keys) => self.set_token_keys(now, keys),
+            ToRelay::Trace(request) => self.trace(now, request),
         }
     }
 

@@ -169,6 +169,8 @@ counters! {
     links_token_expired,
     /// Links of SFUs that ended because the key that signed their token was removed.
     links_key_removed,
+    /// Streams that were to be watched, beyond the number that is watched at once.
+    traces_refused,
     /// Messages that make no sense from this peer.
     messages_refused,
     /// Tables or entries of the controller that were older than what is held.

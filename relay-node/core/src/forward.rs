@@ -1,5 +1,6 @@
 //! A packet's way through a relay.
 
+mod carrier;
 mod restored;
 
 use crate::duplicates::Verdict;
@@ -8,24 +9,15 @@ use crate::queue::{OrderLane, Pushed, Refused};
 use crate::relay::{Relay, Side, Timer, slot};
 use crate::repair::{RepairMode, Urgency};
 use crate::table::Way;
+use crate::trace::Arriving;
 use crate::{LinkId, RateLimit, Received};
+pub(crate) use carrier::{Carrier, Restored};
 use std::ops::Range;
 use std::time::Duration;
 use wire_format::{
     DestinationSet, EdgeHeader, FrameKind, HOP_LIMIT, Heartbeat, Incarnation, MediaHeader, NodeIndex, Plane,
     Priority, RawFrame, SEAL_OVERHEAD_BYTES, Sequence, Slack, StreamKey, Timestamp, frames, send_time,
 };
-
-/// How a datagram's frames came.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Carrier {
-    pub(crate) link: LinkId,
-    pub(crate) from_relay: bool,
-    /// So much later than usual.
-    pub(crate) excess: Duration,
-    /// It did not come by itself.
-    pub(crate) restored: bool,
-}
 
 /// A packet of a publisher here, before it is stamped.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +78,7 @@ impl Relay {
         let at = received.range.start;
         self.frames(
             now,
-            &Carrier { link: received.link, from_relay, excess: came.excess, restored: false },
+            &Carrier { link: received.link, from_relay, excess: came.excess, restored: None },
             plain,
             at,
         );
@@ -149,6 +141,9 @@ impl Relay {
         self.counters.media_received += 1;
         self.media_came(now, carrier, header.slack);
         header.slack = self.spend(header.slack, carrier.excess);
+        if !self.traces.is_empty() {
+            self.trace_in(now, &Arriving::media(&header, carrier, body.len()));
+        }
         let packet = at + header_bytes..at + body.len();
         self.forward(now, &mut header, packet, Some(from));
         if self.stranger {
@@ -226,6 +221,9 @@ impl Relay {
             priority: edge.priority.within(inbound.kind),
             rtcp: edge.rtcp,
         };
+        if !self.traces.is_empty() {
+            self.trace_in(now, &Arriving::entering(&entering, Some(*carrier), body.len()));
+        }
         self.enter(now, &entering, packet);
     }
 
@@ -570,7 +568,7 @@ impl Relay {
     /// The same, with what its frame may still lose.
     fn media_came(&mut self, now: Timestamp, carrier: &Carrier, slack: Slack) {
         let Some(entry) = self.link_mut(carrier.link) else { return };
-        entry.link.media_came(now, slack, carrier.restored);
+        entry.link.media_came(now, slack, carrier.restored.is_some());
         // When it is missed again is later now, and the timer looks then.
         if entry.link.media_seen(now) {
             self.rearm_link(now, carrier.link);

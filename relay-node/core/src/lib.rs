@@ -64,6 +64,7 @@ mod table;
 mod tenants;
 mod timers;
 mod token_terms;
+mod trace;
 mod train;
 mod views;
 mod waiting;

@@ -17,14 +17,15 @@ use crate::table::{Reach, Tables};
 use crate::tenants::Tenants;
 use crate::timers::Timers;
 use crate::token_terms::KEY_REMOVED;
+use crate::trace::Trace;
 use crate::waiting::Waiting;
 use crate::{
     Counters, Delivery, Endpoint, HandOver, Input, LinkId, LinkView, Output, Peer, PlainId, PlainTransmit,
-    RateLimit, RelayCommand, RelayConfig, RelayEvent, StreamView, TablesView, Train, Worker,
+    RateLimit, RelayCommand, RelayConfig, RelayEvent, Train, Worker,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController, TokenKey};
+use wire_format::control::{LinkReport, LinkState, ToController, TokenKey};
 use wire_format::session::Message;
 use wire_format::{
     MediaHeader, NodeIndex, PacketNumber, Plane, PublicationId, StreamKey, SubscriptionId, Timestamp,
@@ -48,6 +49,7 @@ pub(crate) enum Timer {
     PlainLease(PlainId),
     Switches,
     Token(LinkId),
+    Traces,
 }
 
 /// The other end of a link and what is kept for it.
@@ -119,6 +121,8 @@ pub struct Relay {
     /// Media of streams that no entry has named yet.
     pub(crate) waiting: Waiting<StreamKey, MediaHeader>,
     pub(crate) switches: Switches,
+    /// Streams that are watched at the moment.
+    pub(crate) traces: Vec<Trace>,
     /// The present frame is for this relay, and its stream is not known.
     pub(crate) stranger: bool,
     /// Length of the driver's arena in the present input.
@@ -174,6 +178,7 @@ impl Relay {
             annex: Vec::new(),
             waiting: Waiting::new(),
             switches: Switches::default(),
+            traces: Vec::new(),
             stranger: false,
             arena_bytes: 0,
             whole: Vec::new(),
@@ -213,25 +218,6 @@ impl Relay {
             Side::Relay { node: _ } | Side::Client(_) => None,
         };
         self.links.iter().flatten().filter_map(state).collect()
-    }
-
-    /// The tables held.
-    pub fn tables_view(&self) -> TablesView {
-        TablesView {
-            node: self.node,
-            stamp: self.tables.stamp(),
-            tables: self.tables.held().cloned().collect(),
-        }
-    }
-
-    /// What namespaces used here since the start.
-    pub fn namespace_usage(&self) -> Vec<NamespaceUsage> {
-        self.tenants.usage()
-    }
-
-    /// All rows of the stream table.
-    pub fn stream_views(&self) -> Vec<StreamView> {
-        self.streams.views()
     }
 
     pub(crate) fn link_mut(&mut self, id: LinkId) -> Option<&mut RelayLink> {
@@ -497,6 +483,7 @@ impl Relay {
                 Timer::PlainLease(id) => self.plain_lease_over(id),
                 Timer::Switches => self.switches_due(now),
                 Timer::Token(link) => self.token_over(now, link),
+                Timer::Traces => self.traces_due(now),
             }
         }
     }
@@ -567,6 +554,9 @@ impl Endpoint for Relay {
                 self.ready.pop();
             }
             if !train.is_empty() {
+                if !self.traces.is_empty() {
+                    self.trace_train(now, id, train);
+                }
                 return Some(id);
             }
         }

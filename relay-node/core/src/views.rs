@@ -1,8 +1,8 @@
 //! What operators see of a relay: plain copies, made on request, never on the media path.
 
-use crate::relay::{RelayLink, Side};
+use crate::relay::{Relay, RelayLink, Side};
 use crate::{LinkId, LinkStats};
-use wire_format::control::{LinkReport, LinkState, StreamName};
+use wire_format::control::{LinkReport, LinkState, NamespaceUsage, StreamName};
 use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, RouteTable, StreamKey};
 
 /// Who is at the other end of a link.
@@ -73,6 +73,27 @@ pub struct StreamView {
     pub packets: u64,
     /// Bytes of those packets.
     pub bytes: u64,
+}
+
+impl Relay {
+    /// The tables held.
+    pub fn tables_view(&self) -> TablesView {
+        TablesView {
+            node: self.node,
+            stamp: self.tables.stamp(),
+            tables: self.tables.held().cloned().collect(),
+        }
+    }
+
+    /// What namespaces used here since the start.
+    pub fn namespace_usage(&self) -> Vec<NamespaceUsage> {
+        self.tenants.usage()
+    }
+
+    /// All rows of the stream table.
+    pub fn stream_views(&self) -> Vec<StreamView> {
+        self.streams.views()
+    }
 }
 
 impl RelayLink {

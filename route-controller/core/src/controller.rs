@@ -2,7 +2,9 @@
 
 mod explain;
 mod neighbours;
+mod past;
 mod prices;
+mod trace;
 mod views;
 
 use crate::api::{
@@ -258,6 +260,8 @@ impl Controller {
                 self.directory.row_acked(now, node, key, revision, &mut self.effects);
             }
             ToController::Usage(usage) => self.directory.used(node, usage),
+            // The process around the core asked, and takes the answers; this one came too late.
+            ToController::Traced(_) => self.counters.strays += 1,
             ToController::Goodbye => {
                 if let Some(relay) = self.relays.relay_mut(node) {
                     relay.leaving = true;

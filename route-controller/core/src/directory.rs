@@ -19,6 +19,7 @@
 //! (from then on its subscriptions speak) or a minute has passed. Rows that relays hold for streams nobody published
 //! so far are left alone for the same time.
 
+mod legs;
 mod moves;
 mod publications;
 mod rows;

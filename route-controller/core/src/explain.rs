@@ -203,3 +203,42 @@ pub struct DrainView {
     /// Subscriptions held there.
     pub subscriptions: usize,
 }
+
+/// By how much the other way is dearer.
+pub(crate) fn margin_us((chosen, other): (&WayView, &WayView)) -> i64 {
+    let us = |way: &WayView| i64::try_from(way.cost_us).unwrap_or(i64::MAX);
+    us(other) - us(chosen)
+}
+
+/// The prices at which the other way is taken: of hops of the way taken that rise alone, and of hops of the other that fall
+/// alone. None where a relay that is avoided decides.
+pub(crate) fn turning_points(
+    chosen: Option<&WayView>,
+    other: Option<&WayView>,
+) -> (Vec<TurnView>, Vec<TurnView>) {
+    if let (Some(chosen), Some(other)) = (chosen, other)
+        && avoided(chosen) == avoided(other)
+        && let Ok(margin_us) = u64::try_from(margin_us((chosen, other)))
+    {
+        let rises = turns(chosen, other, |cost_us| Some(cost_us + margin_us));
+        let falls = turns(other, chosen, |cost_us| cost_us.checked_sub(margin_us).filter(|us| *us > 0));
+        return (rises, falls);
+    }
+    (Vec::new(), Vec::new())
+}
+
+fn avoided(way: &WayView) -> usize {
+    way.hops.iter().filter(|hop| hop.avoided.is_some()).count()
+}
+
+/// Hops of `way` that are not in `other`, and the price of each at which the route turns.
+fn turns(way: &WayView, other: &WayView, turns_at: impl Fn(u64) -> Option<u64>) -> Vec<TurnView> {
+    let shared = |hop: &HopView| other.hops.iter().any(|one| (&one.from, &one.to) == (&hop.from, &hop.to));
+    let own = way.hops.iter().filter(|hop| !shared(hop));
+    own.filter_map(|hop| {
+        let cost_us = hop.cost_us?;
+        let turns_at_us = turns_at(cost_us)?;
+        Some(TurnView { from: hop.from.clone(), to: hop.to.clone(), cost_us, turns_at_us })
+    })
+    .collect()
+}

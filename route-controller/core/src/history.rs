@@ -37,11 +37,12 @@ impl Changes {
     }
 }
 
+/// From one epoch to the next.
 #[derive(Clone, Debug)]
-struct Step {
-    epoch: Epoch,
-    stamped_at: Timestamp,
-    changes: Changes,
+pub(crate) struct Step {
+    pub epoch: Epoch,
+    pub stamped_at: Timestamp,
+    pub changes: Changes,
 }
 
 /// Tables of an epoch that is over: next hops by relay, plane and destination, and prices by ends.
@@ -105,6 +106,12 @@ impl History {
             let primary = step.changes.rows.iter().filter(|row| row.plane == Plane::PRIMARY);
             (step.epoch, step.stamped_at, primary.count(), step.changes.prices.len())
         }))
+    }
+
+    /// Steps behind an epoch, oldest first; `None` if it is not known.
+    pub(crate) fn since(&self, epoch: Epoch) -> Option<impl Iterator<Item = &Step>> {
+        let known = self.epochs().any(|(known, ..)| known == epoch);
+        known.then(|| self.steps.iter().filter(move |step| step.epoch > epoch))
     }
 
     /// What became another between two epochs, in this direction; `None` if one of them is not known.

@@ -78,11 +78,13 @@ mod links;
 mod load;
 mod neighbours;
 mod overlay;
+mod past;
 mod planes;
 mod recovery;
 mod relays;
 mod rollout;
 mod topology;
+mod trace;
 mod view;
 
 pub use api::{
@@ -103,6 +105,8 @@ pub use explain::{
 pub use guard::Doubt;
 pub use neighbours::{NeighbourConfig, NeighbourConfigError};
 pub use overlay::Overlay;
+pub use past::{LinkFact, Moment, NodeFact, StepFact, TableFacts};
+pub use trace::{LegView, TraceView, TracedRelayView};
 pub use view::{
     Counters, LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView, StreamView,
 };

@@ -251,6 +251,17 @@ impl Links {
         self.words.keys().flat_map(|&(from, to)| [(from, to), (to, from)]).collect()
     }
 
+    /// The same behind a certain one, in order, so many at most.
+    pub(crate) fn known_behind(
+        &self,
+        behind: Option<(NodeIndex, NodeIndex)>,
+        most: usize,
+    ) -> Vec<(NodeIndex, NodeIndex)> {
+        let first = behind.map_or(NodeIndex(0), |(from, _)| from);
+        let ends = self.others.range(first..).flat_map(|(from, others)| others.iter().map(|to| (*from, *to)));
+        ends.filter(|ends| behind.is_none_or(|behind| *ends > behind)).take(most).collect()
+    }
+
     /// What a direction's cost is made of, money excepted, while routes may use the link.
     pub(crate) fn terms(&self, from: NodeIndex, to: NodeIndex, config: &CostConfig) -> Option<CostTerms> {
         self.links.get(&pair(from, to))?.terms(usize::from(from > to), config)

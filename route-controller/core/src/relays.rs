@@ -72,6 +72,8 @@ pub(crate) struct Relay {
     pub version: String,
     /// It can send its SFUs to other relays, as it said last.
     pub moves_clients: bool,
+    /// It understands what is asked to trace a stream.
+    pub traces: bool,
     /// The session, if it has one.
     pub session: Option<Session>,
     /// When that session said something last.
@@ -107,6 +109,7 @@ impl Relay {
         Relay {
             record,
             isp: String::new(),
+            traces: false,
             tags: Vec::new(),
             version: String::new(),
             moves_clients: false,
@@ -310,6 +313,7 @@ impl Relays {
         }
         relay.record = record;
         relay.isp = hello.isp;
+        relay.traces = hello.traces;
         relay.tags = hello.tags;
         relay.version = hello.version;
         relay.moves_clients = hello.wire_versions.1 >= CLIENT_SINCE_VERSION;

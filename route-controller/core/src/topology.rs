@@ -121,6 +121,13 @@ impl Topology {
         other
     }
 
+    /// The cheapest way that is not this one: it lacks one of its links.
+    pub(crate) fn runner_up(&self, path: &[NodeIndex]) -> Option<Vec<NodeIndex>> {
+        let (from, to) = (*path.first()?, *path.last()?);
+        let others = path.windows(2).filter_map(|hop| self.priced_path(from, to, Some((hop[0], hop[1]))));
+        others.min().map(|(_, path)| path)
+    }
+
     /// All relays, ascending, and whether they may be passed.
     pub(crate) fn transits(&self) -> impl Iterator<Item = (NodeIndex, Transit)> + '_ {
         self.places.values().map(|place| self.reversed[*place])

@@ -4,7 +4,7 @@ use crate::cost::CostTerms;
 use crate::guard::Doubt;
 use std::net::SocketAddr;
 use std::time::Duration;
-use wire_format::control::{LinkQuality, LinkState, StreamName};
+use wire_format::control::{LinkQuality, LinkState, Position, StreamName};
 use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, StreamKey};
 
 /// What the controller makes of a relay.
@@ -53,6 +53,8 @@ pub struct NodeView {
     pub publications: usize,
     /// Subscriptions held there.
     pub subscriptions: usize,
+    /// Where it says it stands.
+    pub position: Option<Position>,
     /// An operator wants routes to avoid it.
     pub cordoned: bool,
     /// An operator wants it empty: SFUs are sent to other relays.

@@ -30,7 +30,8 @@ fn rows(lab: &Lab, relay: &str, name: &StreamName) -> Vec<(Timestamp, Vec<NodeIn
             | ToRelay::StreamGone { .. }
             | ToRelay::TokenKeys(_)
             | ToRelay::Namespaces(_)
-            | ToRelay::Drain { .. } => None,
+            | ToRelay::Drain { .. }
+            | ToRelay::Trace(_) => None,
         })
         .collect()
 }

@@ -31,7 +31,8 @@ fn tables<'a>(lab: &'a Lab, relay: &str) -> impl Iterator<Item = (Timestamp, &'a
         | ToRelay::StreamGone { .. }
         | ToRelay::TokenKeys(_)
         | ToRelay::Namespaces(_)
-        | ToRelay::Drain { .. } => None,
+        | ToRelay::Drain { .. }
+        | ToRelay::Trace(_) => None,
     })
 }
 

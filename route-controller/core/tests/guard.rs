@@ -86,6 +86,7 @@ impl Cities {
                 wire_versions: wire_format::session::WIRE_VERSIONS,
                 epoch: None,
                 streams: Vec::new(),
+                traces: true,
             };
             let session = SessionId(city as u64);
             say(&mut controller, now, Input::RelayUp { session, name: hello.name.clone(), hello });

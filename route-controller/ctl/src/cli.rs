@@ -4,11 +4,12 @@ mod credentials;
 mod routing;
 
 use crate::output::{GraphFormat, ListFormat, TextFormat};
+use crate::when::{When, when};
 pub use credentials::{
     AddTokenKeyArgs, ApiToken, ApiTokenArgs, JoinToken, JoinTokenArgs, RemoveTokenKeyArgs,
     RevokeApiTokenArgs, RevokeJoinTokenArgs, RotateArgs, Token, TokenArgs, TokenKey,
 };
-pub use routing::{CordonArgs, DiffArgs, DrainArgs, ExplainArgs, WhyNotArgs};
+pub use routing::{CordonArgs, DiffArgs, DrainArgs, ExplainArgs, TraceArgs, WhyNotArgs};
 use std::path::PathBuf;
 
 const LINK_COLUMNS: &str = "Columns of the table; `-o csv` and `-o json` have more:
@@ -29,7 +30,27 @@ const LINK_COLUMNS: &str = "Columns of the table; `-o csv` and `-o json` have mo
 Examples:
   relayctl links
   relayctl links -o json | jq '.links[] | select(.residual_loss > 0.001) | {from, to, loss, repair_other}'
-  relayctl links -o dot | dot -Tsvg > links.svg";
+  relayctl links --at -2h
+  relayctl links -o svg > links.svg";
+
+const TRACE_COLUMNS: &str = "Columns of the table; `-o csv` and `-o json` have more:
+  hop           who sends and who receives, from the publisher on
+  packets       that came; where the receiving end does not tell, that left
+  again         of these, those that were sent again
+  parity        of these, those that parity restored
+  missing       those between the first and the last that did not come this way
+  one_way_us    half of the least round trip and the mean excess; no clocks are compared
+  excess_us     how much longer packets took than the least of the last second: mean, 99th of a hundred and longest
+  repair_us     the same of those that were restored: queueing and repair together
+  residence_us  from coming to the sender of the hop to leaving it: mean and longest
+  slack_min_us  the least that one of them might still lose on its further way
+  planes        that they travelled on
+  marked        of these, those that a relay moved to another plane on their way
+
+Examples:
+  relayctl trace demo/standup/ana
+  relayctl trace demo/standup/ana/camera --for 5s -o json
+  relayctl trace demo/standup/ana/camera -o svg > trace.svg";
 
 /// Runs, inspects and administers a Cascade overlay.
 #[derive(clap::Parser, Debug)]
@@ -73,8 +94,10 @@ pub enum Command {
     #[command(subcommand)]
     Bench(Bench),
     /// List the relays.
-    #[command(after_help = "Examples:\n  relayctl nodes\n  relayctl nodes -o json")]
-    Nodes(ListArgs),
+    #[command(
+        after_help = "Examples:\n  relayctl nodes\n  relayctl nodes -o json\n  relayctl nodes -o svg > map.svg"
+    )]
+    Nodes(GraphArgs),
     /// Change what a relay may do.
     #[command(subcommand)]
     Node(Node),
@@ -94,13 +117,16 @@ pub enum Command {
     Drain(DrainArgs),
     /// List the links between relays, each direction apart.
     #[command(after_help = LINK_COLUMNS)]
-    Links(GraphArgs),
+    Links(LinksArgs),
     /// List the streams: where each enters the overlay and where it is delivered.
     #[command(after_help = "Examples:\n  relayctl streams\n  relayctl streams -o csv")]
     Streams(ListArgs),
     /// List the namespaces: what each holds and may hold, and what it sent and received.
     #[command(after_help = "Examples:\n  relayctl namespaces\n  relayctl namespaces -o json")]
     Namespaces(ListArgs),
+    /// Watch the packets of a participant's streams for a moment: every hop with its one-way delay, queueing and repair.
+    #[command(after_help = TRACE_COLUMNS)]
+    Trace(TraceArgs),
     /// Show the routes.
     #[command(subcommand)]
     Routes(Routes),
@@ -154,19 +180,21 @@ pub enum Routes {
     /// Print route tables: destination, plane, next hop, whole path, cost, epoch and age of every route.
     #[command(
         after_help = "Examples:\n  relayctl routes dump\n  relayctl routes dump --node fra-1 --plane 0\n  \
-                      relayctl routes dump --node fra-1 -o dot | dot -Tsvg > routes.svg"
+                      relayctl routes dump --node fra-1 -o svg > routes.svg"
     )]
     Dump(RoutesArgs),
     /// List the last hundred epochs: when each was stamped, and how much it changed.
     #[command(after_help = "Examples:\n  relayctl routes epochs\n  relayctl routes dump --epoch 17")]
     Epochs(ListArgs),
     /// Show what became another between two epochs: next hops, and prices of links.
-    #[command(after_help = "Examples:\n  relayctl routes diff 16 17\n  relayctl routes diff 16 17 -o json")]
+    #[command(
+        after_help = "Examples:\n  relayctl routes diff 16 17\n  relayctl routes diff --at 13:50 --at 14:05 -o json"
+    )]
     Diff(DiffArgs),
     /// Explain the way from one relay to another: the one taken, the best other one, every term of what both cost, and what
     /// would have to change for the other to be taken.
     #[command(after_help = "Examples:\n  relayctl routes explain fra-1 gru-1\n  \
-                      relayctl routes explain fra-1 gru-1 -o dot | dot -Tsvg > way.svg")]
+                      relayctl routes explain fra-1 gru-1 --at 14:05\n  relayctl routes explain fra-1 gru-1 -o svg > way.svg")]
     Explain(ExplainArgs),
     /// Tell why the way from one relay to another does not pass a third.
     #[command(after_help = "Examples:\n  relayctl routes why-not fra-1 gru-1 iad-1")]
@@ -185,7 +213,7 @@ pub struct ListArgs {
 fn list_format(text: &str) -> Result<ListFormat, String> {
     let known = <ListFormat as clap::ValueEnum>::from_str(text, false);
     known.map_err(|_| match text {
-        "dot" => "there is nothing to draw in this list; `relayctl links -o dot` and `relayctl routes dump -o dot` draw \
+        "dot" | "svg" => "there is nothing to draw in this list; `relayctl links -o dot` and `relayctl routes dump -o dot` draw \
                   the overlay"
             .to_owned(),
         _ => "write table, json or csv".to_owned(),
@@ -195,7 +223,18 @@ fn list_format(text: &str) -> Result<ListFormat, String> {
 /// Arguments of commands that list what can be drawn.
 #[derive(clap::Args, Debug)]
 pub struct GraphArgs {
-    /// How to print; `dot` is for Graphviz.
+    /// How to print; `dot` is for Graphviz, `svg` a picture.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: GraphFormat,
+}
+
+/// Arguments of `relayctl links`.
+#[derive(clap::Args, Debug)]
+pub struct LinksArgs {
+    /// A moment of the past, as far as the controller's history goes: `-90s`, `-2h`, `14:05`, `2026-11-30T14:05:00Z`.
+    #[arg(long, value_name = "TIME", value_parser = when, allow_hyphen_values = true)]
+    pub at: Option<When>,
+    /// How to print; `dot` is for Graphviz, `svg` a picture.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: GraphFormat,
 }
@@ -212,7 +251,11 @@ pub struct RoutesArgs {
     /// Only this epoch, one of `relayctl routes epochs`; without it, the newest in use.
     #[arg(long, value_name = "NUMBER")]
     pub epoch: Option<u32>,
-    /// How to print; `dot` is for Graphviz.
+    /// A moment of the past instead, as far as the controller's history goes: `-90s`, `-2h`, `14:05`,
+    /// `2026-11-30T14:05:00Z`.
+    #[arg(long, value_name = "TIME", value_parser = when, allow_hyphen_values = true, conflicts_with = "epoch")]
+    pub at: Option<When>,
+    /// How to print; `dot` is for Graphviz, `svg` a picture.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: GraphFormat,
 }
@@ -231,7 +274,7 @@ mod tests {
 
     #[test]
     fn who_wants_a_list_drawn_hears_what_can_be() {
-        for list in ["nodes", "streams", "namespaces"] {
+        for list in ["streams", "namespaces"] {
             for format in ["table", "json", "csv"] {
                 assert!(Cli::try_parse_from(["relayctl", list, "-o", format]).is_ok(), "{list} {format}");
             }
@@ -242,6 +285,8 @@ mod tests {
                 Cli::try_parse_from(["relayctl", list, "-o", "xml"]).expect_err("unknown").to_string();
             assert!(error.contains("table, json or csv"), "{error}");
         }
-        assert!(Cli::try_parse_from(["relayctl", "links", "-o", "dot"]).is_ok());
+        for drawn in ["links", "nodes"] {
+            assert!(Cli::try_parse_from(["relayctl", drawn, "-o", "svg"]).is_ok());
+        }
     }
 }

@@ -59,7 +59,18 @@ impl Client {
 
     /// `GET path`, with a query.
     pub(crate) fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
-        let mut request = self.agent.get(format!("{}{path}", self.url));
+        self.get_patiently(path, query, TIMEOUT)
+    }
+
+    /// The same of what may take longer.
+    pub(crate) fn get_patiently(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        timeout: Duration,
+    ) -> anyhow::Result<Value> {
+        let request = self.agent.get(format!("{}{path}", self.url));
+        let mut request = request.config().timeout_global(Some(timeout)).build();
         for (key, value) in query {
             request = request.query(key, value);
         }

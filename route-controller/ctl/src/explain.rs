@@ -3,7 +3,8 @@
 use crate::ControllerArgs;
 use crate::cli::{DiffArgs, ExplainArgs, ListArgs, WhyNotArgs};
 use crate::client::Client;
-use crate::output::{self, Grid, ListFormat, WayFormat, dot_text, fixed, number, printable, text};
+use crate::drawings;
+use crate::output::{self, Grid, ListFormat, WayFormat, dot_text, fixed, number, printable, text, utc};
 use route_controller::{DiffRow, EpochRow, ExplainRow, HopRow, TermsRow, TurnRow, WayRow, WhyNotRow};
 
 pub(crate) fn epochs(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Result<()> {
@@ -26,7 +27,11 @@ pub(crate) fn epochs(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Re
 }
 
 pub(crate) fn diff(controller: &ControllerArgs, args: &DiffArgs) -> anyhow::Result<()> {
-    let query = [("before", args.before.to_string()), ("after", args.after.to_string())];
+    let query = match (args.before, args.after, &args.at[..]) {
+        (Some(before), Some(after), []) => [("before", before.to_string()), ("after", after.to_string())],
+        (None, None, [before, after]) => [("before_at", before.query()), ("after_at", after.query())],
+        _ => anyhow::bail!("name two epochs, or two moments: --at TIME --at TIME"),
+    };
     let answer = Client::new(controller)?.get("/v1/routes/diff", &query)?;
     output::print(&match args.output {
         ListFormat::Json => output::json(&answer),
@@ -36,7 +41,8 @@ pub(crate) fn diff(controller: &ControllerArgs, args: &DiffArgs) -> anyhow::Resu
 }
 
 pub(crate) fn explain(controller: &ControllerArgs, args: &ExplainArgs) -> anyhow::Result<()> {
-    let query = [("from", args.from.clone()), ("to", args.to.clone())];
+    let mut query = vec![("from", args.from.clone()), ("to", args.to.clone())];
+    query.extend(args.at.map(|at| ("at", at.query())));
     let answer = Client::new(controller)?.get("/v1/routes/explain", &query)?;
     output::print(&match args.output {
         WayFormat::Json => output::json(&answer),
@@ -44,6 +50,12 @@ pub(crate) fn explain(controller: &ControllerArgs, args: &ExplainArgs) -> anyhow
         WayFormat::Dot => {
             let row: ExplainRow = output::parsed(answer)?;
             dot(row.chosen.as_ref(), row.runner_up.as_ref())
+        }
+        WayFormat::Svg => {
+            let row: ExplainRow = output::parsed(answer)?;
+            let title = format!("{} to {}", row.from, row.to);
+            let (taken, other) = (row.chosen.as_ref(), row.runner_up.as_ref());
+            drawings::ways(title, margin(row.margin_us, row.epoch), taken, other, "the runner-up").svg()
         }
     })
 }
@@ -58,7 +70,23 @@ pub(crate) fn why_not(controller: &ControllerArgs, args: &WhyNotArgs) -> anyhow:
             let row: WhyNotRow = output::parsed(answer)?;
             dot(row.chosen.as_ref(), row.detour.as_ref())
         }
+        WayFormat::Svg => {
+            let row: WhyNotRow = output::parsed(answer)?;
+            let title = format!("{} to {}, and by {}", args.from, args.to, row.via);
+            let (taken, other) = (row.chosen.as_ref(), row.detour.as_ref());
+            drawings::ways(title, margin(row.margin_us, None), taken, other, "the way by it").svg()
+        }
     })
+}
+
+/// What stands below the title of a picture of two ways.
+fn margin(margin_us: Option<i64>, epoch: Option<u32>) -> String {
+    let epoch = epoch.map_or_else(String::new, |epoch| format!("epoch {epoch}; "));
+    let margin = margin_us.map_or("there is no other way".to_owned(), |us| {
+        let dearer = if us < 0 { "cheaper" } else { "dearer" };
+        format!("the other way is {} {dearer}", ms(us.unsigned_abs()))
+    });
+    format!("{epoch}{margin}")
 }
 
 /// Routes first, then prices: what, where from, where to, what it was and what it is.
@@ -97,18 +125,23 @@ fn explanation(row: &ExplainRow) -> String {
     };
     let age = row.age_s.map_or_else(String::new, |age| format!(", taken for {} s", fixed(age, 1)));
     let epoch = row.epoch.map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
+    let goes = row.as_of_unix_s.map_or_else(
+        || "goes".to_owned(),
+        |as_of| format!("went at {} (links as kept at that time or before)", utc(as_of as u64)),
+    );
     let mut lines =
-        format!("{ends} goes {}: {}{age}{epoch}\n{}", path(chosen), ms(chosen.cost_us), hops(chosen));
+        format!("{ends} {goes} {}: {}{age}{epoch}\n{}", path(chosen), ms(chosen.cost_us), hops(chosen));
     lines.push_str(&protection(row));
     let Some(other) = &row.runner_up else {
         lines.push_str("\nThere is no other way.\n");
         return lines;
     };
     let margin = row.margin_us.unwrap_or_default();
-    let dearer = if margin < 0 {
-        format!("{} cheaper: new routes are under way", ms(margin.unsigned_abs()))
-    } else {
-        format!("{} dearer", ms(margin.unsigned_abs()))
+    let avoided = avoided_beside(other, chosen);
+    let dearer = match (margin < 0, avoided.is_empty()) {
+        (true, true) => format!("{} cheaper: new routes are under way", ms(margin.unsigned_abs())),
+        (true, false) => format!("{} cheaper, but avoided", ms(margin.unsigned_abs())),
+        (false, _) => format!("{} dearer", ms(margin.unsigned_abs())),
     };
     lines.push_str(&format!("\nrunner-up {}: {}, {dearer}\n{}", path(other), ms(other.cost_us), hops(other)));
     if !row.rises.is_empty() || !row.falls.is_empty() {
@@ -117,8 +150,22 @@ fn explanation(row: &ExplainRow) -> String {
         );
         lines.push_str(&turns(&row.rises, "costs more than"));
         lines.push_str(&turns(&row.falls, "costs less than"));
+    } else if !avoided.is_empty() {
+        let relays = avoided.join(" and ");
+        lines.push_str(&format!(
+            "\nThe runner-up is not taken, whatever the two ways cost, while routes avoid passing {relays}.\n"
+        ));
     }
     lines
+}
+
+/// Relays that one way passes although they are avoided, and the other does not, with the reasons.
+fn avoided_beside(way: &WayRow, other: &WayRow) -> Vec<String> {
+    let own = way.hops.iter().filter(|hop| !other.path.contains(&hop.to));
+    own.filter_map(|hop| {
+        Some(format!("{} ({})", printable(&hop.to), hop.avoided.as_ref()?.replace('_', " ")))
+    })
+    .collect()
 }
 
 /// What a stream gets that asks for two ways at once.
@@ -276,6 +323,7 @@ mod tests {
             margin_us: Some(15_000),
             rises: vec![turn("fra-1", "iad-1", 47_000, 62_000), turn("iad-1", "gru-1", 47_000, 62_000)],
             falls: vec![turn("fra-1", "gru-1", 109_000, 94_000)],
+            as_of_unix_s: None,
             protection: Some(ProtectionRow {
                 egress: "gru-1".into(),
                 protected: true,
@@ -322,11 +370,28 @@ mod tests {
         }
         let said = "at once: both ways pass relays of region us-east\nred and blue both pass relays of region us-east and ISP x\n";
         assert!(explanation(&sharing).contains(said), "{}", explanation(&sharing));
+        let mut cordoned = row.clone();
+        cordoned.runner_up = Some(way(&["fra-1", "lhr-1", "gru-1"], 30_000));
+        (cordoned.margin_us, cordoned.rises, cordoned.falls) = (Some(-32_000), Vec::new(), Vec::new());
+        let hops = &mut cordoned.runner_up.as_mut().expect("just set").hops;
+        hops[0].avoided = Some("no_session".into());
+        let text = explanation(&cordoned);
+        assert!(text.contains("62.000 ms, 32.000 ms cheaper, but avoided"), "{text}");
+        assert!(
+            text.contains("whatever the two ways cost, while routes avoid passing lhr-1 (no session)."),
+            "{text}"
+        );
         let nowhere = ExplainRow { chosen: None, runner_up: None, ..row };
         assert_eq!(
             explanation(&nowhere),
             "fra-1 to gru-1: no way; nothing leads there that routes may use\n"
         );
+    }
+
+    #[test]
+    fn the_handbook_shows_what_is_printed() {
+        let handbook = include_str!("../../../deploy/RUNBOOK.md");
+        assert!(handbook.contains(&explanation(&explained())), "{}", explanation(&explained()));
     }
 
     #[test]

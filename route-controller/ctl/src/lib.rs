@@ -13,16 +13,20 @@ mod cli;
 mod client;
 mod cordon;
 pub mod dev;
+mod drawings;
 mod explain;
 mod join_token;
 mod links;
 mod namespaces;
 mod nodes;
 mod output;
+mod picture;
 mod routes;
 mod streams;
 mod token;
 mod token_key;
+mod trace;
+mod when;
 
 pub use cli::{Cli, Command, ControllerArgs};
 
@@ -47,6 +51,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Routes(cli::Routes::Epochs(args)) => explain::epochs(&controller, &args),
         Command::Routes(cli::Routes::Diff(args)) => explain::diff(&controller, &args),
         Command::Routes(cli::Routes::Explain(args)) => explain::explain(&controller, &args),
+        Command::Trace(args) => trace::run(&controller, &args),
         Command::Routes(cli::Routes::WhyNot(args)) => explain::why_not(&controller, &args),
         Command::Token(cli::Token::Create(args)) => token::run(&controller, &args),
         Command::ApiToken(cli::ApiToken::Create(args)) => api_token::create(&controller, &args),

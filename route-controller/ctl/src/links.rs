@@ -1,19 +1,28 @@
 //! `relayctl links`
 
-use crate::cli::GraphArgs;
+use crate::cli::LinksArgs;
 use crate::client::Client;
+use crate::drawings;
 use crate::output::{self, Grid, dot_text, yes_or_no};
 use crate::{ControllerArgs, output::GraphFormat};
-use route_controller::LinkRow;
+use route_controller::{LinkRow, NodeRow};
 
-pub(crate) fn run(controller: &ControllerArgs, args: &GraphArgs) -> anyhow::Result<()> {
-    let answer = Client::new(controller)?.get("/v1/links", &[])?;
+pub(crate) fn run(controller: &ControllerArgs, args: &LinksArgs) -> anyhow::Result<()> {
+    let query: Vec<_> = args.at.map(|at| ("at", at.query())).into_iter().collect();
+    let client = Client::new(controller)?;
+    let answer = client.get("/v1/links", &query)?;
     output::print(&match args.output {
         GraphFormat::Json => output::json(&answer),
         GraphFormat::Table => grid(&output::rows(answer, "links")?).only(&TABLE).to_table(),
         GraphFormat::Csv => grid(&output::rows(answer, "links")?).to_csv(),
         GraphFormat::Dot => dot(&output::rows(answer, "links")?),
+        GraphFormat::Svg => drawings::links(&nodes(&client)?, &output::rows(answer, "links")?).svg(),
     })
+}
+
+/// Where relays stand, for pictures.
+pub(crate) fn nodes(client: &Client) -> anyhow::Result<Vec<NodeRow>> {
+    output::rows(client.get("/v1/nodes", &[])?, "nodes")
 }
 
 /// What fits a terminal, and what to look at first; the other outputs have all.
@@ -102,7 +111,7 @@ fn grid(rows: &[LinkRow]) -> Grid {
 }
 
 /// A graph of all links; what routes may not use is dashed, what they cannot go around is bold.
-fn dot(rows: &[LinkRow]) -> String {
+pub(crate) fn dot(rows: &[LinkRow]) -> String {
     let mut text = String::from("digraph links {\n  node [shape=box];\n");
     for row in rows {
         let mut label = vec![row.cost_us.map_or("unusable".to_owned(), |cost| format!("{cost} us"))];

@@ -1,17 +1,23 @@
 //! `relayctl nodes` and `relayctl node ...`
 
-use crate::cli::{ListArgs, RevokeArgs};
+use crate::cli::{GraphArgs, RevokeArgs};
 use crate::client::Client;
+use crate::drawings;
+use crate::links;
 use crate::output::{self, ABSENT, Grid, TextFormat, yes_or_no};
-use crate::{ControllerArgs, output::ListFormat};
+use crate::{ControllerArgs, output::GraphFormat};
 use route_controller::NodeRow;
 
-pub(crate) fn run(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Result<()> {
-    let answer = Client::new(controller)?.get("/v1/nodes", &[])?;
+pub(crate) fn run(controller: &ControllerArgs, args: &GraphArgs) -> anyhow::Result<()> {
+    let client = Client::new(controller)?;
+    let answer = client.get("/v1/nodes", &[])?;
+    let links = || output::rows(client.get("/v1/links", &[])?, "links");
     output::print(&match args.output {
-        ListFormat::Json => output::json(&answer),
-        ListFormat::Table => grid(&output::rows(answer, "nodes")?).to_table(),
-        ListFormat::Csv => grid(&output::rows(answer, "nodes")?).to_csv(),
+        GraphFormat::Json => output::json(&answer),
+        GraphFormat::Table => grid(&output::rows(answer, "nodes")?).to_table(),
+        GraphFormat::Csv => grid(&output::rows(answer, "nodes")?).to_csv(),
+        GraphFormat::Dot => links::dot(&links()?),
+        GraphFormat::Svg => drawings::links(&output::rows(answer, "nodes")?, &links()?).svg(),
     })
 }
 
@@ -103,6 +109,8 @@ mod tests {
             publications: 2,
             subscriptions: 0,
             certificate_expires_unix_s: Some(1_795_258_800),
+            latitude: None,
+            longitude: None,
             index_free_in_s: None,
         };
         let offline = NodeRow {
@@ -124,6 +132,8 @@ mod tests {
             publications: 0,
             subscriptions: 0,
             certificate_expires_unix_s: None,
+            latitude: Some(50.1),
+            longitude: Some(8.7),
             index_free_in_s: Some(86_399.4),
         };
         let grid = grid(&[connected, offline]);

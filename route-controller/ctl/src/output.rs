@@ -1,6 +1,7 @@
 //! How answers are printed.
 
 use anyhow::Context as _;
+pub(crate) use route_controller::utc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::Write as _;
@@ -29,6 +30,8 @@ pub enum GraphFormat {
     Csv,
     /// A graph for Graphviz.
     Dot,
+    /// A picture.
+    Svg,
 }
 
 /// How ways are printed.
@@ -41,6 +44,8 @@ pub enum WayFormat {
     Json,
     /// A graph for Graphviz.
     Dot,
+    /// A picture.
+    Svg,
 }
 
 /// How a single answer is printed.
@@ -182,22 +187,6 @@ pub(crate) fn path_segment(text: &str) -> String {
     text.bytes().map(escaped).collect()
 }
 
-/// A moment, seconds since 1970, in UTC (RFC 3339). The civil calendar counted by days, after Howard Hinnant's
-/// "chrono-Compatible Low-Level Date Algorithms".
-pub(crate) fn utc(unix_s: u64) -> String {
-    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
-    let from_march_0000 = days + 719_468;
-    let (era, day_of_era) = (from_march_0000 / 146_097, from_march_0000 % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 /// A text in a table; [`ABSENT`] if there is none.
 pub(crate) fn text(text: &str) -> String {
     if text.is_empty() { ABSENT.to_owned() } else { text.to_owned() }
@@ -276,18 +265,6 @@ b           -  b, \"x\"
         assert!(text.contains("frä-1"));
         assert_eq!(dot_text("a\u{1b}\"b"), "\"a\\\\u{1b}\\\"b\"");
         assert_eq!(path_segment("a/../b?c"), "a%2F..%2Fb%3Fc");
-    }
-
-    #[test]
-    fn moments_are_printed_in_utc() {
-        for (unix_s, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_795_258_800, "2026-11-21T11:00:00Z"),
-            (4_107_542_399, "2100-02-28T23:59:59Z"),
-        ] {
-            assert_eq!(utc(unix_s), text);
-        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use crate::cli::RoutesArgs;
 use crate::client::Client;
+use crate::drawings;
+use crate::links;
 use crate::output::{self, Grid, dot_text};
 use crate::{ControllerArgs, output::GraphFormat};
 use route_controller::RouteRow;
@@ -18,12 +20,15 @@ pub(crate) fn run(controller: &ControllerArgs, args: &RoutesArgs) -> anyhow::Res
     if let Some(epoch) = args.epoch {
         query.push(("epoch", epoch.to_string()));
     }
-    let answer = Client::new(controller)?.get("/v1/routes", &query)?;
+    query.extend(args.at.map(|at| ("at", at.query())));
+    let client = Client::new(controller)?;
+    let answer = client.get("/v1/routes", &query)?;
     output::print(&match args.output {
         GraphFormat::Json => output::json(&answer),
         GraphFormat::Table => grid(&output::rows(answer, "routes")?).to_table(),
         GraphFormat::Csv => grid(&output::rows(answer, "routes")?).to_csv(),
         GraphFormat::Dot => dot(&output::rows(answer, "routes")?),
+        GraphFormat::Svg => drawings::routes(&links::nodes(&client)?, &output::rows(answer, "routes")?).svg(),
     })
 }
 

@@ -108,6 +108,77 @@ fn an_interrupt_ends_it_with_the_summary() {
 }
 
 #[test]
+fn a_stream_is_traced_and_drawn_while_it_flows_and_its_past_is_kept() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let mut child = dev("--relays 4").stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut seen = String::new();
+    while !seen.contains(" kbit/s ") {
+        assert_ne!(stdout.read_line(&mut seen).expect("readable"), 0, "ended early: {seen}");
+    }
+    let url =
+        seen.split_whitespace().find(|word| word.starts_with("http://")).expect("the controller's address");
+    let ask = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_relayctl"));
+        let Output { status, stdout, stderr } =
+            command.args(["--controller", url]).args(arguments.split_whitespace()).output().expect("it runs");
+        (status.success(), text(&stdout), text(&stderr))
+    };
+    let (ok, out, err) = ask("trace demo/dev/alice --for 500ms -o json");
+    assert!(ok, "{err}");
+    let traced: Value = serde_json::from_str(&out).expect("JSON");
+    let streams = traced["streams"].as_array().expect("a list");
+    assert_eq!(streams.len(), 2, "video and audio: {out}");
+    for stream in streams {
+        let hops: Vec<_> = stream["hops"].as_array().expect("a list").iter().collect();
+        let names: Vec<_> = hops.iter().map(|hop| (hop["from"].as_str(), hop["to"].as_str())).collect();
+        assert_eq!(names.first(), Some(&(Some("sfu-a"), Some("r1"))), "{out}");
+        assert!(names.contains(&(Some("r4"), Some("sfu-b"))) && names.len() >= 4, "{out}");
+        for hop in hops.iter().filter(|hop| hop["to"] == "r4" || hop["to"] == "r1") {
+            let came = &hop["came"];
+            assert!(came["packets"].as_u64() >= Some(5), "{hop}");
+            assert!(came["one_way_us"].is_u64(), "{hop}");
+        }
+        // Built-in delays: from r1 to r2 takes longer than nothing, and not for ever.
+        let ways = stream["ways"].as_array().expect("a list");
+        let one_way_us: Vec<_> = ways.iter().filter_map(|way| way["one_way_us"].as_u64()).collect();
+        assert!(one_way_us.iter().any(|us| (5_000..500_000).contains(us)), "{out}");
+        assert!(stream["relays"].as_array().expect("a list").iter().all(|relay| relay["answer"] == "traced"));
+    }
+    let (ok, out, _) = ask("trace demo/dev/alice/video --for 200ms -o svg");
+    assert!(ok && out.starts_with("<svg ") && out.contains(">sfu-b</text>"), "{out}");
+    let (ok, _, err) = ask("trace demo/dev/alise");
+    assert!(!ok && err.contains("nobody publishes") && err.contains("demo/dev/alice"), "{err}");
+
+    // The first moments are kept within a second or two of the first look at a stamped epoch.
+    let past = |from: &str, to: &str, at: &str| ask(&format!("routes explain {from} {to} --at {at} -o json"));
+    let mut kept = past("r1", "r4", "-1s");
+    for _ in 0..100 {
+        if kept.0 && serde_json::from_str::<Value>(&kept.1).expect("JSON")["chosen"].is_object() {
+            break;
+        }
+        let young = ["the history has nothing of", "no relay was called"];
+        assert!(kept.0 || young.iter().any(|word| kept.2.contains(word)), "{}", kept.2);
+        kept = past("r1", "r4", "-1s");
+    }
+    let row: Value = serde_json::from_str(&kept.1).expect("JSON");
+    let path = row["chosen"]["path"].as_array().expect("a list");
+    assert_eq!((&path[0], &path[path.len() - 1]), (&Value::from("r1"), &Value::from("r4")), "{}", kept.1);
+    assert!(row["as_of_unix_s"].is_f64() && row["chosen"]["hops"][0]["terms"].is_object(), "{}", kept.1);
+    let (ok, out, err) = ask("links --at -1s");
+    assert!(ok && out.lines().count() > 6, "{out}{err}");
+    let (ok, _, err) = past("r1", "r4", "2020-01-01T00:00:00Z");
+    assert!(!ok && err.contains("it begins at"), "{err}");
+    let (ok, _, err) = past("r1", "r9", "-1s");
+    assert!(!ok && err.contains("there were r1, r2, r3, r4"), "{err}");
+
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill(1)");
+    assert!(interrupted.success());
+    stdout.read_to_string(&mut seen).expect("readable");
+    assert!(child.wait().expect("it ended").success(), "{seen}");
+}
+
+#[test]
 fn packets_beyond_their_budget_are_residual_loss() {
     let run = |budget: &str| -> Value {
         let arguments =

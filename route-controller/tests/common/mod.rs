@@ -141,6 +141,7 @@ impl Relay {
             wire_versions: (1, 1),
             epoch: None,
             streams: Vec::new(),
+            traces: false,
         }
     }
 

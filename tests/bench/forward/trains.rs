@@ -28,6 +28,7 @@ pub fn hello(name: &str) -> RelayHello {
         wire_versions: (1, 1),
         epoch: None,
         streams: Vec::new(),
+        traces: false,
     }
 }
 

@@ -231,6 +231,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).filter(|total| *total > 0).map(Duration::from_secs).ok_or_else(advice)
 }
 
+/// Reads a number of bytes: a whole number with KiB, MiB or GiB behind it.
+///
+/// # Errors
+/// What to write.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let advice = || "write for instance 512MiB or 2GiB".to_owned();
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let unit = units.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
+    let (number, bits) = unit.ok_or_else(advice)?;
+    let number: u64 = number.trim_end().parse().map_err(|_| advice())?;
+    number.checked_mul(1 << bits).ok_or_else(advice)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,7 @@ pub fn hello() -> RelayHello {
         wire_versions: (1, 1),
         epoch: None,
         streams: Vec::new(),
+        traces: false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a relay does with datagrams that did not come at first: asked for by the other end, sent again, or restored from
 //! parity.
 
-use super::Carrier;
+use super::{Carrier, Restored};
 use crate::LinkId;
 use crate::relay::{Relay, slot};
 use wire_format::{FrameKind, RawFrame, Timestamp, frames};
@@ -49,7 +49,7 @@ impl Relay {
     pub(super) fn repair(&mut self, now: Timestamp, carrier: &Carrier, body: &[u8], at: usize) {
         match self.link_mut(carrier.link).map(|entry| entry.link.repair_in(now, body)) {
             Some(Ok(Some((plain, late)))) => {
-                let carrier = Carrier { excess: late, restored: true, ..*carrier };
+                let carrier = Carrier { excess: late, restored: Some(Restored::Again), ..*carrier };
                 self.media_frames(now, &carrier, plain, at + body.len() - plain.len());
             }
             Some(Ok(None)) => self.counters.drop_restored += 1,
@@ -70,7 +70,8 @@ impl Relay {
         {
             let at = self.arena_bytes + self.annex.len();
             self.annex.extend_from_slice(&restored);
-            self.media_frames(now, &Carrier { excess: late, restored: true, ..*carrier }, &restored, at);
+            let carrier = Carrier { excess: late, restored: Some(Restored::Parity), ..*carrier };
+            self.media_frames(now, &carrier, &restored, at);
         }
         self.restored = restored;
     }

@@ -6,6 +6,7 @@ use super::{PlainId, PlainPort, PlainReceived};
 use crate::clients::Owner;
 use crate::forward::Entering;
 use crate::relay::{Relay, Timer};
+use crate::trace::Arriving;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
@@ -129,6 +130,9 @@ impl Relay {
             priority,
             rtcp,
         };
+        if !self.traces.is_empty() {
+            self.trace_in(now, &Arriving::entering(&entering, None, packet.len()));
+        }
         self.enter(now, &entering, packet);
     }
 

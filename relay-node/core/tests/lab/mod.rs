@@ -573,5 +573,6 @@ fn hello(node: u16) -> RelayHello {
         wire_versions: (1, 1),
         epoch: None,
         streams: Vec::new(),
+        traces: true,
     }
 }

@@ -184,6 +184,7 @@ fn hello(name: &str) -> RelayHello {
         wire_versions: WIRE_VERSIONS,
         epoch: None,
         streams: Vec::new(),
+        traces: true,
     }
 }
 

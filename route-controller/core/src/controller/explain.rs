@@ -3,9 +3,9 @@
 use super::Controller;
 use crate::explain::{
     Avoidance, DrainView, EpochView, ExplainView, HopView, PriceChangeView, RouteChangeView, RoutesDiffView,
-    TurnView, Verdict, WayView, WhyNotView,
+    Verdict, WayView, WhyNotView, margin_us, turning_points,
 };
-use crate::topology::{Topology, Transit};
+use crate::topology::Transit;
 use crate::view::{RouteFilter, RouteView};
 use std::collections::BTreeSet;
 use wire_format::control::LinkReport;
@@ -22,20 +22,13 @@ impl Controller {
             .and_then(|generation| generation.routes.route(from, Plane::PRIMARY, to))
             .map(|route| now.since(route.since));
         let runner_up = match &chosen {
-            Some(path) => self.runner_up(&topology, path),
+            Some(path) => topology.runner_up(path),
             None => topology.path(from, to, None),
         };
         let view = |path: &Vec<NodeIndex>| self.way_view(now, path);
         let (chosen_view, other_view) = (chosen.as_ref().map(view), runner_up.as_ref().map(view));
         let margin_us = chosen_view.as_ref().zip(other_view.as_ref()).map(margin_us);
-        let (mut rises, mut falls) = (Vec::new(), Vec::new());
-        if let (Some(chosen), Some(other), Some(margin_us)) = (&chosen_view, &other_view, margin_us)
-            && avoided(chosen) == avoided(other)
-            && let Ok(margin_us) = u64::try_from(margin_us)
-        {
-            rises = turns(chosen, other, |cost_us| Some(cost_us + margin_us));
-            falls = turns(other, chosen, |cost_us| cost_us.checked_sub(margin_us).filter(|us| *us > 0));
-        }
+        let (rises, falls) = turning_points(chosen_view.as_ref(), other_view.as_ref());
         ExplainView {
             from: self.relays.name(from),
             to: self.relays.name(to),
@@ -159,13 +152,6 @@ impl Controller {
         (path.len() > 1).then_some(path)
     }
 
-    /// The cheapest way that is not this one: it lacks one of its links.
-    fn runner_up(&self, topology: &Topology, path: &[NodeIndex]) -> Option<Vec<NodeIndex>> {
-        let (from, to) = (*path.first()?, *path.last()?);
-        let others = path.windows(2).filter_map(|hop| topology.priced_path(from, to, Some((hop[0], hop[1]))));
-        others.min().map(|(_, path)| path)
-    }
-
     fn way_view(&self, now: Timestamp, path: &[NodeIndex]) -> WayView {
         let hops: Vec<HopView> = path
             .windows(2)
@@ -203,7 +189,7 @@ impl Controller {
     }
 
     /// Why routes avoid passing a relay.
-    fn avoidance(&self, now: Timestamp, node: NodeIndex) -> Option<Avoidance> {
+    pub(super) fn avoidance(&self, now: Timestamp, node: NodeIndex) -> Option<Avoidance> {
         let relay = self.relays.relay(node)?;
         let unresponsive = self.rollout.is_avoided(node);
         if relay.record.cordoned {
@@ -219,25 +205,4 @@ impl Controller {
             Transit::Reluctant | Transit::Never => Some(Avoidance::NoSession),
         }
     }
-}
-
-fn margin_us((chosen, other): (&WayView, &WayView)) -> i64 {
-    let us = |way: &WayView| i64::try_from(way.cost_us).unwrap_or(i64::MAX);
-    us(other) - us(chosen)
-}
-
-fn avoided(way: &WayView) -> usize {
-    way.hops.iter().filter(|hop| hop.avoided.is_some()).count()
-}
-
-/// Hops of `way` that are not in `other`, and the price of each at which the route turns.
-fn turns(way: &WayView, other: &WayView, turns_at: impl Fn(u64) -> Option<u64>) -> Vec<TurnView> {
-    let shared = |hop: &HopView| other.hops.iter().any(|one| (&one.from, &one.to) == (&hop.from, &hop.to));
-    let own = way.hops.iter().filter(|hop| !shared(hop));
-    own.filter_map(|hop| {
-        let cost_us = hop.cost_us?;
-        let turns_at_us = turns_at(cost_us)?;
-        Some(TurnView { from: hop.from.clone(), to: hop.to.clone(), cost_us, turns_at_us })
-    })
-    .collect()
 }

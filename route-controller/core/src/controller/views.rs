@@ -168,6 +168,7 @@ impl Controller {
             links_usable: self.links.neighbours_usable(node).count(),
             publications,
             subscriptions,
+            position: self.links.position(node),
             cordoned: relay.record.cordoned,
             draining: relay.record.draining,
             hub_quarantined: self.hubs.is_quarantined(node),

@@ -40,6 +40,11 @@ impl Row {
         latest
     }
 
+    /// The destinations that the relay was told last to stamp.
+    pub(super) fn stamped(&self) -> &[NodeIndex] {
+        self.sent.as_ref().map_or(&[], |sent| &sent.destinations)
+    }
+
     fn says(&self, entry: &StreamEntry) -> bool {
         self.sent
             .as_ref()

@@ -171,6 +171,7 @@ impl Lab {
                 .values()
                 .map(|row| HeldStream { key: row.key, destinations: row.destinations.clone() })
                 .collect(),
+            traces: true,
         };
         self.post(Arrival::Input(Input::RelayUp { session, name: name.to_owned(), hello }));
         session
@@ -599,7 +600,9 @@ impl Lab {
                 station.rows.remove(&key);
                 None
             }
-            ToRelay::TokenKeys(_) | ToRelay::Namespaces(_) | ToRelay::Drain { .. } => None,
+            ToRelay::TokenKeys(_) | ToRelay::Namespaces(_) | ToRelay::Drain { .. } | ToRelay::Trace(_) => {
+                None
+            }
         };
         if let Some(answer) = answer.filter(|_| !station.mute) {
             self.say(&name, answer);

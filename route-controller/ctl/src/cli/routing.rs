@@ -1,6 +1,8 @@
 //! Arguments of commands that explain routes and empty relays.
 
-use crate::output::{ListFormat, TextFormat, WayFormat};
+use crate::output::{GraphFormat, ListFormat, TextFormat, WayFormat};
+use crate::when::{When, when};
+use std::time::Duration;
 
 /// Arguments of `relayctl cordon` and `relayctl uncordon`.
 #[derive(clap::Args, Debug)]
@@ -31,11 +33,14 @@ pub struct DrainArgs {
 #[derive(clap::Args, Debug)]
 pub struct DiffArgs {
     /// The first epoch.
-    #[arg(value_name = "EPOCH")]
-    pub before: u32,
+    #[arg(value_name = "EPOCH", required_unless_present = "at", requires = "after")]
+    pub before: Option<u32>,
     /// The second one.
     #[arg(value_name = "EPOCH")]
-    pub after: u32,
+    pub after: Option<u32>,
+    /// Two moments of the past instead; see `relayctl routes explain`.
+    #[arg(long, value_name = "TIME", value_parser = when, allow_hyphen_values = true, num_args = 1, conflicts_with = "before")]
+    pub at: Vec<When>,
     /// How to print: `table`, `json` or `csv`.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: ListFormat,
@@ -50,9 +55,39 @@ pub struct ExplainArgs {
     /// The relay where it ends.
     #[arg(value_name = "TO")]
     pub to: String,
-    /// How to print; `dot` is for Graphviz.
+    /// A moment of the past, as far as the controller's history goes: `-90s`, `-2h`, `14:05`, `2026-11-30T14:05:00Z`.
+    #[arg(long, value_name = "TIME", value_parser = when, allow_hyphen_values = true)]
+    pub at: Option<When>,
+    /// How to print; `dot` is for Graphviz, `svg` a picture.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: WayFormat,
+}
+
+/// Arguments of `relayctl trace`.
+#[derive(clap::Args, Debug)]
+pub struct TraceArgs {
+    /// Whose streams, or which of them: names as `relayctl streams` lists them. A slash within a name is %2F.
+    #[arg(value_name = "NAMESPACE/ROOM/USER[/STREAM]")]
+    pub stream: String,
+    /// How long to watch, 100ms to 10s.
+    #[arg(long = "for", value_name = "DURATION", default_value = "2s", value_parser = watched)]
+    pub duration: Duration,
+    /// How to print; `dot` is for Graphviz, `svg` a picture.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: GraphFormat,
+}
+
+fn watched(text: &str) -> Result<Duration, String> {
+    let duration = match text.strip_suffix("ms") {
+        Some(ms) => Duration::from_millis(ms.parse().map_err(|_| "write for instance 500ms or 2s")?),
+        None => control_proto::cli::parse_duration(text)?,
+    };
+    let most = wire_format::control::limits::TRACE_DURATION;
+    if (Duration::from_millis(100)..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("watch for 100ms to 10s".to_owned())
+    }
 }
 
 /// Arguments of `relayctl routes why-not`.
@@ -67,7 +102,7 @@ pub struct WhyNotArgs {
     /// The relay that it might pass.
     #[arg(value_name = "VIA")]
     pub via: String,
-    /// How to print; `dot` is for Graphviz.
+    /// How to print; `dot` is for Graphviz, `svg` a picture.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: WayFormat,
 }

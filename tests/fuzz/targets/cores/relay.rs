@@ -487,5 +487,6 @@ fn hello() -> RelayHello {
         wire_versions: (1, 1),
         epoch: None,
         streams: Vec::new(),
+        traces: false,
     }
 }

@@ -3,6 +3,7 @@
 mod parts;
 mod to_controller;
 mod to_relay;
+mod trace;
 
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,12 @@ use wire_format::control::limits::{ADDRESSES, DESTINATIONS, NAME_BYTES, NAMESPAC
 use wire_format::control::{
     HeldStream, LOSS_BURSTS, LinkQuality, LinkReport, LinkState, NamespaceRates, NamespaceUsage, Neighbour,
     Position, PublicationReport, RelayHello, RepairPlan, RepairTotals, StreamEntry, StreamName,
-    SubscriptionReport, ToController, ToRelay, TokenKey, Welcome,
+    SubscriptionReport, ToController, ToRelay, TokenKey, TraceReport, TraceRequest, TracedIn, TracedOut,
+    TracedPeer, TracedSpread, Welcome,
 };
 use wire_format::{
     Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, PolicyIndex, PolicyTable, PublicationId,
-    PublisherKey, RoomId, RouteTable, StreamId, StreamKey, SubscriptionId, UserId,
+    PublisherKey, RoomId, RouteTable, Sequence, StreamId, StreamKey, SubscriptionId, UserId,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -70,8 +71,13 @@ fn hello() -> impl Strategy<Value = RelayHello> {
     );
     let position = (-90_000_000..=90_000_000_i32, -180_000_000..=180_000_000_i32)
         .prop_map(|(lat, lon)| Position::new(lat, lon));
-    (texts, rest, position).prop_map(
-        |((name, region, isp, tags, version), (node, addresses, wire_versions, epoch, streams), position)| {
+    (texts, rest, position, any::<bool>()).prop_map(
+        |(
+            (name, region, isp, tags, version),
+            (node, addresses, wire_versions, epoch, streams),
+            position,
+            traces,
+        )| {
             RelayHello {
                 name,
                 node,
@@ -84,6 +90,7 @@ fn hello() -> impl Strategy<Value = RelayHello> {
                 wire_versions,
                 epoch,
                 streams,
+                traces,
             }
         },
     )
@@ -199,7 +206,65 @@ fn to_controller() -> impl Strategy<Value = ToController> {
         (key(), any::<u64>()).prop_map(|(key, revision)| ToController::StreamAck { key, revision }),
         Just(ToController::Goodbye),
         proptest::collection::vec(usage(), 0..4).prop_map(ToController::Usage),
+        traced().prop_map(ToController::Traced),
     ]
+}
+
+fn traced() -> impl Strategy<Value = TraceReport> {
+    let peer = || {
+        prop_oneof![
+            node().prop_map(TracedPeer::Relay),
+            name().prop_map(TracedPeer::Sfu),
+            Just(TracedPeer::Plain)
+        ]
+    };
+    let spread = || {
+        (any::<u64>(), micros(), micros(), micros(), micros())
+            .prop_map(|(count, mean, p50, p99, max)| TracedSpread { count, mean, p50, p99, max })
+    };
+    let times = (micros(), micros(), proptest::option::of(micros()), micros());
+    let came = (peer(), any::<[u64; 5]>(), any::<[u32; 2]>(), spread(), spread(), times, any::<[u8; 2]>())
+        .prop_map(|(peer, counts, [first, last], excess, wait, times, [hop_limit, planes])| TracedIn {
+            peer,
+            packets: counts[0],
+            bytes: counts[1],
+            again: counts[2],
+            parity: counts[3],
+            first: Sequence(first),
+            last: Sequence(last),
+            excess,
+            wait,
+            slack_min: times.0,
+            slack_p50: times.1,
+            hop_limit,
+            planes,
+            marked: counts[4],
+            rtt_min: times.2,
+            queueing: times.3,
+        });
+    let left = (peer(), any::<[u64; 4]>(), spread(), any::<u8>()).prop_map(
+        |(peer, [packets, bytes, again, marked], residence, planes)| TracedOut {
+            peer,
+            packets,
+            bytes,
+            again,
+            residence,
+            planes,
+            marked,
+        },
+    );
+    let rows = (proptest::collection::vec(came, 0..3), proptest::collection::vec(left, 0..3));
+    (any::<[u64; 2]>(), key(), any::<bool>(), micros(), rows).prop_map(
+        |([trace, left_out], key, refused, watched, (incoming, outgoing))| TraceReport {
+            trace,
+            key,
+            refused,
+            watched,
+            incoming,
+            outgoing,
+            left_out,
+        },
+    )
 }
 
 fn usage() -> impl Strategy<Value = NamespaceUsage> {
@@ -302,6 +367,9 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
         (any::<Option<u64>>(), proptest::collection::vec((name(), any::<Option<u64>>()), 0..4))
             .prop_map(|(default, named)| ToRelay::Namespaces(NamespaceRates { default, named })),
         any::<bool>().prop_map(|draining| ToRelay::Drain { draining }),
+        (any::<u64>(), key(), 0..=10_000_000_u64).prop_map(|(trace, key, us)| {
+            ToRelay::Trace(TraceRequest { trace, key, duration: Duration::from_micros(us) })
+        }),
     ]
 }
 

@@ -39,6 +39,7 @@ impl From<ToController> for proto::ToController {
             ToController::Usage(namespaces) => {
                 Kind::Usage(proto::Usage { namespaces: namespaces.into_iter().map(Into::into).collect() })
             }
+            ToController::Traced(report) => Kind::Traced(report.into()),
         };
         proto::ToController { kind: Some(kind) }
     }
@@ -73,6 +74,7 @@ impl TryFrom<proto::ToController> for ToController {
                 bounded(namespaces.len(), NAMESPACES, "namespaces")?;
                 ToController::Usage(namespaces.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
+            Kind::Traced(report) => ToController::Traced(report.try_into()?),
         })
     }
 }
@@ -125,6 +127,7 @@ impl From<RelayHello> for proto::Hello {
                 lat_micro_degrees: position.lat_micro_degrees(),
                 lon_micro_degrees: position.lon_micro_degrees(),
             }),
+            traces: hello.traces,
         }
     }
 }
@@ -156,6 +159,7 @@ impl TryFrom<proto::Hello> for RelayHello {
             ),
             epoch: hello.epoch.map(Epoch),
             streams: hello.streams.into_iter().map(held).collect::<Result<_, _>>()?,
+            traces: hello.traces,
         })
     }
 }

@@ -44,6 +44,7 @@ impl From<ToRelay> for proto::ToRelay {
             }
             ToRelay::Namespaces(rates) => Kind::Namespaces(rates.into()),
             ToRelay::Drain { draining } => Kind::Drain(proto::Drain { draining }),
+            ToRelay::Trace(request) => Kind::Trace(request.into()),
         };
         proto::ToRelay { kind: Some(kind) }
     }
@@ -84,6 +85,7 @@ impl TryFrom<proto::ToRelay> for ToRelay {
             }
             Kind::Namespaces(namespaces) => ToRelay::Namespaces(namespaces.try_into()?),
             Kind::Drain(proto::Drain { draining }) => ToRelay::Drain { draining },
+            Kind::Trace(request) => ToRelay::Trace(request.try_into()?),
         })
     }
 }
