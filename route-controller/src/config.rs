@@ -5,7 +5,7 @@ use crate::history::HistoryConfig;
 use crate::namespaces::NamespaceSettings;
 use anyhow::Context as _;
 use control_proto::cli::{ConfigError, LogFormat, parse_duration};
-use route_core::{CostConfig, EgressPrice, NeighbourConfig, NeighbourConfigError};
+use route_core::{CostConfig, EgressPrice, FeedingConfig, NeighbourConfig, NeighbourConfigError};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,6 +24,8 @@ const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const QUARANTINE_MIN: Duration = Duration::from_secs(600);
 const QUARANTINE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const MONEY_WORTH_MS_MAX: u64 = 60_000;
+/// With so much to spare nobody feeds others.
+const HOLDER_GAIN_MS_MAX: u64 = 60_000;
 const EGRESS_PRICES_MAX: usize = 1_000;
 const ETCD_MEMBERS_MAX: usize = 16;
 /// What keys in etcd begin with if nothing else is asked for.
@@ -110,6 +112,10 @@ pub struct Settings {
     /// For how long it is kept, as far as that suffices [default: 24h].
     #[arg(long, value_name = "DURATION")]
     pub history_keep: Option<String>,
+    /// What a relay that feeds others with a stream that it receives must spare to do so, instead of the relay where the stream
+    /// enters: delay and cost of long links together, 0 to 60000; with 60000 no relay feeds another [default: 20].
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub holder_gain_ms: Option<u64>,
     /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or by module [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -136,6 +142,7 @@ pub struct Config {
     pub(crate) cost: CostConfig,
     pub(crate) neighbours: NeighbourConfig,
     pub(crate) history: HistoryConfig,
+    pub(crate) feeding: FeedingConfig,
 }
 
 impl std::fmt::Debug for Config {
@@ -193,6 +200,7 @@ impl Config {
             limits: route_core::LimitsConfig::default(),
             cost: CostConfig::default(),
             neighbours: NeighbourConfig::default(),
+            feeding: FeedingConfig::default(),
         }
     }
 
@@ -272,6 +280,7 @@ impl Config {
                 ..CostConfig::default()
             },
             neighbours: neighbours(settings.mesh_relays, settings.relay_links)?,
+            feeding: feeding(settings.holder_gain_ms)?,
         })
     }
 
@@ -435,6 +444,21 @@ fn money_worth(ms: Option<u64>) -> Result<Duration, ConfigError> {
     }
 }
 
+/// When relays feed others, checked.
+fn feeding(gain_ms: Option<u64>) -> Result<FeedingConfig, ConfigError> {
+    let default = FeedingConfig::default();
+    match gain_ms {
+        None => Ok(default),
+        Some(HOLDER_GAIN_MS_MAX) => Ok(FeedingConfig { gain: None, ..default }),
+        Some(ms) if ms < HOLDER_GAIN_MS_MAX => {
+            Ok(FeedingConfig { gain: Some(Duration::from_millis(ms)), ..default })
+        }
+        Some(ms) => {
+            Err(ConfigError::value("holder_gain_ms", ms, "60000 is the most: no relay feeds another"))
+        }
+    }
+}
+
 /// The host of HOST:PORT.
 fn host(address: &str) -> Result<String, ConfigError> {
     let wrong = || {
@@ -577,6 +601,10 @@ mod tests {
             let text = refused(settings(bad));
             assert!(text.contains("egress_prices") && text.contains(bad), "{text}");
         }
+        let gain = |ms| feeding(Some(ms)).map(|feeding| feeding.gain);
+        assert_eq!((gain(5)?, gain(60_000)?), (Some(Duration::from_millis(5)), None));
+        let gain = Settings { holder_gain_ms: Some(60_001), ..Settings::default() };
+        assert!(refused(gain).contains("holder_gain_ms"));
         let worth = Settings { money_worth_ms: Some(60_001), ..Settings::default() };
         assert!(refused(worth).contains("money_worth_ms"));
         Ok(())

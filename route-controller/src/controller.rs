@@ -307,6 +307,7 @@ fn engine_of(
         cost: config.cost.clone(),
         executor: threads::on_all_processors(),
         neighbours: config.neighbours,
+        feeding: config.feeding.clone(),
         seed: u64::from_ne_bytes(seed),
     });
     Ok(Engine::new(core, store, keys, lines, config.certificate_lifetime, counts, tenure))

@@ -60,7 +60,7 @@ pub use rows::{
     JoinTokenRow, LinkRow, LinksQuery, NodeRow, RouteRow, RoutesQuery, TokenAnswer, TokenKeyRequest,
     TokenKeyRow, TokenRequest,
 };
-pub use stream_rows::{ProtectionRow, StreamRow};
+pub use stream_rows::{CopiesRow, FeedRow, ProtectionRow, StreamRow};
 pub use threads::{on_all_processors, on_threads};
 pub use trace_rows::{
     CameRow, EndKind, LeftRow, SpreadRow, TraceAnswer, TraceHopRow, TraceQuery, TraceRelayRow, TraceRow,

@@ -1,6 +1,6 @@
 //! Streams as the admin API shows them.
 
-use route_core::{ProtectionView, StreamView};
+use route_core::{FeedView, FeedingQuality, ProtectionView, StreamView};
 use serde::{Deserialize, Serialize};
 use wire_format::MediaKind;
 
@@ -39,6 +39,69 @@ pub struct StreamRow {
     /// If so: what comes of it, for each of `destinations`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protection: Vec<ProtectionRow>,
+    /// Who feeds whom: one for each relay that gets it from another. Controllers before 0.2 do not say so.
+    #[serde(default)]
+    pub feeds: Vec<FeedRow>,
+    /// What copies of it that takes.
+    #[serde(default)]
+    pub copies: CopiesRow,
+}
+
+/// How one relay is fed with a stream.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FeedRow {
+    /// The relay that is fed.
+    pub egress: String,
+    /// The relay that sends it there: the ingress, or another that receives it.
+    pub feeder: String,
+    /// The one that did so until now and stops in a moment; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<String>,
+    /// Relays that feed, between the ingress and this one.
+    pub holders: usize,
+    /// What the whole way costs, in microseconds; absent while that is not certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_us: Option<u64>,
+    /// What the ingress's own way there would cost; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_us: Option<u64>,
+}
+
+/// Copies of each packet of a stream, beside what they would be if the ingress fed everyone, and the least that is possible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CopiesRow {
+    /// Copies that cross links between relays.
+    pub total: usize,
+    /// If the ingress fed everyone.
+    pub direct: usize,
+    /// No fewer are possible.
+    pub bound: usize,
+    /// The cost of the links that carry them, added up, in microseconds.
+    pub haul_us: u64,
+    /// If the ingress fed everyone.
+    pub haul_us_direct: u64,
+    /// No less is possible.
+    pub haul_us_bound: u64,
+}
+
+impl From<FeedView> for FeedRow {
+    fn from(view: FeedView) -> FeedRow {
+        let FeedView { egress, feeder, former, holders, delay_us, direct_us } = view;
+        FeedRow { egress, feeder, former, holders, delay_us, direct_us }
+    }
+}
+
+impl From<FeedingQuality> for CopiesRow {
+    fn from(quality: FeedingQuality) -> CopiesRow {
+        CopiesRow {
+            total: quality.copies,
+            direct: quality.copies_direct,
+            bound: quality.copies_bound,
+            haul_us: quality.haul_us,
+            haul_us_direct: quality.haul_us_direct,
+            haul_us_bound: quality.haul_us_bound,
+        }
+    }
 }
 
 /// How a stream that asks for two ways at once gets to one relay.
@@ -79,6 +142,8 @@ impl From<StreamView> for StreamRow {
             subscriptions: view.subscriptions,
             protect: view.protect,
             protection: view.protection.into_iter().map(Into::into).collect(),
+            feeds: view.feeds.into_iter().map(Into::into).collect(),
+            copies: view.quality.into(),
         }
     }
 }

@@ -11,7 +11,9 @@ use crate::trace::Event;
 use crate::world::{Happening, World};
 use link_model::{Seed, Xoshiro256};
 use relay_core::{RelayCommand, RelayConfig, RelayEvent};
-use route_core::{Controller, ControllerConfig, Input, NodeRecord, Output, SessionId, StoreUpdate};
+use route_core::{
+    Controller, ControllerConfig, FeedingConfig, Input, NodeRecord, Output, SessionId, StoreUpdate,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay};
@@ -131,6 +133,7 @@ impl World<'_> {
             index_quarantine: self.scenario.index_quarantine,
             epoch_floor: store.epoch_floor,
             room_floor: store.room_floor,
+            feeding: FeedingConfig { gain: self.scenario.feed_gain, ..FeedingConfig::default() },
             ..ControllerConfig::new(store.term, seed)
         };
         process.driver = Some(ControllerDriver::new(Controller::new(config)));

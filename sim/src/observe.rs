@@ -4,7 +4,7 @@ use crate::scenario::{Host, RelayId};
 use crate::trace::{Beliefs, Event, PushedTable, Row};
 use crate::world::World;
 use route_core::{NodeState, SessionId};
-use wire_format::control::{ToController, ToRelay};
+use wire_format::control::{StreamName, ToController, ToRelay};
 use wire_format::{Epoch, NodeIndex, PolicyIndex, PolicyTable, RouteTable};
 
 impl World<'_> {
@@ -113,6 +113,20 @@ impl World<'_> {
         }
         if let ToRelay::Stamp { epoch } = message {
             self.record(Event::Stamp { relay, epoch: epoch.0 });
+        }
+        if let ToRelay::Stream(entry) = message {
+            let StreamName { namespace, room, user, stream } = &entry.name;
+            if let Some(stream) = self.scenario.stream_named(namespace, room, user, stream) {
+                self.stream_of_key.insert(entry.key, stream);
+                let destinations =
+                    entry.destinations.iter().filter_map(|node| self.relay_at(*node)).collect();
+                self.record(Event::Row { relay, stream, destinations });
+            }
+        }
+        if let ToRelay::StreamGone { key } = message
+            && let Some(stream) = self.stream_of_key.get(key).copied()
+        {
+            self.record(Event::Row { relay, stream, destinations: Vec::new() });
         }
     }
 

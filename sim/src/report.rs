@@ -117,6 +117,7 @@ impl Counts {
                 | Event::SessionUp(_)
                 | Event::SessionDown(_)
                 | Event::Table { .. }
+                | Event::Row { .. }
                 | Event::Introduced(_)
                 | Event::Dismissed(_)
                 | Event::Reported { .. }

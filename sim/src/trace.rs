@@ -171,6 +171,15 @@ pub enum Event {
         /// Rows.
         rows: usize,
     },
+    /// A row of its stream table arrives at a relay, or the word that there is none any more.
+    Row {
+        /// The relay.
+        relay: RelayId,
+        /// The stream.
+        stream: StreamNumber,
+        /// Relays that it is to stamp.
+        destinations: Vec<RelayId>,
+    },
     /// The order what to stamp arrives at a relay.
     Stamp {
         /// The relay.

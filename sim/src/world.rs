@@ -15,7 +15,7 @@ use relay_core::{Output, Received};
 use route_core::SessionId;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wire_format::{NodeIndex, PacketNumber};
+use wire_format::{NodeIndex, PacketNumber, StreamKey};
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -97,6 +97,7 @@ pub(crate) struct World<'a> {
     /// Faults that keep a relay and the controller apart.
     pub(crate) isolated: BTreeMap<RelayId, u32>,
     pub(crate) relay_of_node: BTreeMap<NodeIndex, RelayId>,
+    pub(crate) stream_of_key: BTreeMap<StreamKey, StreamNumber>,
     /// First halves of frames that relays cut, by connection, end and id, and what became of them.
     pub(crate) first_halves: BTreeMap<(ConnectionId, End, u16), (Vec<u8>, Fate)>,
     /// Next packet of each stream, once it has begun.
@@ -148,6 +149,7 @@ impl<'a> World<'a> {
             sessions: BTreeMap::new(),
             isolated: BTreeMap::new(),
             relay_of_node: BTreeMap::new(),
+            stream_of_key: BTreeMap::new(),
             first_halves: BTreeMap::new(),
             next_packet: BTreeMap::new(),
         };

@@ -155,7 +155,7 @@ impl Position {
 pub struct HeldStream {
     /// The stream.
     pub key: StreamKey,
-    /// Destinations stamped here.
+    /// Destinations stamped here, as its ingress or as a holder.
     pub destinations: Vec<NodeIndex>,
 }
 
@@ -527,12 +527,14 @@ pub struct StreamEntry {
     pub ingress: NodeIndex,
     /// Subscriptions held at this relay that match it.
     pub subscriptions: Vec<SubscriptionId>,
-    /// Relays to stamp as destinations where the stream enters or is held here; ascending, without this relay.
+    /// Relays to stamp as destinations where the stream enters or is held here; ascending, without this relay. A relay other
+    /// than the ingress stamps each packet that comes to it for the first time: it feeds them. Relays of link versions before 4
+    /// do not.
     pub destinations: Vec<NodeIndex>,
     /// Grows with every change of this row.
     pub revision: u64,
-    /// Where it enters the overlay, each packet leaves on two planes at once for all relays that the tables name a pair of
-    /// planes for. Controllers before 0.2 do not say so.
+    /// Wherever it is stamped, each packet leaves on two planes at once for all relays that the tables name a pair of planes
+    /// for. Controllers before 0.2 do not say so.
     pub protect: bool,
     /// Whose planes the stream travels on from here.
     pub policy: PolicyIndex,

@@ -10,6 +10,8 @@ use std::borrow::Cow;
 
 /// Lowest and highest version of the link protocol that this build speaks.
 pub const WIRE_VERSIONS: (u8, u8) = (1, 4);
+/// The first version whose relays send streams on that they receive, stamped anew.
+pub const HOLDS_SINCE: u8 = 4;
 
 /// From this version on relays say `Lanes` to each other.
 pub const LANES_SINCE_VERSION: u8 = 2;

@@ -198,13 +198,13 @@ impl Relay {
             self.notice(Notice::StreamUp { name, kind, incarnation });
         }
         let joined = self.refresh_local(key);
-        // Whoever joins needs a keyframe. A relay that joins leaves asking to the ingress, which alone knows when frames
-        // for it begin to flow.
+        // Whoever joins needs a keyframe. A relay that joins leaves asking to the ingress or holder that feeds it, which alone
+        // knows when frames for it begin to flow.
         let here = self.node == Some(ingress);
         // All workers see the relays that joined; one of them asks.
         let grew = grew && self.worker.is_first();
         let missed = self.deliver_waiting(now, key);
-        let wanted = missed || if here { grew || joined } else { joined && !is_new };
+        let wanted = missed || grew || joined && (here || !is_new);
         if kind == MediaKind::Video && wanted {
             self.want_keyframe(now, key, ingress, HOP_LIMIT);
         }

@@ -49,6 +49,8 @@ counters! {
     media_protected,
     /// Frames of such streams that left in one copy, because no two planes are apart on the way there. One per destination.
     media_unprotected,
+    /// Frames that were stamped anew here for relays that are fed from this one. One per frame, however many relays.
+    media_fed,
     /// Video delivered here that began to come by another link.
     streams_switched,
     /// Destinations moved to their backup because a link failed, counted when the link does, not per frame.

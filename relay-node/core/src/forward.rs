@@ -176,7 +176,7 @@ impl Relay {
         for held in held {
             let start = self.arena_bytes + self.annex.len();
             self.annex.extend_from_slice(&held.packet);
-            self.deliver(now, None, &held.header, start..start + held.packet.len());
+            self.egress(now, None, &held.header, start..start + held.packet.len());
             self.waiting.reuse(held);
         }
         missed
@@ -235,7 +235,6 @@ impl Relay {
             return;
         }
         self.counters.media_published += 1;
-        let epoch = self.tables.stamp().tag();
         let Some(stream) = self.streams.find(key) else {
             self.counters.drop_no_subscriber += 1;
             return;
@@ -244,8 +243,7 @@ impl Relay {
             self.counters.drop_no_subscriber += 1;
             return;
         }
-        let (tenant, copies) = (stream.tenant, stream.destinations.len());
-        let (protect, policy) = (stream.entry.protect, stream.entry.policy);
+        let (tenant, policy) = (stream.tenant, stream.entry.policy);
         if !self.tenants.admit(now, tenant, packet.len()) {
             self.counters.drop_over_rate += 1;
             return;
@@ -257,7 +255,7 @@ impl Relay {
             slack,
             priority,
             hop_limit: HOP_LIMIT,
-            epoch,
+            epoch: 0,
             plane: Plane::PRIMARY,
             marked: false,
             rtcp,
@@ -265,49 +263,67 @@ impl Relay {
             policy,
             destinations: DestinationSet::single(NodeIndex(0)),
         };
-        if !self.deliver(now, None, &header, packet.clone()) {
-            return;
+        if let Some(copies) = self.deliver(now, None, &header, packet.clone()) {
+            self.stamp(now, &header, &packet, copies);
         }
+    }
+
+    /// A frame that came to this relay as one of its destinations. Where the stream is held for others it is sent on to them,
+    /// stamped anew: only what was not here before, so that whatever feeds whom while feeders change, nothing goes round.
+    fn egress(&mut self, now: Timestamp, from: Option<LinkId>, header: &MediaHeader, packet: Range<usize>) {
+        if let Some(copies @ 1..) = self.deliver(now, from, header, packet.clone()) {
+            self.counters.media_fed += 1;
+            self.stamp(now, header, &packet, copies);
+        }
+    }
+
+    /// Sends a frame on its way to the destinations that the stream's row names, in as many copies as these take. Sequence,
+    /// priority and what is left of slack and hops stay; the rest of the header is new.
+    fn stamp(&mut self, now: Timestamp, header: &MediaHeader, packet: &Range<usize>, copies: usize) {
+        let epoch = self.tables.stamp().tag();
         self.counters.media_fanout_splits += copies.saturating_sub(1) as u64;
         for copy in 0..copies {
-            let Some(set) = self.streams.find(key).and_then(|stream| stream.destinations.get(copy)) else {
-                return;
-            };
-            let mut header = MediaHeader { destinations: *set, ..header };
+            let Some(stream) = self.streams.find(header.key) else { return };
+            let Some(destinations) = stream.destinations.get(copy).copied() else { return };
+            let protect = stream.entry.protect;
+            let plane = Plane::PRIMARY;
+            let mut header =
+                MediaHeader { destinations, epoch, plane, marked: false, protected: false, ..*header };
             if protect {
-                self.forward_protected(now, &header, &packet);
+                self.forward_protected(now, &header, packet);
             } else {
                 self.forward(now, &mut header, packet.clone(), None);
             }
         }
     }
 
-    /// Hands a frame to the subscribers of this port. `false` if it has been here before, or its stream is not known.
+    /// Hands a frame to the subscribers of this port. Tells in how many copies it is to be stamped here; `None` if it has been
+    /// here before, or its stream is not known.
     fn deliver(
         &mut self,
         now: Timestamp,
         from: Option<LinkId>,
         header: &MediaHeader,
         packet: Range<usize>,
-    ) -> bool {
+    ) -> Option<usize> {
         let Some(stream) = self.streams.find(header.key) else {
             self.stranger = true;
-            return false;
+            return None;
         };
         let before = stream.seen.newest();
         match stream.seen.admit(header.incarnation, header.sequence) {
             Verdict::New => {}
             Verdict::Duplicate => {
                 self.drop_duplicate(header);
-                return false;
+                return None;
             }
             Verdict::TooOld => {
                 self.counters.drop_too_old += 1;
-                return false;
+                return None;
             }
         }
         stream.count(packet.len());
-        let elsewhere = stream.elsewhere;
+        let (elsewhere, copies) = (stream.elsewhere, stream.destinations.len());
         // Two ways at once take turns, and neither is a change of path.
         if stream.arrival != from && !header.protected {
             self.arrives_by(now, header.key, from, before);
@@ -316,7 +332,7 @@ impl Relay {
             self.hand_over_delivery(elsewhere, header, packet.clone());
         }
         self.deliver_here(header, packet);
-        true
+        Some(copies)
     }
 
     /// The same for a frame that another worker received, judged and counted.
@@ -398,7 +414,7 @@ impl Relay {
             // By far the most frequent case: one destination left.
             if Some(destination) == me {
                 if from.is_some() {
-                    self.deliver(now, from, header, packet);
+                    self.egress(now, from, header, packet);
                 }
                 return;
             }
@@ -437,6 +453,7 @@ impl Relay {
             }
         }
         let all_reachable = unreachable.is_empty();
+        let hops_left = header.hop_limit;
         for destination in &unreachable {
             let alone = MediaHeader { destinations: DestinationSet::single(*destination), ..*header };
             if !self.hand_over_forward(&alone, packet.clone(), from) {
@@ -457,7 +474,9 @@ impl Relay {
         self.scratch = hops;
         // Frames that start here were delivered before they were stamped.
         if here && from.is_some() {
-            self.deliver(now, from, header, packet);
+            // What goes on from here anew has come as many hops as what is passed on.
+            header.hop_limit = hops_left;
+            self.egress(now, from, header, packet);
         }
     }
 

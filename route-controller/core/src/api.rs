@@ -3,6 +3,7 @@
 use crate::directory::LimitsConfig;
 use crate::executor::Executor;
 use crate::neighbours::NeighbourConfig;
+use crate::feeding::FeedingConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct ControllerConfig {
     pub executor: Executor,
     /// How many links a relay has.
     pub neighbours: NeighbourConfig,
+    /// When relays that receive a stream feed others.
+    pub feeding: FeedingConfig,
     /// Seed of everything random in the core. Nothing is so far: ties fall to indices and names.
     pub seed: u64,
 }
@@ -64,6 +67,7 @@ impl ControllerConfig {
             cost: CostConfig::default(),
             executor: Executor::INLINE,
             neighbours: NeighbourConfig::default(),
+            feeding: FeedingConfig::default(),
             seed,
         }
     }

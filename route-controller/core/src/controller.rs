@@ -21,7 +21,8 @@ use crate::recovery::Recovery;
 use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Opening, Relays, SESSION_GRACE};
 use crate::rollout::Rollout;
 use crate::view::Counters;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use wire_format::control::{
     LinkReport, LinkState, NamespaceRates, RelayHello, ToController, ToRelay, TokenKey, Welcome, limits,
@@ -93,7 +94,7 @@ impl Controller {
             relays,
             links: Links::default(),
             neighbours: Neighbours::new(config.neighbours),
-            directory: Directory::new(config.term, config.room_floor, config.limits),
+            directory: Directory::new(config.term, config.room_floor, config.limits, config.feeding),
             rollout: Rollout::new(config.epoch_floor),
             weak: WeakPoints::default(),
             hubs: Hubs::default(),
@@ -267,6 +268,8 @@ impl Controller {
                     relay.leaving = true;
                     relay.changed_at = now;
                 }
+                // Those whom it feeds need another feeder before it is gone.
+                self.judge_holders(now);
                 self.changed(now, Cause::Topology);
             }
         }
@@ -300,12 +303,36 @@ impl Controller {
             self.counters.reports_unasked += 1;
             return;
         }
-        let down = report.state == LinkState::Down;
+        let state = report.state;
+        let before = self.links.word(node, neighbour).map(|word| word.report.state);
+        let down = state == LinkState::Down;
         let change = self.links.report(now, node, report, &self.cost);
         self.link_changed(now, change);
+        if before != Some(state) && (self.directory.is_unfit(neighbour) || self.is_missed(neighbour)) {
+            self.judge_holders(now);
+        }
         if down && self.links.is_doubted(neighbour) {
             self.rollout.doubt(now, neighbour);
         }
+    }
+
+    /// Finds out who must not feed others: who leaves, is to be avoided, cannot do it, or is missed by its neighbours.
+    fn judge_holders(&mut self, now: Timestamp) {
+        let unfit = self.relays.iter().filter(|(node, relay)| {
+            relay.leaving
+                || relay.record.cordoned
+                || relay.certificates.revoked
+                || relay.offline_since.is_some()
+                || !relay.holds
+                || self.is_missed(*node)
+        });
+        let unfit: BTreeSet<NodeIndex> = unfit.map(|(node, _)| node).collect();
+        self.directory.set_unfit(now, &unfit, &mut self.effects);
+    }
+
+    fn is_missed(&self, node: NodeIndex) -> bool {
+        let session = self.relays.relay(node).and_then(|relay| relay.session);
+        self.links.is_missed(node, session.is_some())
     }
 
     fn link_changed(&mut self, now: Timestamp, change: LinkChange) {
@@ -423,6 +450,7 @@ impl Controller {
     /// Looks at everything that follows from who is there and what links cost.
     fn refresh(&mut self, now: Timestamp) {
         self.judge_presence(now);
+        self.judge_holders(now);
         if self.recovery.is_some() {
             // What was pushed before stays right, or as right as anything that could be computed from half the facts.
             self.refresh_at = None;
@@ -447,6 +475,7 @@ impl Controller {
         };
         self.weak = routes.weak_points();
         self.counters.risks_left_out += routes.risks_left_out() as u64;
+        self.directory.routes_changed(now, Arc::new(routes.clone()));
         self.rollout.want(routes, &topology);
     }
 

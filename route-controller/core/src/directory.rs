@@ -1,7 +1,8 @@
 //! The stream directory: who publishes, who wants what, and the rows of stream tables that follow.
 //!
-//! **Joining.** The egress gets its row first; only when it has acknowledged does the ingress get one that names it as
-//! a destination. **Leaving** goes the other way: the egress's row goes some time after the ingress has acknowledged
+//! **Joining.** The egress gets its row first; only when it has acknowledged does whoever feeds it, the ingress or a relay
+//! that receives the stream already ([`feeds`]), get one that names it as
+//! a destination. **Leaving** goes the other way: the egress's row goes some time after its feeder has acknowledged
 //! that it stamps it no more, so that what is under way still arrives somewhere that knows it.
 //!
 //! **Names.** One publication at a time has a stream's name. A second one at the same relay replaces the first (an SFU
@@ -20,6 +21,7 @@
 //! so far are left alone for the same time.
 
 mod legs;
+mod feeds;
 mod moves;
 mod publications;
 mod rows;
@@ -29,8 +31,10 @@ mod tenants;
 pub use tenants::{LimitsConfig, NamespaceLimits, NamespaceView};
 
 use crate::effect::Effect;
+use crate::feeding::FeedingConfig;
 use crate::ids::Ids;
 use crate::view::{ProtectionView, StreamView};
+use feeds::{Feeding, Feeds};
 use moves::Moves;
 use rows::Row;
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,6 +93,7 @@ struct Stream {
     /// Destinations stamped before this controller started, not judged yet.
     held: BTreeSet<NodeIndex>,
     held_until: Timestamp,
+    feeds: Feeds,
     rows: BTreeMap<NodeIndex, Row>,
 }
 
@@ -136,13 +141,19 @@ pub(crate) struct Directory {
     names: BTreeMap<StreamKey, StreamName>,
     peers: BTreeMap<NodeIndex, Peer>,
     tenants: Tenants,
+    feeding: Feeding,
     timers: BTreeSet<(Timestamp, Timer)>,
     pub(crate) tally: Tally,
 }
 
 impl Directory {
     /// An empty directory of the controller of this term.
-    pub(crate) fn new(term: u64, room_floor: RoomId, limits: LimitsConfig) -> Directory {
+    pub(crate) fn new(
+        term: u64,
+        room_floor: RoomId,
+        limits: LimitsConfig,
+        feeding: FeedingConfig,
+    ) -> Directory {
         Directory {
             ids: Ids::new(room_floor),
             revision: term << 32,
@@ -154,6 +165,7 @@ impl Directory {
             names: BTreeMap::new(),
             peers: BTreeMap::new(),
             tenants: Tenants::new(limits),
+            feeding: Feeding::new(feeding),
             timers: BTreeSet::new(),
             tally: Tally::default(),
         }
@@ -189,6 +201,15 @@ impl Directory {
         {
             subscription.fresh = false;
         }
+        let rows = self.streams.iter_mut().filter_map(|(name, stream)| {
+            let row = stream.rows.get_mut(&node)?;
+            let held = self.peers.get(&node)?.held.get(&stream.key).map_or(&[][..], Vec::as_slice);
+            row.holds(held);
+            Some((name.clone(), held.to_vec()))
+        });
+        for (name, held) in rows.collect::<Vec<_>>() {
+            self.lost_rows(&name, node, &held);
+        }
     }
 
     /// Its session is gone; what it reported stays.
@@ -223,7 +244,7 @@ impl Directory {
         for (_, subscription) in stale {
             self.unsubscribed(now, node, subscription, out);
         }
-        self.reconcile(now, node, held.into_keys(), out);
+        self.reconcile(now, node, held, out);
         for name in self.streams_of(node) {
             self.refresh(now, &name, out);
             self.remove_rows(now, &name, out);
@@ -244,6 +265,9 @@ impl Directory {
         }
         for stream in self.streams.values_mut() {
             stream.rows.remove(&node);
+        }
+        for name in self.streams_of(node) {
+            self.refresh(now, &name, out);
         }
     }
 
@@ -293,6 +317,7 @@ impl Directory {
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        self.review_due(now, out);
         while let Some((at, timer)) = self.timers.pop_first() {
             if at > now {
                 self.timers.insert((at, timer));
@@ -302,7 +327,10 @@ impl Directory {
                 Timer::Stream(name) => self.tick_stream(now, &name, out),
                 Timer::Orphan(node, key) => {
                     let known = self.names.get(&key).and_then(|name| self.streams.get(name));
-                    let ready = self.peers.get(&node).is_some_and(|peer| peer.ready);
+                    let ready = self.peers.get_mut(&node).is_some_and(|peer| {
+                        peer.held.remove(&key);
+                        peer.ready
+                    });
                     if ready && known.is_none_or(|stream| !stream.rows.contains_key(&node)) {
                         out.push(Effect::Tell(node, ToRelay::StreamGone { key }));
                     }
@@ -313,7 +341,7 @@ impl Directory {
 
     /// When [`Directory::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.review_at()).min()
     }
 
     /// What relays hold namespaces to.
@@ -358,22 +386,27 @@ impl Directory {
         protection: impl Fn(NodeIndex, NodeIndex) -> ProtectionView,
     ) -> Vec<StreamView> {
         let live = self.streams.iter().filter_map(|(name, stream)| Some((name, stream, stream.live?)));
-        live.map(|(name, stream, (ingress, _))| StreamView {
-            name: name.clone(),
-            key: stream.key,
-            kind: stream.kind,
-            incarnation: stream.incarnation,
-            ingress: relay_name(ingress),
-            destinations: stream.destinations().into_iter().map(&relay_name).collect(),
-            protect: stream.protect,
-            protection: stream
-                .destinations()
-                .into_iter()
-                .filter(|_| stream.protect)
-                .map(|egress| protection(ingress, egress))
-                .collect(),
-            egresses: stream.matching.keys().map(|node| relay_name(*node)).collect(),
-            subscriptions: stream.matching.values().map(BTreeSet::len).sum(),
+        live.map(|(name, stream, (ingress, _))| {
+            let destinations = stream.destinations().remove(&ingress).unwrap_or_default();
+            let (feeds, quality) = self.feed_views(stream, &relay_name);
+            StreamView {
+                name: name.clone(),
+                key: stream.key,
+                kind: stream.kind,
+                incarnation: stream.incarnation,
+                ingress: relay_name(ingress),
+                destinations: destinations.iter().copied().map(&relay_name).collect(),
+                protect: stream.protect,
+                protection: destinations
+                    .into_iter()
+                    .filter(|_| stream.protect)
+                    .map(|egress| protection(ingress, egress))
+                    .collect(),
+                egresses: stream.matching.keys().map(|node| relay_name(*node)).collect(),
+                subscriptions: stream.matching.values().map(BTreeSet::len).sum(),
+                feeds,
+                quality,
+            }
         })
         .collect()
     }
@@ -383,21 +416,30 @@ impl Directory {
         &mut self,
         now: Timestamp,
         node: NodeIndex,
-        held: impl Iterator<Item = StreamKey>,
+        held: BTreeMap<StreamKey, Vec<NodeIndex>>,
         out: &mut Vec<Effect>,
     ) {
-        for key in held {
-            let stream = self.names.get(&key).and_then(|name| self.streams.get_mut(name));
-            match stream {
-                // If it is not wanted there, it goes like any row, after the ingress.
+        for (key, destinations) in held {
+            let name = self.names.get(&key).cloned();
+            match name.as_ref().and_then(|name| self.streams.get_mut(name)) {
+                // If it is not wanted there, it goes like any row, after who stamps it.
                 Some(stream) if stream.live.is_some() => {
-                    stream.rows.entry(node).or_default();
+                    let row = stream.rows.entry(node).or_default();
+                    row.holds(&destinations);
+                    let is_of_before = row.is_of_before();
+                    if let Some(name) = name.filter(|_| is_of_before) {
+                        self.adopt(now, &name, node, &destinations);
+                    }
                 }
                 Some(stream) if stream.rows.contains_key(&node) => {}
                 Some(_) => out.push(Effect::Tell(node, ToRelay::StreamGone { key })),
                 None => {
                     let until = self.hold_until.unwrap_or(now).max(now);
                     self.timers.insert((until, Timer::Orphan(node, key)));
+                    // Whoever publishes it may not have reported yet.
+                    if let Some(peer) = self.peers.get_mut(&node) {
+                        peer.held.insert(key, destinations);
+                    }
                 }
             }
         }

@@ -59,6 +59,9 @@
 //! New tables are an epoch, prepared and stamped in two phases. How that copes with silence and urgency stands in the
 //! source of the rollout, how streams join and leave in that of the directory.
 //!
+//! A stream is stamped where it enters, and where that spares long links by relays that receive it, each for some others: how
+//! one of them is chosen stands in the source of feeding, how that changes without a gap in that of the directory's feeds.
+//!
 //! Of several controllers one leads; [`Election`] is how they agree which, and is driven beside [`Controller`].
 
 mod api;
@@ -70,6 +73,7 @@ mod effect;
 mod election;
 mod executor;
 mod explain;
+mod feeding;
 mod guard;
 mod history;
 mod hubs;
@@ -102,11 +106,13 @@ pub use explain::{
     Avoidance, DrainView, EpochView, ExplainView, HopView, PriceChangeView, RouteChangeView, RoutesDiffView,
     TurnView, Verdict, WayView, WhyNotView,
 };
+pub use feeding::{FeedingConfig, FeedingQuality};
 pub use guard::Doubt;
 pub use neighbours::{NeighbourConfig, NeighbourConfigError};
 pub use overlay::Overlay;
 pub use past::{LinkFact, Moment, NodeFact, StepFact, TableFacts};
 pub use trace::{LegView, TraceView, TracedRelayView};
 pub use view::{
-    Counters, LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView, StreamView,
+    Counters, FeedView, LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView,
+    StreamView,
 };

@@ -229,6 +229,22 @@ impl Links {
             .any(|other| self.speaking.contains(&other) && says_down(other, node) && !says_down(node, other))
     }
 
+    /// Whether a relay looks as one does that died a moment ago, long before its links are down: at least half of the
+    /// neighbours that speak and have a link to it miss it, or one of them and its session is gone; or it is in doubt. Links
+    /// on which little is sent notice late, so their word for it counts little.
+    pub(crate) fn is_missed(&self, node: NodeIndex, in_session: bool) -> bool {
+        let (mut missing, mut hearing) = (0, 0);
+        for other in self.others_of(node).filter(|other| self.speaking.contains(other)) {
+            match self.words.get(&(other, node)).map(|word| word.report.state) {
+                Some(LinkState::Up) => hearing += 1,
+                Some(LinkState::Suspect) => missing += 1,
+                Some(LinkState::Down) => missing += usize::from(self.is_usable(other, node)),
+                None => {}
+            }
+        }
+        missing > 0 && (!in_session || missing >= hearing) || self.is_doubted(node)
+    }
+
     /// Usable links, both directions, with what their costs are made of. Money is not known here.
     pub(crate) fn usable<'a>(
         &'a self,

@@ -281,6 +281,28 @@ impl Routes {
         self.mesh.cost_us(self.mesh.place(from)?, self.mesh.place(to)?)
     }
 
+    /// What the primary way from one relay to another cost when it was computed, reluctance included; `None` if there is none.
+    pub(crate) fn way_cost_us(&self, from: NodeIndex, to: NodeIndex) -> Option<u64> {
+        let (from, to) = (self.mesh.place(from)?, self.mesh.place(to)?);
+        let way_us = self.destinations[to].primary.distances_us[from];
+        (from == to || self.next(Plane::PRIMARY, from, to).is_some()).then_some(way_us)
+    }
+
+    /// The links of that way, in order.
+    pub(crate) fn hops(
+        &self,
+        from: NodeIndex,
+        to: NodeIndex,
+    ) -> impl Iterator<Item = (NodeIndex, NodeIndex)> + '_ {
+        let ends = self.mesh.place(from).zip(self.mesh.place(to));
+        let mut at = ends.map(|(from, _)| from);
+        std::iter::from_fn(move || {
+            let (here, (_, to)) = at.zip(ends)?;
+            at = self.next(Plane::PRIMARY, here, to).filter(|_| here != to);
+            Some((self.mesh.relay(here), self.mesh.relay(at?)))
+        })
+    }
+
     /// Whether anybody's way to somebody else passes a relay, on any plane.
     pub(crate) fn pass(&self, relay: NodeIndex) -> bool {
         let Some(place) = self.mesh.place(relay) else { return false };

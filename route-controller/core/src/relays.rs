@@ -20,7 +20,7 @@ use crate::topology::{Risk, Transit};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{Neighbour, RelayHello, limits};
-use wire_format::session::{CLIENT_SINCE_VERSION, WIRE_VERSIONS};
+use wire_format::session::{CLIENT_SINCE_VERSION, HOLDS_SINCE, WIRE_VERSIONS};
 use wire_format::{Epoch, NodeIndex, Timestamp};
 
 /// How long a lost session is expected back.
@@ -74,6 +74,8 @@ pub(crate) struct Relay {
     pub moves_clients: bool,
     /// It understands what is asked to trace a stream.
     pub traces: bool,
+    /// It can send on what it receives, stamped anew; until it says otherwise.
+    pub holds: bool,
     /// The session, if it has one.
     pub session: Option<Session>,
     /// When that session said something last.
@@ -113,6 +115,7 @@ impl Relay {
             tags: Vec::new(),
             version: String::new(),
             moves_clients: false,
+            holds: true,
             session: None,
             said_at: Timestamp::ZERO,
             rival: None,
@@ -317,6 +320,7 @@ impl Relays {
         relay.tags = hello.tags;
         relay.version = hello.version;
         relay.moves_clients = hello.wire_versions.1 >= CLIENT_SINCE_VERSION;
+        relay.holds = hello.wire_versions.1 >= HOLDS_SINCE;
         relay.session = Some(Session { id: session, complete: false });
         relay.said_at = now;
         relay.leaving = false;

@@ -1,6 +1,7 @@
 //! What people ask the core: plain rows with names, for the admin API and tools. Reading changes nothing.
 
 use crate::cost::CostTerms;
+use crate::feeding::FeedingQuality;
 use crate::guard::Doubt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -131,6 +132,27 @@ pub struct StreamView {
     pub protect: bool,
     /// If so: what comes of it, by the tables that ingresses stamp now; one for each of `destinations`.
     pub protection: Vec<ProtectionView>,
+    /// Who feeds whom: one for each relay that gets it from another, by index.
+    pub feeds: Vec<FeedView>,
+    /// What copies of it that takes, by the newest tables.
+    pub quality: FeedingQuality,
+}
+
+/// How one relay is fed with a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FeedView {
+    /// The relay that is fed.
+    pub egress: String,
+    /// The relay that stamps it as a destination: the ingress, or a holder.
+    pub feeder: String,
+    /// The one that fed it until now and stops in a moment.
+    pub former: Option<String>,
+    /// Holders between ingress and this relay.
+    pub holders: usize,
+    /// What the whole way costs, in microseconds; `None` while it is not certain.
+    pub delay_us: Option<u64>,
+    /// What the way from the ingress alone would cost.
+    pub direct_us: Option<u64>,
 }
 
 /// How a stream that asks for two ways at once gets to one relay.

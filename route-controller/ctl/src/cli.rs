@@ -12,6 +12,15 @@ pub use credentials::{
 pub use routing::{CordonArgs, DiffArgs, DrainArgs, ExplainArgs, TraceArgs, WhyNotArgs};
 use std::path::PathBuf;
 
+const STREAM_COLUMNS: &str = "Columns of the table; `-o json` has more:
+  destinations    relays to which the ingress sends the stream itself
+  fed_by_holders  EGRESS<FEEDER: relays that get it from another that receives it
+  copies          of each packet that cross links between relays, and the fewest possible
+  haul_ms         the cost of the links that carry them, added up, and a bound below which it cannot be
+
+Examples:
+  relayctl streams
+  relayctl streams -o csv";
 const LINK_COLUMNS: &str = "Columns of the table; `-o csv` and `-o json` have more:
   state         of the link, as FROM says: up, suspect or down
   usable        routes may use it
@@ -119,7 +128,7 @@ pub enum Command {
     #[command(after_help = LINK_COLUMNS)]
     Links(LinksArgs),
     /// List the streams: where each enters the overlay and where it is delivered.
-    #[command(after_help = "Examples:\n  relayctl streams\n  relayctl streams -o csv")]
+    #[command(after_help = STREAM_COLUMNS)]
     Streams(ListArgs),
     /// List the namespaces: what each holds and may hold, and what it sent and received.
     #[command(after_help = "Examples:\n  relayctl namespaces\n  relayctl namespaces -o json")]

@@ -35,6 +35,9 @@ fn grid(rows: &[StreamRow]) -> Grid {
             output::text(&row.egresses.join(" ")),
             row.subscriptions.to_string(),
             protection(row),
+            output::text(&fed_by_holders(row)),
+            format!("{}/{}", row.copies.total, row.copies.bound),
+            format!("{}/{}", row.copies.haul_us / 1_000, row.copies.haul_us_bound / 1_000),
         ]
     };
     Grid {
@@ -51,6 +54,9 @@ fn grid(rows: &[StreamRow]) -> Grid {
             "egresses",
             "subscriptions",
             "protected",
+            "fed_by_holders",
+            "copies",
+            "haul_ms",
         ],
         rows: rows.iter().map(cells).collect(),
     }
@@ -68,10 +74,17 @@ fn protection(row: &StreamRow) -> String {
     }
 }
 
+/// Relays that are not fed by the ingress, and by whom they are.
+fn fed_by_holders(row: &StreamRow) -> String {
+    let others = row.feeds.iter().filter(|feed| feed.feeder != row.ingress);
+    let others: Vec<_> = others.map(|feed| format!("{}<{}", feed.egress, feed.feeder)).collect();
+    others.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use route_controller::ProtectionRow;
+    use route_controller::{CopiesRow, FeedRow, ProtectionRow};
 
     #[test]
     fn table_and_csv() {
@@ -108,6 +121,31 @@ mod tests {
                     redundant_share: Vec::new(),
                 },
             ],
+            feeds: Vec::new(),
+            copies: CopiesRow::default(),
+        };
+        let feed = |egress: &str, feeder: &str| FeedRow {
+            egress: egress.into(),
+            feeder: feeder.into(),
+            former: None,
+            holders: usize::from(feeder != "fra-1"),
+            delay_us: Some(90_000),
+            direct_us: Some(88_000),
+        };
+        let fed = StreamRow {
+            destinations: vec!["sin-1".into()],
+            protect: false,
+            protection: Vec::new(),
+            feeds: vec![feed("gru-1", "sin-1"), feed("sin-1", "fra-1")],
+            copies: CopiesRow {
+                total: 3,
+                direct: 4,
+                bound: 2,
+                haul_us: 171_000,
+                haul_us_direct: 240_900,
+                haul_us_bound: 120_000,
+            },
+            ..stream.clone()
         };
         let unheard = StreamRow {
             stream: "microphone".into(),
@@ -119,7 +157,7 @@ mod tests {
             ..stream.clone()
         };
         let bare = StreamRow { stream: "screen".into(), protect: false, ..unheard.clone() };
-        let grid = grid(&[stream, unheard, bare]);
+        let grid = grid(&[stream, fed, unheard, bare]);
         insta::assert_snapshot!("table", grid.to_table());
         insta::assert_snapshot!("csv", grid.to_csv());
     }

@@ -1,7 +1,7 @@
 //! No copy of a packet visits a relay twice on one plane and stamp, and no relay sends it on more often than it came.
 //!
 //! On the primary plane the way of a packet to one destination is made of the frames that carry this destination, and
-//! each relay receives at most one of them; none comes back to where it entered. On the red and the blue plane two
+//! each relay receives at most one of them for each relay that stamps this destination; none comes back to where it entered. On the red and the blue plane two
 //! copies may follow each other over the same link: two relays moved the packet because each missed the next, though
 //! one of them had only been slow or deaf and passed it on after all. There each copy is followed by itself, from the
 //! relay that moved it: it comes to no relay twice, and no relay moves a packet twice for the same destination.
@@ -10,6 +10,7 @@
 //! once more; not twice.
 
 use super::Verdict;
+use super::stamps::Stamps;
 use crate::scenario::{FaultKind, RelayId, Scenario};
 use crate::trace::{Event, Frame, Packet, Trace};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,21 +23,23 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let mut visits: BTreeMap<(Packet, u8, u16, RelayId, RelayId), usize> = BTreeMap::new();
     let mut copies = Copies::default();
     let mut held = Held::default();
+    let stamps = Stamps::new(scenario, trace);
     for (at, event) in trace.events() {
         let at = *at;
         held.take(scenario, event);
         let Some(frame) = event.frame() else { continue };
         let again_max = if held.leaves_its_tables(frame) { 1 } else { 0 };
-        let ingress = scenario.client(scenario.stream(frame.packet.stream).client).relay;
         for destination in &frame.destinations {
+            let stream = frame.packet.stream;
+            let stampers = stamps.stampers(stream, *destination, at);
             let again = if frame.plane == PRIMARY {
                 copies.entered(frame, *destination);
                 let key = (frame.packet, frame.incarnation, frame.epoch, *destination, frame.to);
-                let visits = visits.entry(key).or_insert(usize::from(frame.to == ingress));
+                let visits = visits.entry(key).or_insert(usize::from(stampers.contains(&frame.to)));
                 *visits += 1;
-                (*visits > 1 + again_max).then(|| format!("came to {} again", frame.to))
+                (*visits > stampers.len().max(1) + again_max).then(|| format!("came to {} again", frame.to))
             } else {
-                copies.follow(at, frame, *destination, frame.from == ingress, again_max)
+                copies.follow(at, frame, *destination, &stampers, again_max)
             };
             if let Some(what) = again {
                 let (packet, plane) = (frame.packet, frame.plane);
@@ -97,7 +100,8 @@ type Place = (Packet, u8, u8, u16, RelayId, RelayId);
 struct Copies {
     /// Copies that came or will come to a relay and have not left it.
     coming: BTreeMap<Place, Vec<Copy>>,
-    moved: BTreeSet<Place>,
+    /// How often; once for each stamp.
+    moved: BTreeMap<Place, usize>,
     /// Relays that a packet came to on the primary plane.
     primary: BTreeSet<(Packet, u8, RelayId, RelayId)>,
 }
@@ -108,23 +112,30 @@ impl Copies {
         self.primary.insert((frame.packet, frame.incarnation, destination, frame.to));
     }
 
+    /// A relay moves a packet to a redundant plane. False if it has done so for each stamp.
+    fn moves(&mut self, place: Place, stamps: usize) -> bool {
+        let moved = self.moved.entry(place).or_default();
+        *moved += 1;
+        *moved <= stamps
+    }
+
     /// A frame on a redundant plane leaves a relay. Returns what is wrong with that.
     fn follow(
         &mut self,
         at: Duration,
         frame: &Frame,
         destination: RelayId,
-        is_ingress: bool,
+        stampers: &BTreeSet<RelayId>,
         again_max: usize,
     ) -> Option<String> {
-        let may_move =
-            is_ingress || self.primary.contains(&(frame.packet, frame.incarnation, destination, frame.from));
+        let may_move = stampers.contains(&frame.from)
+            || self.primary.contains(&(frame.packet, frame.incarnation, destination, frame.from));
         let place = |relay| (frame.packet, frame.incarnation, frame.plane, frame.epoch, destination, relay);
         let waiting = self.coming.entry(place(frame.from)).or_default();
         let own = waiting.iter().position(|copy| copy.arrives <= at && copy.hop_limit == frame.hop_limit + 1);
         let mut way = match own.map(|own| waiting.swap_remove(own)) {
             Some(copy) => copy.way,
-            None if may_move && self.moved.insert(place(frame.from)) => vec![frame.from],
+            None if may_move && self.moves(place(frame.from), stampers.len().max(1)) => vec![frame.from],
             None => return Some(format!("left {} once more than it came", frame.from)),
         };
         let visits = way.iter().filter(|relay| **relay == frame.to).count();

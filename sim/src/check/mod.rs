@@ -15,6 +15,7 @@ mod protected;
 mod reroute;
 mod routes;
 mod settled;
+mod stamps;
 mod tables;
 mod twice;
 
@@ -42,10 +43,11 @@ impl fmt::Display for Objection {
 
 type Judge = fn(&Scenario, &Trace, &mut Verdict);
 
-const JUDGES: [(&str, Judge); 14] = [
+const JUDGES: [(&str, Judge); 15] = [
     ("laws", laws::check),
     ("loops", loops::check),
     ("copies", copies::check),
+    ("stamps", stamps::check),
     ("planes", planes::check),
     ("epochs", epochs::check),
     ("tables", tables::check),

@@ -1,10 +1,11 @@
 //! A frame on the red or blue plane stays there, one on the primary may move once, and who moved is marked for good.
 //!
 //! Judged where frames leave a relay: what leaves for a destination on a plane came for that destination on the same
-//! plane, or on the primary, and then bears the mark; what bears no mark came without one. A frame that leaves its
-//! ingress may not have come from anywhere. One of two copies of a protected packet begins on any plane and stays on it,
+//! plane, or on the primary, and then bears the mark; what bears no mark came without one. A frame that leaves a
+//! relay by whose own stamp it may be need not have come from anywhere. One of two copies of a protected packet begins on any plane and stays on it,
 //! marked only where a relay lacks the tables of its stamp; and who did not ask for two copies has none.
 
+use super::stamps::Stamps;
 use super::{Verdict, frames};
 use crate::scenario::{RelayId, Scenario};
 use crate::trace::{Packet, Trace};
@@ -21,6 +22,7 @@ type Arrivals = BTreeMap<(Packet, u8, bool, RelayId, RelayId), Vec<(u8, bool, Du
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let mut arrivals: Arrivals = BTreeMap::new();
+    let stamps = Stamps::new(scenario, trace);
     for (at, frame) in frames(trace) {
         if frame.plane >= PLANES {
             verdict.object(at, format!("{:?} leaves {} on plane {}", frame.packet, frame.from, frame.plane));
@@ -32,7 +34,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
             let key = (frame.packet, frame.incarnation, frame.protected, frame.from, *destination);
             let came = arrivals.get(&key).into_iter().flatten().filter(|(_, _, came_at)| *came_at <= at);
             let mut came: Vec<_> = came.map(|(plane, marked, _)| (*plane, *marked)).collect();
-            if scenario.may_enter(frame.packet.stream, frame.from) {
+            if stamps.stamps(frame.packet.stream, frame.from, *destination, at) {
                 came.push((if frame.protected { frame.plane } else { PRIMARY }, false));
             }
             let follows = |(plane, marked): &(u8, bool)| {

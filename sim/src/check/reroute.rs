@@ -9,6 +9,7 @@
 
 use super::outlook::{Outlook, disturbances, is_lossless};
 use super::pairs::{Spans, pairs};
+use super::stamps::Stamps;
 use super::{Verdict, deliveries, frames};
 use crate::scenario::{ClientId, Fault, FaultKind, Host, RelayId, Scenario, StreamNumber};
 use crate::trace::{Event, Packet, Trace};
@@ -45,12 +46,13 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     if !is_lossless(scenario) {
         return;
     }
+    let stamps = Stamps::new(scenario, trace);
     for single in single_failures(scenario, trace).into_iter().filter(|single| single.settled) {
         for ((client, stream), spans) in pairs(scenario) {
             let failure = single.seen_by(scenario, client, stream);
             if !scenario.stream(stream).protect
                 && failure.is_watched(&spans)
-                && let Some(ways) = failure.ways(&single.tables)
+                && let Some(ways) = failure.ways(&single.tables, &stamps)
             {
                 failure.check_gap(trace, &ways, verdict);
                 failure.check_losses(trace, &ways, verdict);
@@ -269,11 +271,22 @@ impl Failure<'_> {
         Some((ingress, egress))
     }
 
-    fn ways(&self, tables: &Tables) -> Option<Ways> {
+    /// Where relays feed others, the failure is between two of them, and what they do about it is the same.
+    fn ways(&self, tables: &Tables, stamps: &Stamps) -> Option<Ways> {
         let (ingress, egress) = self.ends()?;
         let outlook = Outlook::new(self.scenario, self.at);
-        let primary = tables.path(ingress, 0, egress)?;
-        let place = primary.windows(2).position(|hop| self.failed.stops(hop[0], hop[1]))?;
+        let watched = (self.at.saturating_sub(CALM_BEFORE), self.at + CALM_AFTER);
+        let chain = stamps.chain(self.stream, ingress, egress, watched)?;
+        let stopped = |part: &[RelayId]| {
+            let primary = tables.path(part[0], 0, part[1])?;
+            let place = primary.windows(2).position(|hop| self.failed.stops(hop[0], hop[1]))?;
+            Some((primary, place, part[1]))
+        };
+        let (primary, place, egress) = chain.windows(2).find_map(stopped)?;
+        if matches!(self.failed, Failed::Relay(relay) if relay == egress) {
+            // Nothing goes around who feeds others.
+            return None;
+        }
         let (near, far) = (primary[place], primary[place + 1]);
         let plane = tables.backups.get(&(near, egress))?;
         let detour = tables.path(near, *plane, egress)?;

@@ -2,13 +2,15 @@
 //! that shares nothing with the controller's but the formula of what a link costs.
 //!
 //! The controller measures, smooths and waits before it believes; so a link costs somewhere between a least and a most,
-//! and the way taken, at its least, must not be dearer than the best way at its most. Packets that a relay moved around a
+//! and the way taken, at its least, must not be dearer than the best way at its most. Where a relay is fed by another, that is
+//! so for the way between these two, and the whole way may be a detour as long as the controller promises. Packets that a relay moved around a
 //! link which it missed for a moment are another judge's business.
 
 use super::outlook::{Outlook, controlled_spans, disturbances};
 use super::pairs::pairs;
+use super::stamps::Stamps;
 use super::{Verdict, deliveries, frames};
-use crate::scenario::{Fault, FaultKind, Host, RelayId, Scenario};
+use crate::scenario::{Fault, FaultKind, Host, RelayId, Scenario, StreamNumber};
 use crate::trace::{Frame, Packet, Trace};
 use link_model::{LinkSpec, Loss};
 use petgraph::algo::dijkstra;
@@ -16,6 +18,10 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// A feeder that has become a long detour is left within this, though few change in a minute.
+const FEEDERS_WITHIN: Duration = Duration::from_secs(15);
+/// A way by other relays may be a fifth longer when it is chosen, and half as much again later.
+const DETOUR_MAX: f64 = 1.3;
 /// After the last disturbance, measurements settle.
 const SETTLES_WITHIN: Duration = Duration::from_secs(6);
 /// A link that has become better is believed slowly.
@@ -57,6 +63,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         return;
     }
     let prices = Prices::new(scenario, settled);
+    let stamps = Stamps::new(scenario, trace);
     let ways = Ways::new(trace, settled, |frame| frame.plane == PRIMARY && !frame.marked);
     for (client, stream) in pairs.keys() {
         let from = scenario.client(scenario.stream(*stream).client).relay;
@@ -67,10 +74,13 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         let own = deliveries(trace).filter(|(at, delivered)| *at >= settled && delivered.client == *client);
         let packets = own.filter_map(|(at, delivered)| Some((at, delivered.packet?)));
         let mut packets: Vec<_> = packets.filter(|(_, packet)| packet.stream == *stream).collect();
-        let seen = std::iter::from_fn(|| packets.pop())
-            .find_map(|(at, packet)| Some((at, packet, ways.path(packet, from, to)?)));
-        let Some((at, packet, path)) = seen else { continue };
-        let Some((taken_us, best_us)) = prices.compare(&path, from, to) else { continue };
+        let seen = std::iter::from_fn(|| packets.pop()).find_map(|(at, packet)| {
+            let mut stampers = stamps.stampers(*stream, to, at).into_iter();
+            stampers.find_map(|stamper| Some((at, packet, stamper, ways.path(packet, stamper, to)?)))
+        });
+        let Some((at, packet, stamper, path)) = seen else { continue };
+        check_detour(&prices, &stamps, (*stream, from, to), (settled, at), verdict);
+        let Some((taken_us, best_us)) = prices.compare(&path, stamper, to) else { continue };
         if taken_us > best_us {
             let path: Vec<_> = path.iter().map(|relay| scenario.host_name(Host::Relay(*relay))).collect();
             verdict.object(
@@ -78,6 +88,33 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
                 format!("{packet:?} went {}: {taken_us:.0} us at least, the best way takes {best_us:.0} us at most", path.join(" ")),
             );
         }
+    }
+}
+
+/// A relay that was fed by others for long is not much further from the ingress that way than by the best way.
+fn check_detour(
+    prices: &Prices,
+    stamps: &Stamps,
+    (stream, from, to): (StreamNumber, RelayId, RelayId),
+    (settled, at): (Duration, Duration),
+    verdict: &mut Verdict,
+) {
+    if settled + FEEDERS_WITHIN > at {
+        return;
+    }
+    let Some(chain) = stamps.chain(stream, from, to, (settled, at)).filter(|chain| chain.len() > 2) else {
+        return;
+    };
+    let parts = chain.windows(2).map(|part| prices.best_least(part[0], part[1]));
+    let Some(taken_us) = parts.sum::<Option<f64>>() else { return };
+    let Some(best_us) = prices.best_most(from, to) else { return };
+    if taken_us > best_us * DETOUR_MAX {
+        verdict.object(
+            at,
+            format!(
+                "{to} is fed by {chain:?}: {taken_us:.0} us at least, {best_us:.0} us at most from {from}"
+            ),
+        );
     }
 }
 
@@ -112,9 +149,25 @@ impl Prices {
     /// Cost of the path at its least, and of the best way at its most.
     fn compare(&self, path: &[RelayId], from: RelayId, to: RelayId) -> Option<(f64, f64)> {
         let taken: Option<f64> = path.windows(2).map(|hop| self.least.get(&(hop[0], hop[1]))).sum();
+        Some((taken?, self.best_most(from, to)?))
+    }
+
+    fn best_most(&self, from: RelayId, to: RelayId) -> Option<f64> {
         let [from, to] = [from, to].map(|relay| NodeIndex::new(usize::from(relay.0)));
-        let best = dijkstra(&self.most, from, Some(to), |edge| *edge.weight()).get(&to).copied();
-        Some((taken?, best?))
+        dijkstra(&self.most, from, Some(to), |edge| *edge.weight()).get(&to).copied()
+    }
+
+    fn best_least(&self, from: RelayId, to: RelayId) -> Option<f64> {
+        let [from, to] = [from, to].map(|relay| NodeIndex::new(usize::from(relay.0)));
+        let least = self.most.map(
+            |_, _| (),
+            |edge, _| {
+                let (a, b) = self.most.edge_endpoints(edge).expect("an edge has ends");
+                let relay = |place: NodeIndex| RelayId(u16::try_from(place.index()).expect("few relays"));
+                self.least.get(&(relay(a), relay(b))).copied().unwrap_or(f64::INFINITY)
+            },
+        );
+        dijkstra(&least, from, Some(to), |edge| *edge.weight()).get(&to).copied()
     }
 }
 

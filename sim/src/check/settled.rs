@@ -1,9 +1,10 @@
 //! Where the scenario says so, routes settle soon and stay: from a time on, every packet takes the way of least delay
-//! and hops by petgraph's account, however busy the relays' hosts are with other things.
+//! and hops by petgraph's account, from whoever stamped it for its egress, however busy the relays' hosts are with other things.
 
 use super::outlook::{Outlook, disturbances};
 use super::pairs::pairs;
 use super::routes::Ways;
+use super::stamps::Stamps;
 use super::{Verdict, deliveries};
 use crate::scenario::{Host, RelayId, Scenario};
 use crate::trace::Trace;
@@ -20,6 +21,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let joins = pairs.values().flatten().map(|(from, _)| *from);
     let settled = disturbances(scenario).into_iter().chain(joins).max().unwrap_or_default() + within;
     let graph = graph(scenario, settled);
+    let stamps = Stamps::new(scenario, trace);
     let ways = Ways::new(trace, settled, |_| true);
     for (at, delivered) in deliveries(trace) {
         let Some(packet) = delivered.packet else { continue };
@@ -27,10 +29,11 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
         if scenario.stream(packet.stream).protect || !scenario.stays(packet.stream, delivered.client) {
             continue;
         }
-        let from = scenario.client(scenario.stream(packet.stream).client).relay;
         let to = scenario.client(delivered.client).relay;
         // Packets that set out before are not seen on their whole way.
-        let Some(path) = ways.path(packet, from, to).filter(|path| path.len() > 1) else { continue };
+        let stampers = stamps.stampers(packet.stream, to, at);
+        let mut paths = stampers.into_iter().filter_map(|from| Some((from, ways.path(packet, from, to)?)));
+        let Some((from, path)) = paths.find(|(_, path)| path.len() > 1) else { continue };
         let taken = cost(&graph, &path);
         let best =
             dijkstra(&graph, place(from), Some(place(to)), |edge| *edge.weight()).get(&place(to)).copied();

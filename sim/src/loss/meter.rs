@@ -123,6 +123,7 @@ impl Meter {
             | Event::SessionUp(_)
             | Event::SessionDown(_)
             | Event::Table { .. }
+            | Event::Row { .. }
             | Event::Stamp { .. }
             | Event::Introduced(_)
             | Event::Dismissed(_)

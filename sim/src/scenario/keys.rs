@@ -27,6 +27,7 @@ section! {
         clients_link: Option<String>,
         controller_delay: Option<String>,
         index_quarantine: Option<String>,
+        feed_gain: Option<String>,
         packets_from: Option<u64>,
         stalls: Option<Stalls>,
         relay: Vec<Relay>,

@@ -55,6 +55,8 @@ pub struct Scenario {
     pub controller_delay: Duration,
     /// How long the index of a relay that left is given to no other.
     pub index_quarantine: Duration,
+    /// What a relay that feeds others must spare; `None`: ingresses feed everyone.
+    pub feed_gain: Option<Duration>,
     /// Number of the first datagram of each link that a relay sends on.
     pub packets_from: u64,
     /// Relays' hosts are busy with other things, too.

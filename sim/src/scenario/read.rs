@@ -131,6 +131,11 @@ impl Reader {
         let clients = file.client.iter().map(|client| self.client(client)).collect::<Result<Vec<_>, _>>()?;
         let faults = file.fault.iter().flatten().map(|fault| self.fault(fault)).collect::<Result<_, _>>()?;
         let controller_delay = file.controller_delay.as_deref().unwrap_or("10ms");
+        let feed_gain = match file.feed_gain.as_deref() {
+            Some("none") => None,
+            Some(text) => Some(duration("the scenario", "feed_gain", text)?),
+            None => route_core::FeedingConfig::default().gain,
+        };
         let index_quarantine = match file.index_quarantine.as_deref() {
             Some(text) => duration("the scenario", "index_quarantine", text)?,
             None => route_core::INDEX_QUARANTINE,
@@ -144,6 +149,7 @@ impl Reader {
             clients,
             controller_delay: duration("the scenario", "controller_delay", controller_delay)?,
             index_quarantine,
+            feed_gain,
             packets_from: packets_from(file.packets_from)?,
             stalls: file.stalls.as_ref().map(stalls).transpose()?,
             streams: file.stream.iter().map(|stream| self.stream(stream, read)).collect::<Result<_, _>>()?,

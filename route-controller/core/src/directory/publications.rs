@@ -1,7 +1,7 @@
 //! Publications: who has a stream's name, and with which ids.
 
 use super::{
-    Contender, Directory, FORGET_AFTER, HOLD, Holding, Moves, Publication, Stream, Timer, is_name, matches,
+    Contender, Directory, FORGET_AFTER, Holding, Moves, Publication, Stream, Timer, is_name, matches,
 };
 use crate::effect::Effect;
 use std::collections::{BTreeMap, BTreeSet};
@@ -221,6 +221,7 @@ impl Directory {
             matching,
             held: BTreeSet::new(),
             held_until: now,
+            feeds: super::Feeds::default(),
             rows: BTreeMap::new(),
         };
         self.names.insert(key, report.name.clone());
@@ -254,17 +255,22 @@ impl Directory {
         self.hold_destinations(now, id.0, &report.name);
     }
 
-    /// Keeps the destinations that an ingress stamps today.
+    /// Keeps the destinations that an ingress and holders stamp today.
     fn hold_destinations(&mut self, now: Timestamp, ingress: NodeIndex, name: &StreamName) {
-        let (Some(stream), Some(peer)) = (self.streams.get_mut(name), self.peers.get(&ingress)) else {
+        let Some(key) = self.streams.get(name).map(|stream| stream.key) else {
             return;
         };
-        let Some(destinations) = peer.held.get(&stream.key) else {
-            return;
-        };
-        stream.held = destinations.iter().copied().filter(|node| *node != ingress).collect();
-        stream.held_until = now + HOLD;
-        self.timers.insert((stream.held_until, Timer::Stream(name.clone())));
+        // The ingress first: whom it stamps is not a holder's alone.
+        let holders = self.peers.keys().copied().filter(|node| *node != ingress);
+        for node in std::iter::once(ingress).chain(holders.collect::<Vec<_>>()) {
+            let Some(held) = self.peers.get(&node).and_then(|peer| peer.held.get(&key)).cloned() else {
+                continue;
+            };
+            if let Some(stream) = self.streams.get_mut(name) {
+                stream.rows.entry(node).or_default().holds(&held);
+            }
+            self.adopt(now, name, node, &held);
+        }
     }
 
     fn contend(
@@ -310,6 +316,7 @@ impl Directory {
         stream.forget_at = None;
         stream.held.clear();
         stream.moves = Moves::default();
+        stream.feeds.clear();
         self.grant(id, name, out);
     }
 
@@ -363,6 +370,7 @@ impl Directory {
             let forget_at = now + FORGET_AFTER;
             stream.forget_at = Some(forget_at);
             stream.held.clear();
+            stream.feeds.clear();
             self.timers.insert((forget_at, Timer::Stream(name.clone())));
         }
     }

@@ -24,6 +24,8 @@ pub(super) struct Row {
     confirmed: Option<Incarnation>,
     /// When it goes.
     gone_at: Option<Timestamp>,
+    /// Whom the relay may stamp as destinations: by any row that it may have.
+    stamps: BTreeSet<NodeIndex>,
 }
 
 impl Row {
@@ -35,9 +37,28 @@ impl Row {
 
     /// The relay acknowledged a revision. True if it is the one sent last.
     pub(super) fn acked(&mut self, revision: u64) -> bool {
-        let latest = self.fresh && self.sent.as_ref().is_some_and(|sent| sent.revision == revision);
-        self.acked |= latest;
-        latest
+        let Some(sent) = self.sent.as_ref().filter(|sent| self.fresh && sent.revision == revision) else {
+            return false;
+        };
+        self.acked = true;
+        self.stamps = sent.destinations.iter().copied().collect();
+        true
+    }
+
+    /// The relay says whom it stamps, and that it has no other row.
+    pub(super) fn holds(&mut self, destinations: &[NodeIndex]) {
+        self.stamps = destinations.iter().copied().collect();
+    }
+
+    /// The relay has never been sent a row by this controller.
+    pub(super) fn is_of_before(&self) -> bool {
+        self.sent.is_none()
+    }
+
+    /// The relay has this row, whomever it is to stamp.
+    fn is_in_place(&self, entry: &StreamEntry) -> bool {
+        let destinations = self.sent.iter().flat_map(|sent| sent.destinations.iter().copied()).collect();
+        self.fresh && self.acked && self.says(&StreamEntry { destinations, ..entry.clone() })
     }
 
     /// The destinations that the relay was told last to stamp.
@@ -53,13 +74,8 @@ impl Row {
 }
 
 impl Stream {
-    /// Relays that the ingress is to stamp: those that have acknowledged their rows, and those that it stamps since
-    /// before this controller's start and that have not reported yet.
-    pub(super) fn destinations(&self) -> BTreeSet<NodeIndex> {
-        self.live.map_or(BTreeSet::new(), |(ingress, _)| self.destinations_from(ingress))
-    }
-
-    /// The same for any relay that the stream enters by, as it does by several while its publisher moves.
+    /// Everyone whom a relay stamps by which the stream enters while its publisher moves, and so by several: then each of
+    /// them stamps all, whoever feeds whom.
     fn destinations_from(&self, ingress: NodeIndex) -> BTreeSet<NodeIndex> {
         let confirmed = self.matching.keys().filter(|node| self.is_confirmed(**node));
         confirmed.chain(&self.held).copied().filter(|node| *node != ingress).collect()
@@ -104,23 +120,19 @@ impl Directory {
             self.schedule_removal(now + LINGER, name, &rows);
             return;
         };
-        let peers = &self.peers;
-        let ready = |node: NodeIndex| peers.get(&node).is_some_and(|peer| peer.ready);
-        // Egresses first.
+        // Who has acknowledged that it is an egress may be stamped.
         let ingresses: BTreeSet<NodeIndex> = stream.moves.relays().chain([ingress]).collect();
         let egresses: Vec<NodeIndex> =
             stream.matching.keys().copied().filter(|node| !ingresses.contains(node)).collect();
         for node in egresses {
             let entry = stream.entry(name, node, BTreeSet::new());
             let row = stream.rows.entry(node).or_default();
-            row.gone_at = None;
-            if let Some(entry) = entry
-                && send(&mut self.revision, node, row, entry, ready(node), out)
-            {
+            if entry.is_some_and(|entry| row.is_in_place(&entry)) {
                 row.confirmed = Some(stream.incarnation);
             }
         }
-        // Then whoever stamps them.
+        let peers = &self.peers;
+        let ready = |node: NodeIndex| peers.get(&node).is_some_and(|peer| peer.ready);
         let held = std::mem::take(&mut stream.held);
         stream.held = held
             .into_iter()
@@ -130,11 +142,36 @@ impl Directory {
                 now < stream.held_until && !answered
             })
             .collect();
+        self.assign(now, name);
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        let peers = &self.peers;
+        let ready = |node: NodeIndex| peers.get(&node).is_some_and(|peer| peer.ready);
+        // Egresses first, and what they send on; then whoever the stream enters by.
+        let mut feeders = Vec::new();
+        let (wanted, mut all) = (stream.wanted(), stream.destinations());
+        for node in wanted.iter().filter(|node| !ingresses.contains(node)) {
+            let destinations = all.get(node).cloned().unwrap_or_default();
+            if !stream.rows.contains_key(node) && destinations.is_empty() {
+                continue;
+            }
+            let entry = stream.entry(name, *node, destinations);
+            let row = stream.rows.entry(*node).or_default();
+            row.gone_at = None;
+            if let Some(entry) = entry
+                && send(&mut self.revision, *node, row, entry, ready(*node), out)
+            {
+                feeders.push(*node);
+            }
+        }
         let mut settled = true;
         let mut placed = false;
         let mut idle = Vec::new();
+        let moving = ingresses.len() > 1;
         for node in ingresses.iter().copied() {
-            let destinations = stream.destinations_from(node);
+            let destinations =
+                if moving { stream.destinations_from(node) } else { all.get(&node).cloned().unwrap_or_default() };
             let matching = stream.matching.contains_key(&node);
             let is_idle = destinations.is_empty() && !matching;
             let entry = stream.entry(name, node, destinations);
@@ -159,43 +196,58 @@ impl Directory {
             if is_idle {
                 idle.push(node);
             }
+            if in_place {
+                feeders.push(node);
+            }
         }
         if let Some(arrived) = Directory::has_arrived(stream, now, placed) {
             self.take_over(name, arrived, out);
             return self.refresh(now, name, out);
         }
-        // Last, rows that nobody needs: not before whoever stamps has confirmed that it does not stamp them.
-        let destinations = stream.destinations();
+        // Last, rows that nobody needs: not before everyone who may stamp them has confirmed that it does not.
+        let stamped: BTreeSet<NodeIndex> =
+            stream.rows.values().flat_map(|row| &row.stamps).copied().collect();
         let mut unwanted = Vec::new();
         for (node, row) in &mut stream.rows {
-            let wanted = stream.matching.contains_key(node) || destinations.contains(node);
-            if !ingresses.contains(node) && !wanted {
+            if !ingresses.contains(node) && !wanted.contains(node) {
                 row.confirmed = None;
-                unwanted.push(*node);
+                if !stamped.contains(node) {
+                    unwanted.push(*node);
+                }
             }
         }
         if settled {
-            self.schedule_removal(now + LINGER, name, &unwanted);
-            self.schedule_removal(now + LINGER, name, &idle);
+            unwanted.extend(idle);
+        }
+        self.schedule_removal(now + LINGER, name, &unwanted);
+        for feeder in feeders {
+            if let Some(destinations) = all.remove(&feeder) {
+                self.established(now, name, feeder, &destinations);
+            }
         }
     }
 
-    /// Removes the rows whose time has come.
+    /// Removes the rows whose time has come. Those whom their relays stamped may be next.
     pub(super) fn remove_rows(&mut self, now: Timestamp, name: &StreamName, out: &mut Vec<Effect>) {
         let Some(stream) = self.streams.get_mut(name) else {
             return;
         };
         let key = stream.key;
         let peers = &self.peers;
+        let mut stamped = false;
         stream.rows.retain(|node, row| {
             // A relay that is not in session is told when it returns.
             let gone = row.gone_at.is_some_and(|gone_at| gone_at <= now)
                 && peers.get(node).is_some_and(|peer| peer.ready);
             if gone {
+                stamped |= !row.stamps.is_empty();
                 out.push(Effect::Tell(*node, ToRelay::StreamGone { key }));
             }
             !gone
         });
+        if stamped {
+            self.refresh(now, name, out);
+        }
     }
 
     fn schedule_removal(&mut self, at: Timestamp, name: &StreamName, nodes: &[NodeIndex]) {
@@ -228,6 +280,7 @@ fn send(
     }
     *revision += 1;
     let entry = StreamEntry { revision: *revision, ..entry };
+    row.stamps.extend(&entry.destinations);
     out.push(Effect::Tell(node, ToRelay::Stream(entry.clone())));
     *row = Row { sent: Some(entry), fresh: true, acked: false, ..row.clone() };
     false

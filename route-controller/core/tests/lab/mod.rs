@@ -37,6 +37,8 @@ pub struct Station {
     pub links: BTreeMap<String, (LinkState, Duration, u32)>,
     /// By neighbour: bytes per second sent, and what the link was found to carry.
     pub loads: BTreeMap<String, (u64, u64)>,
+    /// It speaks the first version of the link protocol.
+    pub old: bool,
     /// `test` if empty.
     pub region: String,
     pub tables: Vec<RouteTable>,
@@ -164,7 +166,7 @@ impl Lab {
             position: None,
             addresses: vec![([127, 0, 0, 1], 4_700).into()],
             version: "test".into(),
-            wire_versions: wire_format::session::WIRE_VERSIONS,
+            wire_versions: if station.old { (1, 1) } else { wire_format::session::WIRE_VERSIONS },
             epoch: station.tables.iter().map(|table| table.epoch).max(),
             streams: station
                 .rows
