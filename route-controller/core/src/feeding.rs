@@ -132,6 +132,23 @@ impl Source {
     }
 }
 
+/// What those behind a relay, whom it feeds itself, ask of its feeder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Behind {
+    /// The longest row of them.
+    pub rows: usize,
+    /// How late it may have the stream, that none of them has it too late.
+    pub delay_max_us: u64,
+}
+
+impl Behind {
+    /// Nobody is behind it.
+    pub(crate) const NOBODY: Behind = Behind { rows: 0, delay_max_us: u64::MAX };
+}
+
+/// A detour that exists may be so much longer than one that is chosen, percent of what was allowed.
+const KEEP_PCT: u64 = 150;
+
 impl FeedingConfig {
     /// The best of `sources` for `fed`; the ingress itself unless a holder is better by the gain, or the ingress cannot be told
     /// now. `None`: no way leads there, or the ingress feeds everyone.
@@ -141,13 +158,16 @@ impl FeedingConfig {
         loads: &Loads,
         (ingress, listens): (NodeIndex, bool),
         fed: NodeIndex,
+        behind: &Behind,
         sources: impl Iterator<Item = Source>,
     ) -> Option<Offer> {
         let direct = Source { node: ingress, delay_us: 0, depth: 0 }.offer(routes, loads, fed);
         let gain_us = if listens { u64::try_from(self.gain?.as_micros()).ok()? } else { 0 };
         let delay_max_us = direct.map_or(u64::MAX, |direct| self.delay_max_us(direct.delay_us));
+        let delay_max_us = delay_max_us.min(behind.delay_max_us);
+        let depth_max = self.depth.saturating_sub(behind.rows);
         let offers = sources
-            .filter(|source| source.node != ingress && source.node != fed && source.depth <= self.depth)
+            .filter(|source| source.node != ingress && source.node != fed && source.depth <= depth_max)
             .filter_map(|source| source.offer(routes, loads, fed))
             .filter(|offer| offer.delay_us <= delay_max_us);
         let best = offers.min();
@@ -157,6 +177,11 @@ impl FeedingConfig {
             (Some(direct), _) => Some(direct),
             (None, best) => best,
         }
+    }
+
+    /// The longest one that is kept.
+    pub(crate) fn delay_kept_us(&self, direct_us: u64) -> u64 {
+        direct_us + (self.delay_max_us(direct_us) - direct_us) * KEEP_PCT / 100
     }
 
     /// The longest way by holders, where the ingress's own takes so long.

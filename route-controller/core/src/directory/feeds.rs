@@ -19,7 +19,7 @@
 use super::rows::LINGER;
 use super::{Directory, Stream, Timer};
 use crate::effect::Effect;
-use crate::feeding::{FeedingConfig, FeedingQuality, Loads, Offer, Source, quality};
+use crate::feeding::{Behind, FeedingConfig, FeedingQuality, Loads, Offer, Source, quality};
 use crate::planes::Routes;
 use crate::view::FeedView;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,9 +37,6 @@ const REVIEW_FEEDS: usize = 256;
 const FIT_AFTER: Duration = Duration::from_secs(10);
 /// For this long a stream's changes of feeders are remembered.
 const MOVES_WITHIN: Duration = Duration::from_secs(60);
-/// A detour that exists may be so much longer than one that is chosen, percent of what was allowed.
-const KEEP_PCT: u64 = 150;
-
 /// How one relay is fed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Feed {
@@ -128,6 +125,29 @@ impl Feeds {
             at = feed.feeder;
         }
         Some(Source { node, delay_us, depth })
+    }
+
+    /// What those behind a relay ask of its feeder.
+    fn behind(&self, config: &FeedingConfig, routes: &Routes, ingress: NodeIndex, node: NodeIndex) -> Behind {
+        let mut behind = Behind::NOBODY;
+        if !self.of.values().any(|feed| feed.feeder == node) {
+            return behind;
+        }
+        for other in self.of.keys().copied().filter(|other| *other != node && self.hangs_on(*other, node)) {
+            let (mut rows, mut after_us, mut at) = (0, 0, other);
+            while at != node {
+                let Some(feed) = self.of.get(&at) else { break };
+                after_us += routes.way_cost_us(feed.feeder, at).unwrap_or(0);
+                rows += 1;
+                at = feed.feeder;
+            }
+            behind.rows = behind.rows.max(rows);
+            if let Some(direct_us) = routes.way_cost_us(ingress, other) {
+                let kept_us = config.delay_kept_us(direct_us).saturating_sub(after_us);
+                behind.delay_max_us = behind.delay_max_us.min(kept_us);
+            }
+        }
+        behind
     }
 
     /// What links carry, but for what one relay is fed with. To be given back.
@@ -299,6 +319,7 @@ impl Directory {
         let generation = self.feeding.generation;
         let loads = stream.feeds.loads_without(generation, &routes, fed);
         let feeds = &stream.feeds;
+        let behind = feeds.behind(&self.feeding.config, &routes, ingress, fed);
         let holders = stream.matching.keys().copied().filter(|node| {
             *node != ingress
                 && ready(*node)
@@ -307,7 +328,8 @@ impl Directory {
                 && !feeds.hangs_on(*node, fed)
         });
         let sources = holders.filter_map(|node| feeds.source(&routes, ingress, node));
-        let best = self.feeding.config.choose(&routes, &loads, (ingress, ready(ingress)), fed, sources);
+        let best =
+            self.feeding.config.choose(&routes, &loads, (ingress, ready(ingress)), fed, &behind, sources);
         stream.feeds.give_back(generation, &routes, fed, loads);
         best
     }
@@ -520,10 +542,7 @@ impl Directory {
         let direct = Source { node: ingress, delay_us: 0, depth: 0 }.offer(&routes, &loads, fed);
         stream.feeds.give_back(self.feeding.generation, &routes, fed, loads);
         let Some(present) = present else { return Some(best.feeder) };
-        let too_long = direct.is_some_and(|direct| {
-            let allowed_us = config.delay_max_us(direct.delay_us) - direct.delay_us;
-            present.delay_us > direct.delay_us + allowed_us * KEEP_PCT / 100
-        });
+        let too_long = direct.is_some_and(|direct| present.delay_us > config.delay_kept_us(direct.delay_us));
         let worth = if best.feeder == ingress {
             // A holder that spares something yet is kept.
             best.score_us <= present.score_us
