@@ -2,8 +2,8 @@
 
 use crate::directory::LimitsConfig;
 use crate::executor::Executor;
-use crate::neighbours::NeighbourConfig;
 use crate::feeding::FeedingConfig;
+use crate::neighbours::NeighbourConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -166,6 +166,7 @@ fn a_protected_stream_hangs_on_no_holder() {
         kind: MediaKind::Video,
         granted: None,
         protect: true,
+        publisher: None,
     };
     lab.say("fra", ToController::Published(report));
     for egress in ["nyc", "bos"] {

@@ -132,6 +132,7 @@ impl Overlay {
                 kind: MediaKind::Video,
                 granted: None,
                 protect: false,
+                publisher: None,
             }),
         );
         for egress in egresses {

@@ -170,8 +170,11 @@ impl Directory {
         let mut idle = Vec::new();
         let moving = ingresses.len() > 1;
         for node in ingresses.iter().copied() {
-            let destinations =
-                if moving { stream.destinations_from(node) } else { all.get(&node).cloned().unwrap_or_default() };
+            let destinations = if moving {
+                stream.destinations_from(node)
+            } else {
+                all.get(&node).cloned().unwrap_or_default()
+            };
             let matching = stream.matching.contains_key(&node);
             let is_idle = destinations.is_empty() && !matching;
             let entry = stream.entry(name, node, destinations);
