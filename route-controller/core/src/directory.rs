@@ -20,8 +20,8 @@
 //! (from then on its subscriptions speak) or a minute has passed. Rows that relays hold for streams nobody published
 //! so far are left alone for the same time.
 
-mod legs;
 mod feeds;
+mod legs;
 mod moves;
 mod publications;
 mod rows;
