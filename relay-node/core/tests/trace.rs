@@ -7,7 +7,7 @@ use std::time::Duration;
 use wire_format::control::{
     StreamEntry, ToController, ToRelay, TraceReport, TraceRequest, TracedPeer, limits::TRACES,
 };
-use wire_format::{Epoch, NodeIndex, PlanePair, RoomId, StreamKey};
+use wire_format::{Epoch, NodeIndex, PlanePair, PolicyIndex, RoomId, StreamKey};
 
 /// 0 - 1 - 2, publisher at 0, subscriber at 2.
 fn line() -> (Lab, usize) {
@@ -109,7 +109,7 @@ fn two_copies_are_told_apart_by_their_planes() {
     let ToRelay::Table(mut table) = planes(1, &[(0, 3, 1), (1, 3, 2), (0, 1, 1), (0, 2, 2)], &[]) else {
         panic!("a table")
     };
-    table.pairs.insert(NodeIndex(3), PlanePair::PrimaryRed);
+    table.policy_mut(PolicyIndex::DEFAULT).pairs.insert(NodeIndex(3), PlanePair::PrimaryRed);
     lab.push(0, ToRelay::Table(table));
     for via in [1, 2] {
         lab.push(via, planes(1, &[(0, 3, 3), (1, 3, 3), (0, 0, 0)], &[]));

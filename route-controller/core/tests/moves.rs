@@ -124,7 +124,8 @@ fn a_relay_hears_that_it_is_to_be_empty_in_every_session() {
             | ToRelay::Stream(_)
             | ToRelay::StreamGone { .. }
             | ToRelay::TokenKeys(_)
-            | ToRelay::Namespaces(_) => None,
+            | ToRelay::Namespaces(_)
+            | ToRelay::Trace(_) => None,
         });
         drains.collect::<Vec<_>>()
     };

@@ -18,6 +18,7 @@ fn node(name: &str, region: &str, latitude: f64, longitude: f64) -> NodeRow {
         epoch: Some(17),
         cut_vertex: false,
         cordoned: false,
+        draining: false,
         hub_quarantined: false,
         links_usable: 3,
         publications: 0,
