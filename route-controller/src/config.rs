@@ -161,6 +161,7 @@ impl std::fmt::Debug for Config {
             cost,
             neighbours,
             history,
+            feeding,
         } = self;
         f.debug_struct("Config")
             .field("state_dir", state_dir)
@@ -176,6 +177,7 @@ impl std::fmt::Debug for Config {
             .field("cost", cost)
             .field("neighbours", neighbours)
             .field("history", history)
+            .field("feeding", feeding)
             .finish()
     }
 }
