@@ -21,12 +21,14 @@ const PRIMARY: u8 = 0;
 /// Plane, epoch, and whether it is one of two copies.
 type Stamp = (u8, u16, bool);
 
+/// A packet of an incarnation with its stamp, on a link in one direction.
+type Copy = (Packet, u8, Stamp, RelayId, RelayId);
+
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let clear = is_lossless(scenario) && fails_clearly(scenario);
     let stamps = Stamps::new(scenario, trace);
     // By whose stamps each copy may be.
-    let mut carried: BTreeMap<(Packet, u8, Stamp, RelayId, RelayId), Vec<BTreeSet<RelayId>>> =
-        BTreeMap::new();
+    let mut carried: BTreeMap<Copy, Vec<BTreeSet<RelayId>>> = BTreeMap::new();
     for (at, frame) in frames(trace).filter(|(_, frame)| clear || frame.plane == PRIMARY) {
         let stamp = (frame.plane, frame.epoch, frame.protected);
         let stampers = frame.destinations.iter().map(|to| stamps.stampers(frame.packet.stream, *to, at));
