@@ -1,12 +1,16 @@
 //! The plot: time against the number of relays, both logarithmic, a curve for each way to compute.
 
 use super::{Measured, Report};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 470.0;
 /// Left for the axis and its words, right for the curves' names, above and below.
 const MARGIN: (f64, f64, f64, f64) = (76.0, 190.0, 64.0, 56.0);
+
+/// From the name of one curve to the next.
+const LINE: f64 = 14.0;
 
 /// Name, colour, whether of full meshes, and time in milliseconds.
 type Curve = (&'static str, &'static str, bool, fn(&Measured) -> Option<f64>);
@@ -96,8 +100,8 @@ pub(super) fn svg(report: &Report) -> String {
             y + 4.0
         );
     }
-    for overlay in &report.overlays {
-        let count = f64::from(overlay.relays);
+    let counts: BTreeSet<u16> = report.overlays.iter().map(|overlay| overlay.relays).collect();
+    for count in counts.into_iter().map(f64::from) {
         let x = left + width * relays.share(count);
         let bottom = above + height;
         let _ = writeln!(
@@ -114,6 +118,7 @@ pub(super) fn svg(report: &Report) -> String {
         left + width / 2.0,
         HEIGHT - 14.0
     );
+    let mut names = Vec::new();
     for curve in &CURVES {
         let (name, color, ..) = curve;
         let places: Vec<_> = points(curve).into_iter().map(place).collect();
@@ -127,12 +132,16 @@ pub(super) fn svg(report: &Report) -> String {
         for (x, y) in &places {
             let _ = writeln!(text, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{color}\"/>");
         }
-        let _ = writeln!(
-            text,
-            "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{color}\">{name}</text>",
-            last_x + 9.0,
-            last_y + 4.0
-        );
+        names.push((*last_y, *last_x, *name, *color));
+    }
+    // Names of curves that end close to each other stand one below the other.
+    names.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut free_y = f64::MIN;
+    for (y, x, name, color) in names {
+        let y = y.max(free_y);
+        free_y = y + LINE;
+        let _ =
+            writeln!(text, "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{color}\">{name}</text>", x + 9.0, y + 4.0);
     }
     text + "</svg>\n"
 }
