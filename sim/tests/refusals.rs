@@ -48,7 +48,7 @@ fn a_fault_says_exactly_what_goes_wrong() {
     for fault in ["at = \"1s\"", "at = \"1s\"\ncut = \"r1-r2\"\ncrash = \"r1\""] {
         let refusal = refusal(|text| format!("{text}\n[[fault]]\n{fault}\n"));
         assert!(
-            refusal.contains("exactly one of cut, crash, leave, isolate, mute, freeze and hostile"),
+            refusal.contains("exactly one of cut, crash, leave, isolate, mute, freeze, hostile and drain"),
             "{refusal}"
         );
     }
