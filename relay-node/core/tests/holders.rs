@@ -171,7 +171,8 @@ fn a_protected_stream_leaves_a_holder_on_two_planes() {
     let ToRelay::Table(mut pairs) = planes(1, &[(0, 4, 2), (1, 4, 3), (2, 4, 2)], &[]) else {
         panic!("no table")
     };
-    pairs.pairs = [(NodeIndex(4), PlanePair::PrimaryRed)].into_iter().collect();
+    pairs.policy_mut(wire_format::PolicyIndex::DEFAULT).pairs =
+        [(NodeIndex(4), PlanePair::PrimaryRed)].into_iter().collect();
     lab.push(1, ToRelay::Table(pairs));
     for via in [2, 3] {
         lab.push(via, planes(1, &[0, 1, 2].map(|plane| (plane, 4, 4)), &[]));
