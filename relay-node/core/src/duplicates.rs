@@ -2,7 +2,9 @@
 
 use wire_format::{Incarnation, Sequence};
 
-const WINDOW: u32 = 1024;
+/// Sequences that are remembered of each stream: those of six seconds, the longest of delay budgets, at 680 packets a
+/// second. 512 bytes a stream.
+const WINDOW: u32 = 4096;
 const WORDS: usize = WINDOW as usize / 64;
 
 /// Whether a frame may pass.
@@ -126,13 +128,23 @@ mod tests {
         assert!(!window.is_missing_since(Sequence(1)) && !window.is_missing_since(Sequence(9)));
         window.admit(Incarnation(0), Sequence(0));
         assert!(!window.is_missing_since(Sequence(u32::MAX - 1)));
-        assert!(window.is_missing_since(Sequence(u32::MAX - 2000)), "too long ago to say");
+        assert!(window.is_missing_since(Sequence(u32::MAX - 5000)), "too long ago to say");
+    }
+
+    #[test]
+    fn a_repair_within_the_longest_budget_is_not_too_old() {
+        let mut window = DuplicateWindow::new(Incarnation(0));
+        assert_eq!(window.admit(Incarnation(0), Sequence(0)), Verdict::New);
+        // Six seconds of a stream of 5 Mbit/s.
+        assert_eq!(window.admit(Incarnation(0), Sequence(6 * 600)), Verdict::New);
+        assert_eq!(window.admit(Incarnation(0), Sequence(1)), Verdict::New);
+        assert_eq!(window.admit(Incarnation(0), Sequence(1)), Verdict::Duplicate);
     }
 
     proptest! {
         #[test]
         fn nothing_passes_twice_and_nothing_recent_is_held_back(
-            start in any::<u32>(), steps in prop::collection::vec(0i64..3000, 1..500)
+            start in any::<u32>(), steps in prop::collection::vec(0i64..12_000, 1..500)
         ) {
             let mut window = DuplicateWindow::new(Incarnation(1));
             let mut seen = BTreeSet::new();
@@ -140,9 +152,9 @@ mod tests {
             for offset in steps {
                 let sequence = start.wrapping_add(offset as u32);
                 let verdict = window.admit(Incarnation(1), Sequence(sequence));
-                let expected = if seen.contains(&offset) && newest.is_some_and(|n| n - offset < 1024) {
+                let expected = if seen.contains(&offset) && newest.is_some_and(|n| n - offset < i64::from(WINDOW)) {
                     Verdict::Duplicate
-                } else if newest.is_some_and(|n| n - offset >= 1024) {
+                } else if newest.is_some_and(|n| n - offset >= i64::from(WINDOW)) {
                     Verdict::TooOld
                 } else {
                     Verdict::New
