@@ -35,10 +35,11 @@ fn watch(lab: &mut Lab, node: u16, trace: u64, key: StreamKey) {
 
 fn reports(lab: &Lab, node: usize) -> Vec<TraceReport> {
     let told = lab.reports.iter().filter(|(at, _)| *at == node);
-    told.filter_map(|(_, report)| match report {
-        ToController::Traced(report) => Some(report.clone()),
-        _ => None,
-    })
+    told.filter_map(
+        |(_, report)| {
+            if let ToController::Traced(report) = report { Some(report.clone()) } else { None }
+        },
+    )
     .collect()
 }
 
