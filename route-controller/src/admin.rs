@@ -6,6 +6,7 @@
 use crate::guard::guard;
 use crate::namespaces::NamespaceRow;
 use crate::operations::Operations;
+use crate::policies::{DryRunAnswer, PoliciesAnswer};
 use crate::ration::Ration;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::route_rows::{
@@ -61,6 +62,8 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
         .route("/v1/routes/explain", get(explain))
         .route("/v1/routes/why-not", get(why_not))
         .route("/v1/trace", get(trace))
+        .route("/v1/policies", get(policies).put(set_policies))
+        .route("/v1/policies/dry-run", post(dry_run))
         .route("/v1/tokens", post(create_token))
         .route("/v1/join-tokens", get(join_tokens).post(create_join_token))
         .route("/v1/join-tokens/{id}", delete(revoke_join_token))
@@ -136,7 +139,7 @@ async fn routes(
     State(admin): State<Admin>,
     query: Result<Query<RoutesQuery>, QueryRejection>,
 ) -> Result<Listing<RouteRow>, Refusal> {
-    let hint = "the query may have node=NAME, destination=NAME, plane=NUMBER, and epoch=NUMBER or at=SECONDS since 1970";
+    let hint = "the query may have node=NAME, destination=NAME, plane=NUMBER, and epoch=NUMBER or at=SECONDS since 1970, and policy=NAME";
     admin.operations.routes(asked(query, hint)?).await.map(|rows| listing("routes", rows))
 }
 
@@ -175,7 +178,10 @@ async fn routes_diff(
 ) -> Result<Json<DiffRow>, Refusal> {
     admin
         .operations
-        .routes_diff(asked(query, "the query has before=EPOCH and after=EPOCH, or before_at and after_at")?)
+        .routes_diff(asked(
+            query,
+            "the query has before=EPOCH and after=EPOCH, or before_at and after_at, and perhaps policy=NAME",
+        )?)
         .await
         .map(Json)
 }
@@ -186,7 +192,10 @@ async fn explain(
 ) -> Result<Json<ExplainRow>, Refusal> {
     admin
         .operations
-        .explain(asked(query, "the query has from=NAME and to=NAME, and perhaps at=SECONDS since 1970")?)
+        .explain(asked(
+            query,
+            "the query has from=NAME and to=NAME, and perhaps at=SECONDS since 1970 and policy=NAME",
+        )?)
         .await
         .map(Json)
 }
@@ -195,7 +204,31 @@ async fn why_not(
     State(admin): State<Admin>,
     query: Result<Query<WhyNotQuery>, QueryRejection>,
 ) -> Result<Json<WhyNotRow>, Refusal> {
-    admin.operations.why_not(asked(query, "the query has from=NAME, to=NAME and via=NAME")?).await.map(Json)
+    admin
+        .operations
+        .why_not(asked(query, "the query has from=NAME, to=NAME and via=NAME, and may have policy=NAME")?)
+        .await
+        .map(Json)
+}
+
+async fn policies(State(admin): State<Admin>) -> Result<Json<PoliciesAnswer>, Refusal> {
+    admin.operations.policies().await.map(Json)
+}
+
+const POLICIES_HINT: &str = "send for instance {\"policies\":[{\"name\":\"cheap\",\"namespaces\":[\"free-*\"],\"weights\":{\"money_pct\":500}}]}";
+
+async fn set_policies(
+    State(admin): State<Admin>,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<PoliciesAnswer>, Refusal> {
+    admin.operations.set_policies(understood(body, POLICIES_HINT)?).await.map(Json)
+}
+
+async fn dry_run(
+    State(admin): State<Admin>,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<DryRunAnswer>, Refusal> {
+    admin.operations.dry_run(understood(body, POLICIES_HINT)?).await.map(Json)
 }
 
 async fn trace(
@@ -357,7 +390,7 @@ async fn unknown(uri: Uri) -> Refusal {
         RefusalKind::NotFound,
         format!("there is no {}", uri.path()),
         "there are /v1/nodes, /v1/nodes/NAME/revoke, /cordon, /uncordon and /drain, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/routes/epochs, /diff, \
-         /explain and /why-not, /v1/trace, /v1/tokens, /v1/join-tokens, \
+         /explain and /why-not, /v1/trace, /v1/policies, /v1/policies/dry-run, /v1/tokens, /v1/join-tokens, \
          /v1/token-keys, /v1/signing-key/rotate, /v1/api-tokens, /metrics, /healthz, /readyz and /openapi.json, which describes them",
     )
 }

@@ -3,6 +3,7 @@
 use crate::etcd::{EtcdConfig, EtcdTls};
 use crate::history::HistoryConfig;
 use crate::namespaces::NamespaceSettings;
+use crate::policies::PolicyDocument;
 use anyhow::Context as _;
 use control_proto::cli::{ConfigError, LogFormat, parse_duration};
 use route_core::{CostConfig, EgressPrice, FeedingConfig, NeighbourConfig, NeighbourConfigError};
@@ -116,6 +117,11 @@ pub struct Settings {
     /// enters: delay and cost of long links together, 0 to 60000; with 60000 no relay feeds another [default: 20].
     #[arg(long, value_name = "MILLISECONDS")]
     pub holder_gain_ms: Option<u64>,
+    /// File that says what counts as a good route, for which namespaces; `relayctl policy --help` shows one. It is taken at a
+    /// start if it says something else than when it was read last: what was changed by the API stays otherwise
+    /// [default: one policy for all].
+    #[arg(long, value_name = "FILE")]
+    pub policies: Option<PathBuf>,
     /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or by module [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -143,6 +149,7 @@ pub struct Config {
     pub(crate) neighbours: NeighbourConfig,
     pub(crate) history: HistoryConfig,
     pub(crate) feeding: FeedingConfig,
+    pub(crate) policies: Option<PolicyDocument>,
 }
 
 impl std::fmt::Debug for Config {
@@ -162,6 +169,7 @@ impl std::fmt::Debug for Config {
             neighbours,
             history,
             feeding,
+            policies,
         } = self;
         f.debug_struct("Config")
             .field("state_dir", state_dir)
@@ -178,6 +186,7 @@ impl std::fmt::Debug for Config {
             .field("neighbours", neighbours)
             .field("history", history)
             .field("feeding", feeding)
+            .field("policies", policies)
             .finish()
     }
 }
@@ -203,6 +212,7 @@ impl Config {
             cost: CostConfig::default(),
             neighbours: NeighbourConfig::default(),
             feeding: FeedingConfig::default(),
+            policies: None,
         }
     }
 
@@ -283,6 +293,7 @@ impl Config {
             },
             neighbours: neighbours(settings.mesh_relays, settings.relay_links)?,
             feeding: feeding(settings.holder_gain_ms)?,
+            policies: settings.policies.as_deref().map(policies).transpose()?,
         })
     }
 
@@ -368,6 +379,13 @@ fn tls(
         (Some(_), None, Some(_)) => Err(ConfigError::missing("store_certificate", "store_key is its key")),
         (Some(_), Some(_), None) => Err(ConfigError::missing("store_key", "store_certificate needs its key")),
     }
+}
+
+/// What the file says, checked.
+fn policies(file: &Path) -> anyhow::Result<PolicyDocument> {
+    let document = PolicyDocument::read(file)?;
+    document.policies().with_context(|| file.display().to_string())?;
+    Ok(document)
 }
 
 /// The lifetime of certificates, checked.

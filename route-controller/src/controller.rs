@@ -20,7 +20,7 @@ use crate::tokens::hex;
 use crate::vault::Vault;
 use anyhow::Context as _;
 use control_proto::CERTIFICATE_GRACE;
-use route_core::ControllerConfig;
+use route_core::{ControllerConfig, Policies};
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -284,13 +284,14 @@ async fn campaign(config: &Config, advertise: &[String]) -> anyhow::Result<(Keys
 /// The loop of one term.
 fn engine_of(
     config: &Config,
-    store: Store,
+    mut store: Store,
     keys: Keys,
     memory: Memory,
     counts: Arc<Counts>,
     tenure: Tenure,
 ) -> anyhow::Result<Engine> {
     let lines = store.lines()?;
+    let policies = policies(config, &mut store)?;
     let mut seed = [0; 8];
     aws_lc_rs::rand::fill(&mut seed).context("the system gives no random numbers")?;
     let core = route_core::Controller::new(ControllerConfig {
@@ -308,9 +309,23 @@ fn engine_of(
         executor: threads::on_all_processors(),
         neighbours: config.neighbours,
         feeding: config.feeding.clone(),
+        policies,
         seed: u64::from_ne_bytes(seed),
     });
     Ok(Engine::new(core, store, keys, lines, config.certificate_lifetime, counts, tenure))
+}
+
+/// What counts as a good route: what the file says, if that is news, or what was in force last.
+fn policies(config: &Config, store: &mut Store) -> anyhow::Result<Policies> {
+    if let Some(document) = &config.policies
+        && store.take_policies(document)?
+    {
+        tracing::info!(policies = document.policies.len(), "policies are taken from the file");
+    }
+    match store.policies()? {
+        Some(document) => document.policies().context("the stored policies are damaged; restore the backup"),
+        None => Ok(Policies::default()),
+    }
 }
 
 /// Makes the file, readable by its owner only, unless it is there.

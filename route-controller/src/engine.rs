@@ -7,6 +7,7 @@
 
 mod api_tokens;
 mod members;
+mod policies;
 mod seat;
 mod token_keys;
 mod traces;
@@ -23,7 +24,7 @@ use crate::store::{JoinRecord, JoinTokenId, Store};
 use crate::tenure::{Deposed, Tenure};
 use crate::trust::Lines;
 use control_proto::limits;
-use route_core::{Controller, Input, KickCause, Output, SessionId};
+use route_core::{Controller, Input, KickCause, Output, Policies, SessionId};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub(crate) enum Request {
     Cordon { name: String, cordoned: bool, answer: oneshot::Sender<Result<(), Refusal>> },
     /// An operator wants a relay empty.
     Drain { name: String, answer: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator wants other policies.
+    SetPolicies { policies: Policies, answer: oneshot::Sender<Result<(), Refusal>> },
     /// An operator asks when certificates end, by relay.
     Expiries { answer: oneshot::Sender<Result<BTreeMap<String, u64>, Refusal>> },
     /// An operator makes a join token.
@@ -318,6 +321,10 @@ impl Engine {
             Request::Drain { name, answer } => {
                 let outcome = self.decide(&name, "it is to be empty", Input::Drain { name: name.clone() })?;
                 let _ = answer.send(outcome);
+            }
+            Request::SetPolicies { policies, answer } => {
+                self.set_policies(policies)?;
+                let _ = answer.send(Ok(()));
             }
             Request::Expiries { answer } => {
                 let _ = answer.send(Ok(self.expiries()));

@@ -27,6 +27,8 @@ mod history;
 mod keys;
 mod namespaces;
 mod operations;
+mod policies;
+mod policy_operations;
 mod ration;
 mod refusal;
 mod route_operations;
@@ -50,6 +52,10 @@ pub use config::{Config, Settings};
 pub use controller::Controller;
 pub use namespaces::{BitRate, LimitSettings, NamespaceRow, NamespaceSettings};
 pub use operations::Operations;
+pub use policies::{
+    DryRunAnswer, PoliciesAnswer, PolicyChangeRow, PolicyDocument, PolicyRouteRow, PolicyRow, PolicyStatus,
+    WeightsRow,
+};
 pub use refusal::{Refusal, RefusalKind};
 pub use route_rows::{
     DiffQuery, DiffRow, DrainRow, EpochRow, ExplainQuery, ExplainRow, HopRow, PriceChangeRow, RouteChangeRow,

@@ -5,6 +5,7 @@ use crate::ca;
 use crate::clock;
 use crate::engine::{EngineHandle, Request};
 use crate::history::History;
+use crate::policy_operations::policy_of;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
@@ -106,6 +107,7 @@ impl Operations {
                 destination: index(query.destination)?,
                 plane: query.plane.map(Plane),
                 epoch: query.epoch.map(Epoch),
+                policy: policy_of(core, query.policy)?,
             };
             Ok(core.routes(now, filter))
         };

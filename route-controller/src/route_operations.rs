@@ -3,6 +3,7 @@
 use crate::engine::Request;
 use crate::history::{Between, between};
 use crate::operations::{Operations, unknown_relay};
+use crate::policy_operations::policy_of;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::route_rows::{
     DiffQuery, DiffRow, DrainRow, EpochRow, ExplainQuery, ExplainRow, WhyNotQuery, WhyNotRow,
@@ -19,10 +20,11 @@ impl Operations {
         if let Some(at) = query.at {
             return self.explain_at(query, at).await;
         }
-        let ExplainQuery { from, to, at: _ } = query;
+        let ExplainQuery { from, to, at: _, policy } = query;
         let explain = move |core: &Controller, now| {
+            let policy = policy_of(core, policy)?;
             let [from, to] = indices(core, now, [from, to])?;
-            Ok(core.explain(now, from, to))
+            Ok(core.explain(now, policy, from, to))
         };
         self.engine.ask(explain).await?.map(ExplainRow::from)
     }
@@ -32,10 +34,11 @@ impl Operations {
     /// # Errors
     /// If a relay is unknown, or the controller stops.
     pub async fn why_not(&self, query: WhyNotQuery) -> Result<WhyNotRow, Refusal> {
-        let WhyNotQuery { from, to, via } = query;
+        let WhyNotQuery { from, to, via, policy } = query;
         let why_not = move |core: &Controller, now| {
+            let policy = policy_of(core, policy)?;
             let [from, to, via] = indices(core, now, [from, to, via])?;
-            Ok(core.why_not(now, from, to, via))
+            Ok(core.why_not(now, policy, (from, to), via))
         };
         self.engine.ask(why_not).await?.map(WhyNotRow::from)
     }
@@ -58,8 +61,11 @@ impl Operations {
             Between::Epochs(before, after) => (before, after),
             Between::Moments(before, after) => return self.diff_at(before, after).await,
         };
-        let diff = self.engine.ask(move |core, _| core.routes_diff(Epoch(before), Epoch(after))).await?;
-        diff.map(DiffRow::from).ok_or_else(|| {
+        let policy = query.policy;
+        let diff = move |core: &Controller, _| {
+            Ok(core.routes_diff(policy_of(core, policy)?, Epoch(before), Epoch(after)))
+        };
+        self.engine.ask(diff).await??.map(DiffRow::from).ok_or_else(|| {
             Refusal::new(
                 RefusalKind::NotFound,
                 format!("epochs {before} and {after} are not both known"),

@@ -19,6 +19,9 @@ pub struct ExplainQuery {
     /// The moment, seconds since 1970; the present if it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<f64>,
+    /// By this policy; without it, by `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// What `GET /v1/routes/why-not` asks for.
@@ -31,10 +34,13 @@ pub struct WhyNotQuery {
     pub to: String,
     /// The relay that it might pass.
     pub via: String,
+    /// By this policy; without it, by `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// What `GET /v1/routes/diff` asks for: two epochs, or two moments, seconds since 1970.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiffQuery {
     /// The first epoch.
@@ -49,6 +55,9 @@ pub struct DiffQuery {
     /// The second one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_at: Option<f64>,
+    /// By this policy; without it, by `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// One hop of a way, at present.
@@ -108,6 +117,9 @@ pub struct ExplainRow {
     pub from: String,
     /// Where to.
     pub to: String,
+    /// By which policy. Controllers before 0.2 do not say so.
+    #[serde(default)]
+    pub policy: String,
     /// The epoch that relays stamp.
     pub epoch: Option<u32>,
     /// Time since this way was first taken.
@@ -257,6 +269,7 @@ impl From<ExplainView> for ExplainRow {
         ExplainRow {
             from: view.from,
             to: view.to,
+            policy: view.policy,
             epoch: view.epoch.map(|epoch| epoch.0),
             age_s: view.age.map(seconds),
             chosen: view.chosen.map(WayRow::from),
@@ -333,6 +346,8 @@ fn avoidance_name(avoidance: Avoidance) -> &'static str {
         Avoidance::NoSession => "no_session",
         Avoidance::Unresponsive => "unresponsive",
         Avoidance::SuddenHub => "sudden_hub",
+        Avoidance::Forbidden => "forbidden",
+        Avoidance::Emergency => "emergency",
     }
 }
 
@@ -351,10 +366,16 @@ pub struct TermsRow {
     pub load_us: u64,
     /// The price of traffic between the two regions, as time.
     pub money_us: u64,
+    /// Interarrival jitter, as far as the policy minds it. Controllers before 0.2 do not say so.
+    #[serde(default)]
+    pub jitter_us: u64,
     /// The surcharge for a link that failed again and again.
     pub distrust_us: u64,
     /// What rounding added or took away.
     pub rounding_us: i64,
+    /// What the policy adds or takes away for preferred relays and pins. Controllers before 0.2 do not say so.
+    #[serde(default)]
+    pub preference_us: i64,
 }
 
 impl From<CostTerms> for TermsRow {
@@ -366,10 +387,23 @@ impl From<CostTerms> for TermsRow {
             hop_us,
             load_us,
             money_us,
+            jitter_us,
             distrust_us,
             rounding_us,
+            preference_us,
         } = terms;
-        TermsRow { one_way_us, queueing_us, repair_us, hop_us, load_us, money_us, distrust_us, rounding_us }
+        TermsRow {
+            one_way_us,
+            queueing_us,
+            repair_us,
+            hop_us,
+            load_us,
+            money_us,
+            jitter_us,
+            distrust_us,
+            rounding_us,
+            preference_us,
+        }
     }
 }
 

@@ -264,6 +264,9 @@ pub struct RoutesQuery {
     pub plane: Option<u8>,
     /// Only this epoch, one of the last hundred.
     pub epoch: Option<u32>,
+    /// By this policy; without it, by `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// The moment, seconds since 1970; the present if it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<f64>,

@@ -14,6 +14,7 @@ mod shared;
 mod trust;
 
 use crate::api_tokens::{ApiTokenRecord, TokenHash};
+use crate::policies::PolicyDocument;
 use crate::tokens::{hex, unhex};
 use anyhow::Context as _;
 use file::FileStore;
@@ -43,6 +44,8 @@ const SCHEMA_KEY: &str = "schema";
 const TERM: &str = "term";
 const EPOCH_FLOOR: &str = "epoch_floor";
 const ROOM_FLOOR: &str = "room_floor";
+const POLICIES: &str = "in_force";
+const POLICIES_OF_FILE: &str = "of_file";
 
 /// The store.
 pub(crate) struct Store {
@@ -333,6 +336,28 @@ impl Store {
             return Ok(false);
         }
         self.commit(vec![Change::remove(Table::TokenKeys, id)])?;
+        Ok(true)
+    }
+
+    /// What counts as a good route, as it was written last.
+    pub(crate) fn policies(&self) -> anyhow::Result<Option<PolicyDocument>> {
+        self.rows.get(Table::Policies, POLICIES).map(parsed).transpose()
+    }
+
+    /// Keeps that.
+    pub(crate) fn set_policies(&mut self, document: &PolicyDocument) -> anyhow::Result<()> {
+        self.commit(vec![Change::put(Table::Policies, POLICIES, json(document))])
+    }
+
+    /// Keeps what a file says, unless it said the same when it was read last: what was changed since then stays. `true` if it
+    /// is news.
+    pub(crate) fn take_policies(&mut self, document: &PolicyDocument) -> anyhow::Result<bool> {
+        let row = json(document);
+        if self.rows.get(Table::Policies, POLICIES_OF_FILE) == Some(row.as_slice()) {
+            return Ok(false);
+        }
+        let keys = [POLICIES, POLICIES_OF_FILE];
+        self.commit(keys.map(|key| Change::put(Table::Policies, key, row.clone())).to_vec())?;
         Ok(true)
     }
 

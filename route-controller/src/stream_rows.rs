@@ -33,7 +33,13 @@ pub struct StreamRow {
     pub egresses: Vec<String>,
     /// Subscriptions that match it, everywhere.
     pub subscriptions: usize,
-    /// Its publisher asks for two disjoint ways at once. Controllers before 0.2 do not say so.
+    /// The policy by which it travels. Controllers before 0.2 do not say so.
+    #[serde(default)]
+    pub policy: String,
+    /// That is so because a link is loaded: its namespace's policy is another.
+    #[serde(default)]
+    pub relieved: bool,
+    /// Its publisher asks for two disjoint ways at once, or its policy does. Controllers before 0.2 do not say so.
     #[serde(default)]
     pub protect: bool,
     /// If so: what comes of it, for each of `destinations`.
@@ -140,6 +146,8 @@ impl From<StreamView> for StreamRow {
             destinations: view.destinations,
             egresses: view.egresses,
             subscriptions: view.subscriptions,
+            policy: view.policy,
+            relieved: view.relieved,
             protect: view.protect,
             protection: view.protection.into_iter().map(Into::into).collect(),
             feeds: view.feeds.into_iter().map(Into::into).collect(),

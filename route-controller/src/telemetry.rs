@@ -114,7 +114,7 @@ fn record_status(status: &StatusView) {
     }
 }
 
-fn counters(counters: &Counters) -> [(&'static str, u64); 21] {
+fn counters(counters: &Counters) -> [(&'static str, u64); 23] {
     let Counters {
         sessions,
         kicked,
@@ -137,6 +137,8 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 21] {
         links_failed,
         reports_doubted,
         hubs_quarantined,
+        streams_relieved,
+        streams_returned,
     } = *counters;
     [
         ("cascade_controller_sessions_total", sessions),
@@ -160,6 +162,8 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 21] {
         ("cascade_controller_links_failed_total", links_failed),
         ("cascade_controller_reports_doubted_total", reports_doubted),
         ("cascade_controller_hubs_quarantined_total", hubs_quarantined),
+        ("cascade_controller_streams_relieved_total", streams_relieved),
+        ("cascade_controller_streams_returned_total", streams_returned),
     ]
 }
 
@@ -270,4 +274,9 @@ fn describe() {
         "cascade_controller_hubs_quarantined_total",
         "Times that a relay became a hub all of a sudden and was avoided for it"
     );
+    describe_counter!(
+        "cascade_controller_streams_relieved_total",
+        "Streams moved to the policy that relieves theirs, because a link was loaded"
+    );
+    describe_counter!("cascade_controller_streams_returned_total", "Streams moved back from there");
 }

@@ -25,8 +25,9 @@ fn commented_keys_of_the_example_exist() -> Result<(), Box<dyn std::error::Error
         .collect();
     assert_ne!(uncommented, text);
     Config::from_settings(Settings {
-        // The file that it names is not there.
+        // The files that it names are not there.
         admin_token_file: None,
+        policies: None,
         ..cli::merge(Some((&file, &uncommented)), &Settings::default())?
     })?;
     Ok(())

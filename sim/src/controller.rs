@@ -12,7 +12,8 @@ use crate::world::{Happening, World};
 use link_model::{Seed, Xoshiro256};
 use relay_core::{RelayCommand, RelayConfig, RelayEvent};
 use route_core::{
-    Controller, ControllerConfig, FeedingConfig, Input, NodeRecord, Output, SessionId, StoreUpdate,
+    Controller, ControllerConfig, CostConfig, FeedingConfig, Input, NodeRecord, Output, Policies, SessionId,
+    StoreUpdate,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -121,6 +122,7 @@ impl World<'_> {
     // The controller's process.
 
     pub(crate) fn start_controller(&mut self) {
+        let policies = self.policies_now();
         let process = &mut self.controller;
         process.life += 1;
         process.store.term += 1;
@@ -134,11 +136,30 @@ impl World<'_> {
             epoch_floor: store.epoch_floor,
             room_floor: store.room_floor,
             feeding: FeedingConfig { gain: self.scenario.feed_gain, ..FeedingConfig::default() },
+            cost: CostConfig { egress: self.scenario.egress.clone(), ..CostConfig::default() },
+            policies,
             ..ControllerConfig::new(store.term, seed)
         };
         process.driver = Some(ControllerDriver::new(Controller::new(config)));
         process.alarm = None;
         self.set_controller_alarm();
+    }
+
+    /// What an operator has told the controller by now.
+    fn policies_now(&self) -> Policies {
+        if self.now >= self.scenario.policies_from {
+            self.scenario.policies.clone()
+        } else {
+            Policies::default()
+        }
+    }
+
+    /// An operator tells the controller, if it is there; if not, it begins with them.
+    pub(crate) fn set_policies(&mut self) {
+        if self.controller.driver.is_some() {
+            let policies = self.policies_now();
+            self.feed_controller(Input::Policies(policies));
+        }
     }
 
     pub(crate) fn stop_controller(&mut self) {

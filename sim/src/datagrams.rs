@@ -130,6 +130,7 @@ impl World<'_> {
             hop_limit: header.hop_limit,
             marked: header.marked,
             protected: header.protected,
+            policy: header.policy.bits(),
             destinations,
             fate: arrival(fate),
         }));

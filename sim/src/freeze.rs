@@ -101,6 +101,7 @@ impl World<'_> {
             }
             Happening::Start(_)
             | Happening::Exit { host: _, life: _ }
+            | Happening::Policies
             | Happening::ControllerAlarm { life: _ }
             | Happening::ControlArrives { session: _, way: Way::ToController }
             | Happening::ControlOver { session: _, way: Way::ToController }

@@ -46,6 +46,9 @@ impl World<'_> {
             self.schedule(earliest(spec.from), Happening::Subscription { place, begins: true });
             self.schedule(spec.until, Happening::Subscription { place, begins: false });
         }
+        if scenario.policies_from > Duration::ZERO {
+            self.schedule(scenario.policies_from, Happening::Policies);
+        }
         for (place, fault) in scenario.faults.iter().enumerate() {
             self.schedule(fault.at, Happening::Fault { place, begins: true });
             if let Some(until) = fault.until {

@@ -36,6 +36,8 @@ pub struct Frame {
     pub marked: bool,
     /// Another copy goes on another plane, and this one is not moved.
     pub protected: bool,
+    /// The policy whose planes it travels on.
+    pub policy: u8,
     /// Relays still to reach.
     pub destinations: Vec<RelayId>,
     /// When the datagram comes out, or why it does not.

@@ -28,6 +28,8 @@ pub(crate) enum Happening {
     Alarm { host: Host, life: u32 },
     /// A process takes what has come to its port.
     Wake { host: Host, life: u32 },
+    /// An operator tells the controller other policies.
+    Policies,
     /// The controller looks at its core's deadline.
     ControllerAlarm { life: u32 },
     /// A process dials.
@@ -194,6 +196,7 @@ impl<'a> World<'a> {
             Happening::Exit { host, life } => self.exit(host, life),
             Happening::Alarm { host, life } => self.alarm(host, life),
             Happening::Wake { host, life } => self.wake(host, life),
+            Happening::Policies => self.set_policies(),
             Happening::ControllerAlarm { life } => self.controller_alarm(life),
             Happening::Dial { host, life, to } => self.dial(host, life, to),
             Happening::WatchSilence { relay, life } => self.watch_silence(relay, life),

@@ -4,6 +4,7 @@ use crate::directory::LimitsConfig;
 use crate::executor::Executor;
 use crate::feeding::FeedingConfig;
 use crate::neighbours::NeighbourConfig;
+use crate::policy::Policies;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct ControllerConfig {
     pub neighbours: NeighbourConfig,
     /// When relays that receive a stream feed others.
     pub feeding: FeedingConfig,
+    /// What counts as a good route, for which namespaces.
+    pub policies: Policies,
     /// Seed of everything random in the core. Nothing is so far: ties fall to indices and names.
     pub seed: u64,
 }
@@ -68,6 +71,7 @@ impl ControllerConfig {
             executor: Executor::INLINE,
             neighbours: NeighbourConfig::default(),
             feeding: FeedingConfig::default(),
+            policies: Policies::default(),
             seed,
         }
     }
@@ -218,6 +222,9 @@ pub enum Input {
         /// The relay; unknown ones are ignored.
         name: String,
     },
+    /// Other policies from now on, whole. Streams are stamped by them at once; routes of policies that were not in use follow
+    /// with the next epoch, and until then the default one's are taken.
+    Policies(Policies),
     /// A relay opened a session and said hello. While an older session of the same relay speaks, the new one only
     /// waits, whatever it says, and in the end it is kicked in any case: [`KickCause::NameInUse`] if the older one
     /// spoke, [`KickCause::ComeAgain`] if it fell silent and was kicked itself.

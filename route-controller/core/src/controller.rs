@@ -3,9 +3,13 @@
 mod explain;
 mod neighbours;
 mod past;
+mod policies;
 mod prices;
+mod relief;
 mod trace;
 mod views;
+
+pub(crate) use relief::Travelling;
 
 use crate::api::{
     CertificateRule, ControllerConfig, CostConfig, Input, KickCause, Output, SessionId, StoreUpdate,
@@ -17,17 +21,19 @@ use crate::hubs::Hubs;
 use crate::links::{LinkChange, Links};
 use crate::neighbours::Neighbours;
 use crate::planes::WeakPoints;
+use crate::policy::Policies;
 use crate::recovery::Recovery;
 use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Opening, Relays, SESSION_GRACE};
 use crate::rollout::Rollout;
 use crate::view::Counters;
+use relief::Relief;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use wire_format::control::{
     LinkReport, LinkState, NamespaceRates, RelayHello, ToController, ToRelay, TokenKey, Welcome, limits,
 };
-use wire_format::{NodeIndex, Timestamp};
+use wire_format::{NodeIndex, PolicyIndex, Timestamp};
 
 /// Inputs within this time of each other cause one computation of routes: when a relay dies, its neighbours notice
 /// one after the other.
@@ -52,6 +58,8 @@ pub struct Controller {
     relays: Relays,
     links: Links,
     neighbours: Neighbours,
+    policies: Policies,
+    relief: Relief,
     directory: Directory,
     rollout: Rollout,
     /// Of the topology that routes were last computed from.
@@ -83,6 +91,8 @@ impl Controller {
     pub fn new(config: ControllerConfig) -> Controller {
         let recovery = (!config.nodes.is_empty()).then(Recovery::after_start);
         let relays = Relays::new(config.nodes, &config.certificates);
+        let mut links = Links::default();
+        links.mind_jitter(config.policies.mind_jitter());
         Controller {
             term: config.term,
             cost: config.cost,
@@ -92,9 +102,17 @@ impl Controller {
             quarantined: config.quarantined,
             started_at: None,
             relays,
-            links: Links::default(),
+            links,
             neighbours: Neighbours::new(config.neighbours),
-            directory: Directory::new(config.term, config.room_floor, config.limits, config.feeding),
+            directory: Directory::new(
+                config.term,
+                config.room_floor,
+                config.limits,
+                config.feeding,
+                config.policies.clone(),
+            ),
+            policies: config.policies,
+            relief: Relief::default(),
             rollout: Rollout::new(config.epoch_floor),
             weak: WeakPoints::default(),
             hubs: Hubs::default(),
@@ -151,6 +169,7 @@ impl Controller {
                 record.cordoned = true;
                 record.draining = true;
             }),
+            Input::Policies(policies) => self.set_policies(now, policies),
             Input::Certificates { name, rule } => self.certificates(now, &name, rule),
             Input::TokenKeys(mut keys) => {
                 keys.truncate(limits::TOKEN_KEYS);
@@ -186,6 +205,7 @@ impl Controller {
             self.links.deadline(),
             self.hubs.deadline(),
             self.neighbours_due(),
+            self.relief.deadline().filter(|_| self.recovery.is_none()),
             self.relay_deadline(),
         ]
         .into_iter()
@@ -344,6 +364,7 @@ impl Controller {
                 self.changed(now, Cause::Topology);
             }
             LinkChange::Repriced => {
+                self.load_changed(now);
                 self.counters.cost_changes += 1;
                 self.changed(now, Cause::Cost);
             }
@@ -415,6 +436,7 @@ impl Controller {
                 self.changed(now, Cause::Topology);
             }
             self.directory.tick(now, &mut self.effects);
+            self.relieve(now);
             if let Some(recovery) = &mut self.recovery {
                 recovery.tick(now, &self.relays);
                 if recovery.is_over(now, &self.relays, &self.links) {
@@ -463,20 +485,21 @@ impl Controller {
         self.refreshed_at = now;
         self.push_neighbours(now);
         self.counters.recomputes += 1;
-        let topology = self.topology(now);
-        let routes = self.compute(now, &topology);
+        let topology = self.topology(now, PolicyIndex::DEFAULT);
+        let routes = self.compute(now, PolicyIndex::DEFAULT, &topology);
         let (topology, routes) = match self.quarantine_hubs(now, &topology, &routes) {
             false => (topology, routes),
             true => {
-                let topology = self.topology(now);
-                let routes = self.compute(now, &topology);
+                let topology = self.topology(now, PolicyIndex::DEFAULT);
+                let routes = self.compute(now, PolicyIndex::DEFAULT, &topology);
                 (topology, routes)
             }
         };
         self.weak = routes.weak_points();
         self.counters.risks_left_out += routes.risks_left_out() as u64;
         self.directory.routes_changed(now, Arc::new(routes.clone()));
-        self.rollout.want(routes, &topology);
+        let (routes, topologies) = self.compute_others(now, topology, routes);
+        self.rollout.want(routes, &topologies);
     }
 
     /// Finds out who is offline, and whose index goes into quarantine.

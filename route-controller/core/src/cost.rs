@@ -14,6 +14,7 @@
 //!   with requests alone takes.
 //! - **Hop**: what crossing a relay takes. It makes every hop strictly dearer than none, which is what keeps shortest paths
 //!   free of loops and next hops consistent.
+//! - **Jitter** is measured beside these, and costs nothing but by policies that say so ([`crate::policy`]).
 //! - **Load**, **money** and **distrust** come on top, see [`crate::load`], [`EgressPrice`] and [`crate::damping`].
 //!
 //! Three steps keep a cost that only trembles from moving a route: the measured terms are smoothed (quicker when they rise:
@@ -64,10 +65,14 @@ pub struct CostTerms {
     pub load_us: u64,
     /// The price of traffic between the two regions, as time.
     pub money_us: u64,
+    /// Interarrival jitter, as far as the policy minds it.
+    pub jitter_us: u64,
     /// The surcharge for a link that failed again and again.
     pub distrust_us: u64,
     /// What rounding added or took away.
     pub rounding_us: i64,
+    /// What the policy adds or takes away for preferred relays and pins.
+    pub preference_us: i64,
 }
 
 impl CostTerms {
@@ -79,8 +84,16 @@ impl CostTerms {
             + self.hop_us
             + self.load_us
             + self.money_us
+            + self.jitter_us
             + self.distrust_us;
-        sum.saturating_add_signed(self.rounding_us)
+        sum.saturating_add_signed(self.rounding_us).saturating_add_signed(self.preference_us)
+    }
+
+    /// Rounds what is measured, as prices are published.
+    pub(crate) fn round(&mut self) {
+        let exact_us = self.one_way_us + self.queueing_us + self.repair_us + self.jitter_us + self.hop_us;
+        let signed = |us: u64| i64::try_from(us).unwrap_or(i64::MAX);
+        self.rounding_us = signed(quantised(exact_us)) - signed(exact_us);
     }
 }
 
@@ -93,6 +106,8 @@ pub(crate) struct Measurement {
     pub rtt_min: Option<Duration>,
     /// Queueing in this direction, and in the other.
     pub queueing: [Duration; 2],
+    /// Interarrival jitter in this direction.
+    pub jitter: Duration,
     /// Lost in this direction, parts per million.
     pub loss_ppm: u32,
     /// How often so many in a row were lost in this direction, by bucket.
@@ -166,6 +181,7 @@ pub(crate) struct LinkCost {
     raw: Measured,
     smoothed: Measured,
     published: Measured,
+    jitter: JitterCost,
     hop_us: u64,
     up_at: Timestamp,
     sampled_at: Timestamp,
@@ -185,6 +201,7 @@ impl LinkCost {
             raw,
             smoothed: raw,
             published: raw,
+            jitter: JitterCost::new(measurement),
             hop_us: micros(config.hop.min(RTT_MAX)).max(1),
             up_at: now,
             sampled_at: now,
@@ -209,6 +226,7 @@ impl LinkCost {
             let passed = now.since(self.sampled_at);
             self.smoothed = self.smoothed.towards(self.raw, micros(passed), micros(constant));
         }
+        self.jitter.sample(now, measurement, now.since(self.sampled_at), config);
         self.sampled_at = now;
         if first {
             return self.publish();
@@ -267,6 +285,11 @@ impl LinkCost {
         }
     }
 
+    /// Jitter, as it is published.
+    pub(crate) fn jitter_us(&self) -> u64 {
+        self.jitter.published_us
+    }
+
     /// The smoothed cost and the latest measurement are both too far from the published cost, on the same side: after
     /// a spike the one is still away, but the other is back.
     fn is_away(&self, config: &CostConfig) -> bool {
@@ -284,6 +307,41 @@ impl LinkCost {
         let before_us = self.published_us();
         self.published = self.smoothed;
         self.published_us() != before_us
+    }
+}
+
+/// Jitter, smoothed and published like the rest of a cost, and apart from it: where no policy minds it nothing moves.
+#[derive(Clone, Debug)]
+struct JitterCost {
+    smoothed_us: u64,
+    published_us: u64,
+    away_since: Option<Timestamp>,
+}
+
+impl JitterCost {
+    fn new(measurement: &Measurement) -> JitterCost {
+        let jitter_us = micros(measurement.jitter.min(RTT_MAX));
+        JitterCost { smoothed_us: jitter_us, published_us: jitter_us, away_since: None }
+    }
+
+    fn sample(&mut self, now: Timestamp, measurement: &Measurement, passed: Duration, config: &CostConfig) {
+        let raw_us = micros(measurement.jitter.min(RTT_MAX));
+        let rising = raw_us > self.smoothed_us;
+        let constant = if rising { config.smoothing_rise } else { config.smoothing_fall };
+        let before = Measured { one_way_us: self.smoothed_us, ..Measured::default() };
+        let now_raw = Measured { one_way_us: raw_us, ..Measured::default() };
+        self.smoothed_us = before.towards(now_raw, micros(passed), micros(constant)).one_way_us;
+        let threshold_us = (self.published_us.saturating_mul(u64::from(config.hysteresis_pct)) / 100)
+            .max(micros(config.hysteresis_min));
+        let (least_us, most_us) = (self.smoothed_us.min(raw_us), self.smoothed_us.max(raw_us));
+        let away = least_us > self.published_us.saturating_add(threshold_us)
+            || most_us < self.published_us.saturating_sub(threshold_us);
+        if !away {
+            self.away_since = None;
+        } else if now.since(*self.away_since.get_or_insert(now)) >= config.dwell {
+            self.away_since = None;
+            self.published_us = self.smoothed_us;
+        }
     }
 }
 
@@ -421,7 +479,9 @@ mod tests {
             let config = CostConfig { hop: Duration::ZERO, ..CostConfig::default() };
             let [rtt, rtt_min, out, back] = times_us.map(|time| time.map(Duration::from_micros));
             let queueing = [out.unwrap_or_default(), back.unwrap_or_default()];
-            let measurement = Measurement { rtt, rtt_min, queueing, loss_ppm, bursts, samples };
+            let jitter = Duration::ZERO;
+            let measurement =
+                Measurement { rtt, rtt_min, queueing, jitter, loss_ppm, bursts, samples };
             let mut cost = LinkCost::new(Timestamp::ZERO, &measured(40, 0), &config);
             let mut now = Timestamp::ZERO;
             for step_us in steps_us {

@@ -27,12 +27,14 @@ mod publications;
 mod rows;
 mod subscriptions;
 mod tenants;
+mod travel;
 
 pub use tenants::{LimitsConfig, NamespaceLimits, NamespaceView};
 
 use crate::effect::Effect;
 use crate::feeding::FeedingConfig;
 use crate::ids::Ids;
+use crate::policy::Policies;
 use crate::view::{ProtectionView, StreamView};
 use feeds::{Feeding, Feeds};
 use moves::Moves;
@@ -40,12 +42,13 @@ use rows::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tenants::{Holding, Tenants};
+use travel::travels;
 use wire_format::control::{
     HeldStream, NamespaceRates, NamespaceUsage, StreamName, SubscriptionReport, ToRelay, limits,
 };
 use wire_format::{
-    Incarnation, MediaKind, NodeIndex, PublicationId, PublisherKey, RoomId, StreamKey, SubscriptionId,
-    Timestamp,
+    Incarnation, MediaKind, NodeIndex, PolicyIndex, PublicationId, PublisherKey, RoomId, StreamKey,
+    SubscriptionId, Timestamp,
 };
 
 /// Rows that a relay may say it holds.
@@ -95,6 +98,8 @@ struct Stream {
     held_until: Timestamp,
     feeds: Feeds,
     rows: BTreeMap<NodeIndex, Row>,
+    /// A loaded link has no room for it: it travels by the policy that relieves its own.
+    relieved: bool,
 }
 
 /// A relay as the directory sees it.
@@ -142,6 +147,7 @@ pub(crate) struct Directory {
     peers: BTreeMap<NodeIndex, Peer>,
     tenants: Tenants,
     feeding: Feeding,
+    policies: Policies,
     timers: BTreeSet<(Timestamp, Timer)>,
     pub(crate) tally: Tally,
 }
@@ -153,6 +159,7 @@ impl Directory {
         room_floor: RoomId,
         limits: LimitsConfig,
         feeding: FeedingConfig,
+        policies: Policies,
     ) -> Directory {
         Directory {
             ids: Ids::new(room_floor),
@@ -166,6 +173,7 @@ impl Directory {
             peers: BTreeMap::new(),
             tenants: Tenants::new(limits),
             feeding: Feeding::new(feeding),
+            policies,
             timers: BTreeSet::new(),
             tally: Tally::default(),
         }
@@ -383,11 +391,12 @@ impl Directory {
     pub(crate) fn views(
         &self,
         relay_name: impl Fn(NodeIndex) -> String,
-        protection: impl Fn(NodeIndex, NodeIndex) -> ProtectionView,
+        protection: impl Fn(PolicyIndex, NodeIndex, NodeIndex) -> ProtectionView,
     ) -> Vec<StreamView> {
         let live = self.streams.iter().filter_map(|(name, stream)| Some((name, stream, stream.live?)));
         live.map(|(name, stream, (ingress, _))| {
             let destinations = stream.destinations().remove(&ingress).unwrap_or_default();
+            let (policy, protect) = travels(&self.policies, name, stream);
             let (feeds, quality) = self.feed_views(stream, &relay_name);
             StreamView {
                 name: name.clone(),
@@ -396,11 +405,13 @@ impl Directory {
                 incarnation: stream.incarnation,
                 ingress: relay_name(ingress),
                 destinations: destinations.iter().copied().map(&relay_name).collect(),
-                protect: stream.protect,
+                policy: self.policies.policy(policy).name.clone(),
+                relieved: stream.relieved,
+                protect,
                 protection: destinations
                     .into_iter()
-                    .filter(|_| stream.protect)
-                    .map(|egress| protection(ingress, egress))
+                    .filter(|_| protect)
+                    .map(|egress| protection(policy, ingress, egress))
                     .collect(),
                 egresses: stream.matching.keys().map(|node| relay_name(*node)).collect(),
                 subscriptions: stream.matching.values().map(BTreeSet::len).sum(),

@@ -23,6 +23,10 @@ pub enum Avoidance {
     Unresponsive,
     /// It became a hub all of a sudden.
     SuddenHub,
+    /// The policy forbids passing it.
+    Forbidden,
+    /// The policy keeps it for emergencies.
+    Emergency,
 }
 
 /// One hop of a way, at present.
@@ -81,6 +85,8 @@ pub struct ExplainView {
     pub from: String,
     /// Where to.
     pub to: String,
+    /// By which policy.
+    pub policy: String,
     /// The epoch that relays stamp, if any.
     pub epoch: Option<Epoch>,
     /// Time since this way was first taken.

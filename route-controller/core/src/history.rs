@@ -5,8 +5,9 @@
 
 use crate::planes::{Routes, RowChange, follow};
 use crate::rollout::Generation;
-use std::collections::{BTreeMap, VecDeque};
-use wire_format::{Epoch, NodeIndex, Plane, Timestamp};
+use crate::route_set::RouteSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use wire_format::{Epoch, NodeIndex, Plane, PolicyIndex, Timestamp};
 
 /// Steps that are kept.
 const STEPS_MAX: usize = 99;
@@ -42,10 +43,17 @@ impl Changes {
 pub(crate) struct Step {
     pub epoch: Epoch,
     pub stamped_at: Timestamp,
-    pub changes: Changes,
+    /// By policy.
+    pub changes: BTreeMap<PolicyIndex, Changes>,
 }
 
-/// Tables of an epoch that is over: next hops by relay, plane and destination, and prices by ends.
+impl Step {
+    fn entries(&self) -> usize {
+        self.changes.values().map(Changes::entries).sum()
+    }
+}
+
+/// Tables of an epoch that is over, by one policy: next hops by relay, plane and destination, and prices by ends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
     pub stamped_at: Timestamp,
@@ -86,25 +94,34 @@ impl History {
             *self = History { first: Some((after.epoch, now)), ..History::default() };
             return;
         };
-        let changes = Changes {
-            rows: before.routes.row_changes(&after.routes),
-            prices: before.routes.price_changes(&after.routes),
-        };
-        self.entries += changes.entries();
-        self.steps.push_back(Step { epoch: after.epoch, stamped_at: now, changes });
+        let none = Routes::default();
+        let policies = before.routes.iter().chain(after.routes.iter()).map(|(policy, _)| policy);
+        let policies: BTreeSet<PolicyIndex> = policies.collect();
+        let changes = policies.into_iter().map(|policy| {
+            let before = before.routes.own(policy).unwrap_or(&none);
+            let after = after.routes.own(policy).unwrap_or(&none);
+            let changes = Changes { rows: before.row_changes(after), prices: before.price_changes(after) };
+            (policy, changes)
+        });
+        let step = Step { epoch: after.epoch, stamped_at: now, changes: changes.collect() };
+        self.entries += step.entries();
+        self.steps.push_back(step);
         while self.steps.len() > STEPS_MAX || self.entries > ENTRIES_MAX {
             let Some(oldest) = self.steps.pop_front() else { return };
-            self.entries -= oldest.changes.entries();
+            self.entries -= oldest.entries();
             self.first = Some((oldest.epoch, oldest.stamped_at));
         }
     }
 
-    /// Every epoch that is known, oldest first: when it was stamped, and how many primary rows and prices it changed.
+    /// Every epoch that is known, oldest first: when it was stamped, and how many primary rows and prices of all policies it
+    /// changed.
     pub(crate) fn epochs(&self) -> impl Iterator<Item = (Epoch, Timestamp, usize, usize)> + '_ {
         let first = self.first.iter().map(|(epoch, at)| (*epoch, *at, 0, 0));
         first.chain(self.steps.iter().map(|step| {
-            let primary = step.changes.rows.iter().filter(|row| row.plane == Plane::PRIMARY);
-            (step.epoch, step.stamped_at, primary.count(), step.changes.prices.len())
+            let rows = step.changes.values().flat_map(|changes| &changes.rows);
+            let primary = rows.filter(|row| row.plane == Plane::PRIMARY);
+            let prices = step.changes.values().map(|changes| changes.prices.len());
+            (step.epoch, step.stamped_at, primary.count(), prices.sum())
         }))
     }
 
@@ -114,8 +131,8 @@ impl History {
         known.then(|| self.steps.iter().filter(move |step| step.epoch > epoch))
     }
 
-    /// What became another between two epochs, in this direction; `None` if one of them is not known.
-    pub(crate) fn between(&self, one: Epoch, other: Epoch) -> Option<Changes> {
+    /// What became another by a policy between two epochs, in this direction; `None` if one of them is not known.
+    pub(crate) fn between(&self, one: Epoch, other: Epoch, policy: PolicyIndex) -> Option<Changes> {
         let known = |epoch| self.epochs().any(|(known, ..)| known == epoch);
         if !known(one) || !known(other) {
             return None;
@@ -123,12 +140,13 @@ impl History {
         let (from, to) = (one.min(other), one.max(other));
         let mut rows: BTreeMap<_, (Option<NodeIndex>, Option<NodeIndex>)> = BTreeMap::new();
         let mut prices: BTreeMap<_, (Option<u64>, Option<u64>)> = BTreeMap::new();
-        for step in self.steps.iter().filter(|step| from < step.epoch && step.epoch <= to) {
-            for row in &step.changes.rows {
+        let steps = self.steps.iter().filter(|step| from < step.epoch && step.epoch <= to);
+        for changes in steps.filter_map(|step| step.changes.get(&policy)) {
+            for row in &changes.rows {
                 let key = (row.relay, row.plane, row.destination);
                 rows.entry(key).or_insert((row.before, None)).1 = row.after;
             }
-            for price in &step.changes.prices {
+            for price in &changes.prices {
                 prices.entry((price.from, price.to)).or_insert((price.before_us, None)).1 = price.after_us;
             }
         }
@@ -152,23 +170,26 @@ impl History {
         })
     }
 
-    /// The tables of an epoch, from those of the newest one.
-    pub(crate) fn at(&self, epoch: Epoch, newest: &Routes) -> Option<Past> {
+    /// The tables of an epoch by a policy, from those of the newest one.
+    pub(crate) fn at(&self, epoch: Epoch, newest: &RouteSet, policy: PolicyIndex) -> Option<Past> {
         let (_, stamped_at, ..) = self.epochs().find(|(known, ..)| *known == epoch)?;
+        let none = Routes::default();
+        let newest = newest.own(policy).unwrap_or(&none);
         let next = newest
             .rows()
             .map(|(relay, plane, destination, route)| ((relay, plane, destination), route.next_hop));
         let prices_us = newest.prices().map(|(from, to, cost_us)| ((from, to), cost_us));
         let mut past = Past { stamped_at, next: next.collect(), prices_us: prices_us.collect() };
-        for step in self.steps.iter().rev().take_while(|step| step.epoch > epoch) {
-            for row in &step.changes.rows {
+        let steps = self.steps.iter().rev().take_while(|step| step.epoch > epoch);
+        for changes in steps.filter_map(|step| step.changes.get(&policy)) {
+            for row in &changes.rows {
                 let key = (row.relay, row.plane, row.destination);
                 match row.before {
                     Some(next) => past.next.insert(key, next),
                     None => past.next.remove(&key),
                 };
             }
-            for price in &step.changes.prices {
+            for price in &changes.prices {
                 match price.before_us {
                     Some(cost_us) => past.prices_us.insert((price.from, price.to), cost_us),
                     None => past.prices_us.remove(&(price.from, price.to)),

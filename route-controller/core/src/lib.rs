@@ -84,9 +84,11 @@ mod neighbours;
 mod overlay;
 mod past;
 mod planes;
+mod policy;
 mod recovery;
 mod relays;
 mod rollout;
+mod route_set;
 mod topology;
 mod trace;
 mod view;
@@ -111,8 +113,12 @@ pub use guard::Doubt;
 pub use neighbours::{NeighbourConfig, NeighbourConfigError};
 pub use overlay::Overlay;
 pub use past::{LinkFact, Moment, NodeFact, StepFact, TableFacts};
+pub use policy::{
+    DEFAULT_POLICY, HOP_MAX, PIN_RELAYS_MAX, POLICY_LIST_MAX, Pin, Place, Policies, Policy, PolicyError,
+    WEIGHT_PCT_MAX, Weights,
+};
 pub use trace::{LegView, TraceView, TracedRelayView};
 pub use view::{
-    Counters, FeedView, LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView,
-    StreamView,
+    Counters, DryRunView, FeedView, LinkView, NodeState, NodeView, PolicyChangeView, PolicyRouteView,
+    ProtectionView, RouteFilter, RouteView, StatusView, StreamView,
 };

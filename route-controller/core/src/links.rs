@@ -58,7 +58,7 @@ impl Link {
         let load_us = if self.loads[direction].is_loaded() { step_us } else { 0 };
         let distrust_us = self.damping.surcharge_us();
         let cost = self.costs[direction].as_ref().filter(|_| self.usable)?;
-        Some(CostTerms { load_us, distrust_us, ..cost.terms() })
+        Some(CostTerms { load_us, distrust_us, jitter_us: cost.jitter_us(), ..cost.terms() })
     }
 }
 
@@ -76,6 +76,8 @@ pub(crate) struct Links {
     positions: BTreeMap<NodeIndex, Position>,
     /// Reports that were not believed as they were.
     doubted: u64,
+    /// Some policy minds jitter.
+    minds_jitter: bool,
 }
 
 impl Links {
@@ -103,6 +105,19 @@ impl Links {
         let link = self.links.entry(pair(from, to)).or_default();
         let stepped = link.loads[usize::from(from > to)].sample(now, rate, deliverable);
         if own || mirrored || stepped { LinkChange::Repriced } else { LinkChange::None }
+    }
+
+    /// Whether jitter is a reason to compute routes anew.
+    pub(crate) fn mind_jitter(&mut self, minds: bool) {
+        self.minds_jitter = minds;
+    }
+
+    /// Directions, from and to, that carry nearly all they can, and whether they did so when they were last reported.
+    pub(crate) fn loaded(&self) -> BTreeMap<(NodeIndex, NodeIndex), bool> {
+        let ends = |(low, high): (NodeIndex, NodeIndex)| [(low, high), (high, low)];
+        let links = self.links.iter().filter(|(_, link)| link.usable);
+        let directions = links.flat_map(|(pair, link)| ends(*pair).into_iter().zip(&link.loads));
+        directions.filter(|(_, load)| load.is_loaded()).map(|(ends, load)| (ends, load.presses())).collect()
     }
 
     /// Where a relay says it stands.
@@ -245,7 +260,7 @@ impl Links {
         missing > 0 && (!in_session || missing >= hearing) || self.is_doubted(node)
     }
 
-    /// Usable links, both directions, with what their costs are made of. Money is not known here.
+    /// Usable links, both directions, with what their costs are made of before a policy weighs it. Money is not known here.
     pub(crate) fn usable<'a>(
         &'a self,
         config: &'a CostConfig,
@@ -278,7 +293,7 @@ impl Links {
         ends.filter(|ends| behind.is_none_or(|behind| *ends > behind)).take(most).collect()
     }
 
-    /// What a direction's cost is made of, money excepted, while routes may use the link.
+    /// The same of one direction, while routes may use the link.
     pub(crate) fn terms(&self, from: NodeIndex, to: NodeIndex, config: &CostConfig) -> Option<CostTerms> {
         self.links.get(&pair(from, to))?.terms(usize::from(from > to), config)
     }
@@ -383,6 +398,12 @@ impl Links {
             rtt: believed.map(|round| round.rtt),
             rtt_min: believed.and_then(|round| round.rtt_min),
             queueing,
+            // Only the receiver measures it, and tells the sender.
+            jitter: match (own, other) {
+                (_, Some(other)) => other.jitter_in,
+                (Some(own), None) => own.jitter_out,
+                (None, None) => Duration::ZERO,
+            },
             loss_ppm,
             // Only the receiver sees them; the other direction's are the best guess without it.
             bursts: other.or(own).map(|report| report.quality.bursts_in).unwrap_or_default(),
@@ -391,7 +412,10 @@ impl Links {
         match &mut link.costs[direction] {
             // A link that was dialled anew, or whose measurement is not believed, is priced as before.
             Some(_) if measurement.rtt.is_none() => false,
-            Some(cost) => cost.sample(now, &measurement, config),
+            Some(cost) => {
+                let jitter_us = cost.jitter_us();
+                cost.sample(now, &measurement, config) || self.minds_jitter && cost.jitter_us() != jitter_us
+            }
             empty @ None => {
                 *empty = Some(LinkCost::new(now, &measurement, config));
                 true

@@ -24,6 +24,8 @@ const HOLD_MAX: Duration = Duration::from_secs(960);
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     loaded: bool,
+    /// It was beyond the limit when it was last looked at.
+    presses: bool,
     /// Since when the present state does not fit what is measured.
     misfit_since: Option<Timestamp>,
     hold: Duration,
@@ -32,7 +34,7 @@ pub(crate) struct Load {
 
 impl Default for Load {
     fn default() -> Load {
-        Load { loaded: false, misfit_since: None, hold: HOLD, relieved_at: None }
+        Load { loaded: false, presses: false, misfit_since: None, hold: HOLD, relieved_at: None }
     }
 }
 
@@ -42,6 +44,7 @@ impl Load {
         let pct = deliverable
             .map_or(0, |most| u128::from(rate) * 100 / u128::from(most.max(1)))
             .min(u128::from(u64::MAX)) as u64;
+        self.presses = pct > LOADED_PCT;
         let fits = if self.loaded { pct >= IDLE_PCT } else { pct <= LOADED_PCT };
         if fits {
             self.misfit_since = None;
@@ -60,6 +63,11 @@ impl Load {
             self.relieved_at = Some(now);
         }
         true
+    }
+
+    /// Whether it carries nearly all it can right now: while the step applies it may be long idle.
+    pub(crate) fn presses(&self) -> bool {
+        self.presses
     }
 
     /// Whether the step applies.

@@ -135,6 +135,7 @@ impl Moment {
         ExplainView {
             from: self.name(from),
             to: self.name(to),
+            policy: crate::policy::DEFAULT_POLICY.to_owned(),
             epoch: self.epoch,
             age: None,
             chosen,

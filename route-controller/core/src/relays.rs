@@ -16,6 +16,7 @@
 
 use crate::api::{CertificateRule, KickCause, NodeRecord, SessionId};
 use crate::directory::is_name;
+use crate::policy::Where;
 use crate::topology::{Risk, Transit};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -76,6 +77,8 @@ pub(crate) struct Relay {
     pub traces: bool,
     /// It can send on what it receives, stamped anew; until it says otherwise.
     pub holds: bool,
+    /// The newest version of the link protocol that it speaks, as it said last; 0 if this controller never heard it.
+    pub wire_version: u8,
     /// The session, if it has one.
     pub session: Option<Session>,
     /// When that session said something last.
@@ -116,6 +119,7 @@ impl Relay {
             version: String::new(),
             moves_clients: false,
             holds: true,
+            wire_version: 0,
             session: None,
             said_at: Timestamp::ZERO,
             rival: None,
@@ -131,6 +135,11 @@ impl Relay {
             changed_at: Timestamp::ZERO,
             quarantined_until: None,
         }
+    }
+
+    /// What policies know it by.
+    pub(crate) fn place(&self) -> Where<'_> {
+        Where { name: &self.record.name, region: &self.record.region, isp: &self.isp, tags: &self.tags }
     }
 
     /// When the relay may be forgotten and its index is free; `None` while anything is left of it.
@@ -321,6 +330,7 @@ impl Relays {
         relay.version = hello.version;
         relay.moves_clients = hello.wire_versions.1 >= CLIENT_SINCE_VERSION;
         relay.holds = hello.wire_versions.1 >= HOLDS_SINCE;
+        relay.wire_version = hello.wire_versions.1;
         relay.session = Some(Session { id: session, complete: false });
         relay.said_at = now;
         relay.leaving = false;

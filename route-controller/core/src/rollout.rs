@@ -27,12 +27,11 @@
 use crate::api::StoreUpdate;
 use crate::effect::Effect;
 use crate::history::History;
-use crate::planes::Routes;
-use crate::topology::Topology;
+use crate::route_set::{RouteSet, Topologies};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::control::ToRelay;
-use wire_format::{Epoch, NodeIndex, Plane, RouteTable, Timestamp};
+use wire_format::{Epoch, NodeIndex, Plane, Timestamp};
 
 /// How long an acknowledgement is waited for.
 const ACK_WAIT: Duration = Duration::from_millis(500);
@@ -58,13 +57,13 @@ pub(crate) struct Generation {
     /// Their version.
     pub epoch: Epoch,
     /// What they say.
-    pub routes: Routes,
+    pub routes: RouteSet,
 }
 
 impl Generation {
     /// What a relay is to be told of them.
     fn table(&self, node: NodeIndex) -> ToRelay {
-        ToRelay::Table(RouteTable::of_default(self.epoch, self.routes.table(node)))
+        ToRelay::Table(self.routes.table(self.epoch, node))
     }
 }
 
@@ -109,7 +108,7 @@ impl Mute {
 /// Tables computed, not yet prepared.
 #[derive(Clone, Debug)]
 struct Wanted {
-    routes: Routes,
+    routes: RouteSet,
     urgent: bool,
 }
 
@@ -167,22 +166,29 @@ impl Rollout {
 
     /// Takes newly computed tables. Nothing is pushed if they say what the newest pushed ones say. To be followed by
     /// [`Rollout::step`].
-    pub(crate) fn want(&mut self, routes: Routes, topology: &Topology) {
+    pub(crate) fn want(&mut self, routes: RouteSet, topologies: &Topologies) {
         let Some(newest) = self.newest() else {
             self.wanted = Some(Wanted { routes, urgent: true });
             return;
         };
-        let mut changed = self.reissue || newest.routes.turns_otherwise(&routes);
+        let mut changed = self.reissue || !newest.routes.has_policies_of(&routes);
         let mut urgent = false;
-        for (relay, plane, destination, before) in newest.routes.changes(&routes) {
-            changed = true;
-            // What fails on red or blue harms no frame as long as the primary next hops work.
-            urgent |= plane == Plane::PRIMARY
-                && self.live.contains(&relay)
-                && before.is_none_or(|hop| {
-                    !topology.is_sound(relay, hop, destination)
-                        && !newest.routes.turns_soundly(relay, destination, topology)
-                });
+        for (policy, routes) in routes.iter() {
+            // Frames of a policy that has no routes of its own yet are forwarded like others.
+            let (Some(newest), Some(topology)) = (newest.routes.own(policy), topologies.get(&policy)) else {
+                continue;
+            };
+            changed |= newest.turns_otherwise(routes);
+            for (relay, plane, destination, before) in newest.changes(routes) {
+                changed = true;
+                // What fails on red or blue harms no frame as long as the primary next hops work.
+                urgent |= plane == Plane::PRIMARY
+                    && self.live.contains(&relay)
+                    && before.is_none_or(|hop| {
+                        !topology.is_sound(relay, hop, destination)
+                            && !newest.turns_soundly(relay, destination, topology)
+                    });
+            }
         }
         self.wanted = changed.then_some(Wanted { routes, urgent });
         if let (None, Phase::Reconsidering { until, waiting: _ }) = (&self.wanted, &mut self.phase) {
@@ -422,7 +428,7 @@ impl Rollout {
     fn prepare(
         &mut self,
         now: Timestamp,
-        routes: Routes,
+        routes: RouteSet,
         again: bool,
         doubted: impl Fn(NodeIndex) -> bool,
         out: &mut Vec<Effect>,
@@ -436,9 +442,12 @@ impl Rollout {
             out.push(Effect::Persist(StoreUpdate::EpochFloor(Epoch(self.durable_below))));
         }
         if let Some(current) = &self.current {
-            let changes = current.routes.changes(&routes);
-            let primary = changes.into_iter().filter(|(_, plane, ..)| *plane == Plane::PRIMARY);
-            self.progress.route_changes += primary.count() as u64;
+            for (policy, routes) in routes.iter() {
+                let Some(current) = current.routes.own(policy) else { continue };
+                let changes = current.changes(routes).into_iter();
+                let primary = changes.filter(|(_, plane, ..)| *plane == Plane::PRIMARY);
+                self.progress.route_changes += primary.count() as u64;
+            }
         }
         self.progress.epochs += 1;
         let prepared = self.prepared.insert(Generation { epoch, routes });

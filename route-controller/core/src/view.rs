@@ -6,7 +6,7 @@ use crate::guard::Doubt;
 use std::net::SocketAddr;
 use std::time::Duration;
 use wire_format::control::{LinkQuality, LinkState, Position, StreamName};
-use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, StreamKey};
+use wire_format::{Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, PolicyIndex, StreamKey};
 
 /// What the controller makes of a relay.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -128,7 +128,11 @@ pub struct StreamView {
     pub egresses: Vec<String>,
     /// Subscriptions that match it, everywhere.
     pub subscriptions: usize,
-    /// Its publisher asks for two disjoint ways at once.
+    /// The policy by which it travels.
+    pub policy: String,
+    /// That is so because a link is loaded: its namespace's policy is another.
+    pub relieved: bool,
+    /// Its publisher asks for two disjoint ways at once, or its policy does.
     pub protect: bool,
     /// If so: what comes of it, by the tables that ingresses stamp now; one for each of `destinations`.
     pub protection: Vec<ProtectionView>,
@@ -185,6 +189,8 @@ pub struct RouteFilter {
     pub plane: Option<Plane>,
     /// Only this epoch, one of the last hundred; `None` shows the newest that is stamped.
     pub epoch: Option<Epoch>,
+    /// By this policy. One that is not in use has no routes of its own.
+    pub policy: PolicyIndex,
 }
 
 impl RouteFilter {
@@ -279,4 +285,53 @@ pub struct Counters {
     pub reports_doubted: u64,
     /// Times that a relay became a hub all of a sudden and was avoided for it.
     pub hubs_quarantined: u64,
+    /// Streams moved to the policy that relieves theirs, because a link was loaded.
+    pub streams_relieved: u64,
+    /// Streams moved back.
+    pub streams_returned: u64,
+}
+
+/// A route that is another by another policy, or by a policy that is another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyRouteView {
+    /// The policy.
+    pub policy: String,
+    /// Where from.
+    pub from: String,
+    /// Where to.
+    pub to: String,
+    /// All relays of the shortest path that its streams are on, ends included; `None` if there is none.
+    pub before: Option<Vec<String>>,
+    /// The same afterwards.
+    pub after: Option<Vec<String>>,
+    /// What the former path cost when its routes were computed.
+    pub before_us: Option<u64>,
+    /// What the later one costs.
+    pub after_us: Option<u64>,
+}
+
+/// A stream that travels by another policy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyChangeView {
+    /// What people call it.
+    pub name: StreamName,
+    /// By which policy so far.
+    pub before: String,
+    /// By which one then.
+    pub after: String,
+}
+
+/// What other policies would change.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DryRunView {
+    /// Whether every relay knows policies; while one does not, all routes are those of the default policy.
+    pub understood: bool,
+    /// Routes that would be others.
+    pub routes_changed: usize,
+    /// The first ten thousand of them, by policy and destination.
+    pub routes: Vec<PolicyRouteView>,
+    /// Streams that would travel by another policy.
+    pub streams_changed: usize,
+    /// The first ten thousand of them, by name.
+    pub streams: Vec<PolicyChangeView>,
 }

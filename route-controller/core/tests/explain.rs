@@ -5,7 +5,7 @@ mod lab;
 use lab::{Lab, ms};
 use route_core::{Avoidance, Input, RouteFilter, Verdict};
 use std::collections::BTreeMap;
-use wire_format::{Epoch, NodeIndex, Plane};
+use wire_format::{Epoch, NodeIndex, Plane, PolicyIndex};
 
 /// r1 reaches r4 by r2 (42 ms) or by r3 (62 ms); r5 hangs on r4.
 fn diamond() -> Lab {
@@ -37,7 +37,7 @@ fn dump(lab: &Lab, epoch: Epoch) -> Dump {
 fn the_runner_up_is_named_with_every_term_and_wins_exactly_where_it_is_said_to() {
     let mut lab = diamond();
     let (r1, r4) = (index(&lab, "r1"), index(&lab, "r4"));
-    let explained = lab.controller.explain(lab.now, r1, r4);
+    let explained = lab.controller.explain(lab.now, PolicyIndex::DEFAULT, r1, r4);
     let (chosen, other) = (explained.chosen.expect("a way"), explained.runner_up.expect("another"));
     assert_eq!((chosen.path, chosen.cost_us), (vec!["r1".into(), "r2".into(), "r4".into()], 42_000));
     assert_eq!((other.path, other.cost_us), (vec!["r1".into(), "r3".into(), "r4".into()], 62_000));
@@ -61,7 +61,7 @@ fn the_runner_up_is_named_with_every_term_and_wins_exactly_where_it_is_said_to()
     assert_eq!(lab.path("r1", "r4").expect("a way")[1], "r3");
     // Over the only link there is no other way.
     let (r4, r5) = (index(&lab, "r4"), index(&lab, "r5"));
-    let lonely = lab.controller.explain(lab.now, r4, r5);
+    let lonely = lab.controller.explain(lab.now, PolicyIndex::DEFAULT, r4, r5);
     assert!(lonely.chosen.is_some() && lonely.runner_up.is_none() && lonely.rises.is_empty());
 }
 
@@ -70,7 +70,7 @@ fn why_a_way_does_not_pass_a_relay() {
     let mut lab = diamond();
     let why_not = |lab: &Lab, from: &str, to: &str, via: &str| {
         let [from, to, via] = [from, to, via].map(|name| index(lab, name));
-        lab.controller.why_not(lab.now, from, to, via)
+        lab.controller.why_not(lab.now, PolicyIndex::DEFAULT, (from, to), via)
     };
     let dearer = why_not(&lab, "r1", "r4", "r3");
     assert_eq!((dearer.verdict, dearer.margin_us), (Verdict::Dearer, Some(20_000)));
@@ -119,7 +119,8 @@ fn epochs_of_the_past_are_as_they_were_and_their_differences_lead_from_one_to_th
     }
     for (before, rows) in &seen {
         for (after, wanted) in &seen {
-            let diff = lab.controller.routes_diff(*before, *after).expect("both are known");
+            let diff =
+                lab.controller.routes_diff(PolicyIndex::DEFAULT, *before, *after).expect("both are known");
             let mut next: BTreeMap<_, _> =
                 rows.iter().map(|(key, (next, ..))| (key.clone(), next.clone())).collect();
             for row in diff.routes {
@@ -138,11 +139,12 @@ fn epochs_of_the_past_are_as_they_were_and_their_differences_lead_from_one_to_th
     // Prices, too: the first change was one link's, in both directions.
     let mut epochs = seen.keys();
     let (first, second) = (*epochs.next().expect("six"), *epochs.next().expect("six"));
-    let priced = lab.controller.routes_diff(first, second).expect("both are known").prices;
+    let priced =
+        lab.controller.routes_diff(PolicyIndex::DEFAULT, first, second).expect("both are known").prices;
     let ends: Vec<(&str, &str)> = priced.iter().map(|price| (&*price.from, &*price.to)).collect();
     assert_eq!(ends, [("r1", "r2"), ("r2", "r1")]);
     assert!(priced.iter().all(|price| price.before_us == Some(21_000) && price.after_us > Some(90_000)));
-    assert_eq!(lab.controller.routes_diff(first, Epoch(9_999_999)), None);
+    assert_eq!(lab.controller.routes_diff(PolicyIndex::DEFAULT, first, Epoch(9_999_999)), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod lab;
 
 use lab::{Lab, ms, stream};
 use route_core::{Avoidance, Input, Moment, RouteFilter, TableFacts};
-use wire_format::{Epoch, Plane};
+use wire_format::{Epoch, Plane, PolicyIndex};
 
 fn diamond() -> Lab {
     let mut lab = Lab::relays(5);
@@ -40,7 +40,8 @@ fn keep(lab: &Lab, moment: &mut Moment) {
 fn agrees(lab: &Lab, moment: &Moment) {
     let names: Vec<_> = moment.nodes.keys().copied().collect();
     for (from, to) in names.iter().flat_map(|from| names.iter().map(move |to| (*from, *to))) {
-        let (present, past) = (lab.controller.explain(lab.now, from, to), moment.explain(from, to));
+        let (present, past) =
+            (lab.controller.explain(lab.now, PolicyIndex::DEFAULT, from, to), moment.explain(from, to));
         assert_eq!((&present.from, &present.to, present.epoch), (&past.from, &past.to, past.epoch));
         assert_eq!(present.chosen, past.chosen);
         assert_eq!(present.runner_up, past.runner_up);
@@ -96,7 +97,8 @@ fn a_moment_answers_as_the_controller_did() {
 
     // What lies between the two is what the controller says does.
     let diff = before.diff(&moment);
-    let known = lab.controller.routes_diff(diff.before, diff.after).expect("both are known");
+    let known =
+        lab.controller.routes_diff(PolicyIndex::DEFAULT, diff.before, diff.after).expect("both are known");
     assert!(!known.routes.is_empty() && !known.prices.is_empty());
     assert_eq!(diff.routes, known.routes);
     // Prices go on moving after an epoch is computed; those that it was computed with are among them.

@@ -21,7 +21,8 @@ fn circle() -> Lab {
 
 fn row(lab: &Lab, from: &str, plane: Plane, to: &str) -> RouteView {
     let (node, destination) = (Some(lab.node(from)), Some(lab.node(to)));
-    let filter = RouteFilter { node, destination, plane: Some(plane), epoch: None };
+    let filter =
+        RouteFilter { node, destination, plane: Some(plane), epoch: None, policy: PolicyIndex::DEFAULT };
     lab.controller.routes(lab.now, filter).pop().expect("a row")
 }
 

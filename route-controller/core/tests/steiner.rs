@@ -59,6 +59,7 @@ impl Overlay {
                 addresses: vec![([127, 0, 0, 1], 4_700).into()],
                 version: String::new(),
                 wire_versions: wire_format::session::WIRE_VERSIONS,
+                traces: true,
                 epoch: None,
                 streams: Vec::new(),
             };

@@ -1,6 +1,7 @@
 //! What may be said on the command line.
 
 mod credentials;
+mod policy;
 mod routing;
 
 use crate::output::{GraphFormat, ListFormat, TextFormat};
@@ -9,6 +10,7 @@ pub use credentials::{
     AddTokenKeyArgs, ApiToken, ApiTokenArgs, JoinToken, JoinTokenArgs, RemoveTokenKeyArgs,
     RevokeApiTokenArgs, RevokeJoinTokenArgs, RotateArgs, Token, TokenArgs, TokenKey,
 };
+pub use policy::{Policy, PolicyApplyArgs, PolicyShowArgs};
 pub use routing::{CordonArgs, DiffArgs, DrainArgs, ExplainArgs, TraceArgs, WhyNotArgs};
 use std::path::PathBuf;
 
@@ -139,6 +141,9 @@ pub enum Command {
     /// Show the routes.
     #[command(subcommand)]
     Routes(Routes),
+    /// What counts as a good route, for which namespaces: weights, preferred and forbidden relays, pinned paths.
+    #[command(subcommand, after_long_help = policy::help(), after_help = "`relayctl policy --help` shows a file of policies.")]
+    Policy(Policy),
     /// Tokens that let SFUs publish and subscribe.
     #[command(subcommand)]
     Token(Token),
@@ -264,6 +269,9 @@ pub struct RoutesArgs {
     /// `2026-11-30T14:05:00Z`.
     #[arg(long, value_name = "TIME", value_parser = when, allow_hyphen_values = true, conflicts_with = "epoch")]
     pub at: Option<When>,
+    /// By this policy, one of `relayctl policy show`.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub policy: String,
     /// How to print; `dot` is for Graphviz, `svg` a picture.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: GraphFormat,

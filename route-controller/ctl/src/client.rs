@@ -89,6 +89,15 @@ impl Client {
         self.read(request.send_json(body))
     }
 
+    /// `PUT path` with a JSON body.
+    pub(crate) fn put(&self, path: &str, body: &impl Serialize) -> anyhow::Result<Value> {
+        let mut request = self.agent.put(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.read(request.send_json(body))
+    }
+
     /// `DELETE path`.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
         let mut request = self.agent.delete(format!("{}{path}", self.url));

@@ -160,8 +160,10 @@ fn priced(hop: &HopRow) -> Vec<String> {
         hop_us: _,
         load_us,
         money_us,
+        jitter_us,
         distrust_us,
         rounding_us: _,
+        preference_us: _,
     } = *terms;
     let parts = [
         (one_way_us, "way"),
@@ -169,6 +171,7 @@ fn priced(hop: &HopRow) -> Vec<String> {
         (repair_us, "repair"),
         (load_us, "load"),
         (money_us, "money"),
+        (jitter_us, "jitter"),
         (distrust_us, "distrust"),
     ];
     let told = parts

@@ -27,11 +27,12 @@ pub(crate) fn epochs(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Re
 }
 
 pub(crate) fn diff(controller: &ControllerArgs, args: &DiffArgs) -> anyhow::Result<()> {
-    let query = match (args.before, args.after, &args.at[..]) {
-        (Some(before), Some(after), []) => [("before", before.to_string()), ("after", after.to_string())],
-        (None, None, [before, after]) => [("before_at", before.query()), ("after_at", after.query())],
+    let mut query = match (args.before, args.after, &args.at[..]) {
+        (Some(before), Some(after), []) => vec![("before", before.to_string()), ("after", after.to_string())],
+        (None, None, [before, after]) => vec![("before_at", before.query()), ("after_at", after.query())],
         _ => anyhow::bail!("name two epochs, or two moments: --at TIME --at TIME"),
     };
+    query.push(("policy", args.policy.clone()));
     let answer = Client::new(controller)?.get("/v1/routes/diff", &query)?;
     output::print(&match args.output {
         ListFormat::Json => output::json(&answer),
@@ -43,6 +44,7 @@ pub(crate) fn diff(controller: &ControllerArgs, args: &DiffArgs) -> anyhow::Resu
 pub(crate) fn explain(controller: &ControllerArgs, args: &ExplainArgs) -> anyhow::Result<()> {
     let mut query = vec![("from", args.from.clone()), ("to", args.to.clone())];
     query.extend(args.at.map(|at| ("at", at.query())));
+    query.push(("policy", args.policy.clone()));
     let answer = Client::new(controller)?.get("/v1/routes/explain", &query)?;
     output::print(&match args.output {
         WayFormat::Json => output::json(&answer),
@@ -61,7 +63,12 @@ pub(crate) fn explain(controller: &ControllerArgs, args: &ExplainArgs) -> anyhow
 }
 
 pub(crate) fn why_not(controller: &ControllerArgs, args: &WhyNotArgs) -> anyhow::Result<()> {
-    let query = [("from", args.from.clone()), ("to", args.to.clone()), ("via", args.via.clone())];
+    let query = [
+        ("from", args.from.clone()),
+        ("to", args.to.clone()),
+        ("via", args.via.clone()),
+        ("policy", args.policy.clone()),
+    ];
     let answer = Client::new(controller)?.get("/v1/routes/why-not", &query)?;
     output::print(&match args.output {
         WayFormat::Json => output::json(&answer),
@@ -125,12 +132,16 @@ fn explanation(row: &ExplainRow) -> String {
     };
     let age = row.age_s.map_or_else(String::new, |age| format!(", taken for {} s", fixed(age, 1)));
     let epoch = row.epoch.map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
+    let by = match row.policy.as_str() {
+        "" | "default" => String::new(),
+        policy => format!(" by policy {}", printable(policy)),
+    };
     let goes = row.as_of_unix_s.map_or_else(
         || "goes".to_owned(),
         |as_of| format!("went at {} (links as kept at that time or before)", utc(as_of as u64)),
     );
     let mut lines =
-        format!("{ends} {goes} {}: {}{age}{epoch}\n{}", path(chosen), ms(chosen.cost_us), hops(chosen));
+        format!("{ends}{by} {goes} {}: {}{age}{epoch}\n{}", path(chosen), ms(chosen.cost_us), hops(chosen));
     lines.push_str(&protection(row));
     let Some(other) = &row.runner_up else {
         lines.push_str("\nThere is no other way.\n");
@@ -241,8 +252,10 @@ fn hops(way: &WayRow) -> String {
             terms(|terms| terms.hop_us),
             terms(|terms| terms.load_us),
             terms(|terms| terms.money_us),
+            terms(|terms| terms.jitter_us),
             terms(|terms| terms.distrust_us),
             number(hop.terms.as_ref().map(|terms| terms.rounding_us)),
+            number(hop.terms.as_ref().map(|terms| terms.preference_us)),
             number(hop.cost_raw_us),
             text(hop.measured_by.as_deref().unwrap_or_default()),
             number(hop.age_us.map(|age| fixed(age as f64 / 1e6, 1))),
@@ -259,8 +272,10 @@ fn hops(way: &WayRow) -> String {
         "hop_fee",
         "load",
         "money",
+        "jitter",
         "distrust",
         "rounding",
+        "preference",
         "raw_us",
         "measured_by",
         "age_s",
@@ -316,6 +331,7 @@ mod tests {
         ExplainRow {
             from: "fra-1".into(),
             to: "gru-1".into(),
+            policy: "default".into(),
             epoch: Some(17),
             age_s: Some(63.25),
             chosen: Some(way(&["fra-1", "iad-1", "gru-1"], 46_000)),

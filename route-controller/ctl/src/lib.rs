@@ -21,6 +21,7 @@ mod namespaces;
 mod nodes;
 mod output;
 mod picture;
+mod policy;
 mod routes;
 mod streams;
 mod token;
@@ -53,6 +54,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Routes(cli::Routes::Explain(args)) => explain::explain(&controller, &args),
         Command::Trace(args) => trace::run(&controller, &args),
         Command::Routes(cli::Routes::WhyNot(args)) => explain::why_not(&controller, &args),
+        Command::Policy(cli::Policy::Show(args)) => policy::show(&controller, &args),
+        Command::Policy(cli::Policy::Apply(args)) => policy::apply(&controller, &args),
         Command::Token(cli::Token::Create(args)) => token::run(&controller, &args),
         Command::ApiToken(cli::ApiToken::Create(args)) => api_token::create(&controller, &args),
         Command::ApiToken(cli::ApiToken::List(args)) => api_token::list(&controller, &args),

@@ -20,6 +20,7 @@ pub(crate) fn run(controller: &ControllerArgs, args: &RoutesArgs) -> anyhow::Res
     if let Some(epoch) = args.epoch {
         query.push(("epoch", epoch.to_string()));
     }
+    query.push(("policy", args.policy.clone()));
     query.extend(args.at.map(|at| ("at", at.query())));
     let client = Client::new(controller)?;
     let answer = client.get("/v1/routes", &query)?;

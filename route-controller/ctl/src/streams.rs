@@ -102,6 +102,8 @@ mod tests {
             destinations: vec!["gru-1".into(), "sin-1".into()],
             egresses: vec!["gru-1".into(), "sin-1".into()],
             subscriptions: 5,
+            policy: "default".into(),
+            relieved: false,
             protect: true,
             protection: vec![
                 ProtectionRow {

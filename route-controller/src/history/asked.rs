@@ -14,6 +14,7 @@ const NAMES_IN_HINT: usize = 8;
 impl Operations {
     /// Why routes went as they did, at a moment: seconds since 1970.
     pub(crate) async fn explain_at(&self, query: ExplainQuery, at: f64) -> Result<ExplainRow, Refusal> {
+        only_default(query.policy.as_deref())?;
         let Past { moment, as_of_ms } = self.history.at(millis(at)?).await?;
         let (from, to) = (index(&moment, &query.from)?, index(&moment, &query.to)?);
         let view = moment.explain(from, to);
@@ -30,6 +31,7 @@ impl Operations {
         if query.epoch.is_some() {
             return Err(Refusal::invalid("both an epoch and a moment are given", "give one of them"));
         }
+        only_default(query.policy.as_deref())?;
         let Past { moment, as_of_ms: _ } = self.history.at(millis(at)?).await?;
         let relay = |name: Option<&String>| name.map(|name| index(&moment, name)).transpose();
         let filter = RouteFilter {
@@ -37,6 +39,7 @@ impl Operations {
             destination: relay(query.destination.as_ref())?,
             plane: query.plane.map(Plane),
             epoch: None,
+            ..RouteFilter::default()
         };
         Ok(moment.routes(filter).into_iter().map(RouteRow::from).collect())
     }
@@ -92,4 +95,15 @@ fn index(moment: &Moment, name: &str) -> Result<NodeIndex, Refusal> {
         };
         Refusal::new(RefusalKind::NotFound, format!("no relay was called {name:?} then"), hint)
     })
+}
+
+/// A day of the default policy is kept.
+fn only_default(policy: Option<&str>) -> Result<(), Refusal> {
+    match policy.filter(|policy| *policy != route_core::DEFAULT_POLICY) {
+        None => Ok(()),
+        Some(policy) => Err(Refusal::invalid(
+            format!("the history does not keep policy {policy:?}"),
+            "ask for policy `default`, or for the last hundred epochs: `relayctl routes dump --epoch N --policy NAME`",
+        )),
+    }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use wire_format::control::LinkState;
 use wire_format::{Epoch, NodeIndex, Plane};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Entries of one kind that a frame may have: rows of a thousand relays on three planes, twice.
 const ENTRIES_MAX: u64 = 8_000_000;
 const NAME_BYTES_MAX: u64 = wire_format::control::limits::NAME_BYTES as u64;
@@ -209,6 +209,8 @@ fn avoidance_number(avoided: Option<Avoidance>) -> u64 {
         Some(Avoidance::NoSession) => 3,
         Some(Avoidance::Unresponsive) => 4,
         Some(Avoidance::SuddenHub) => 5,
+        Some(Avoidance::Forbidden) => 6,
+        Some(Avoidance::Emergency) => 7,
     }
 }
 
@@ -220,6 +222,8 @@ fn avoidance(number: u64) -> Option<Option<Avoidance>> {
         3 => Some(Avoidance::NoSession),
         4 => Some(Avoidance::Unresponsive),
         5 => Some(Avoidance::SuddenHub),
+        6 => Some(Avoidance::Forbidden),
+        7 => Some(Avoidance::Emergency),
         _ => return None,
     })
 }
@@ -282,7 +286,10 @@ impl Writer {
                 }
                 self.number(terms.money_us);
                 self.number(terms.distrust_us);
-                self.number((terms.rounding_us << 1 ^ terms.rounding_us >> 63) as u64);
+                self.number(terms.jitter_us);
+                for us in [terms.rounding_us, terms.preference_us] {
+                    self.number((us << 1 ^ us >> 63) as u64);
+                }
             }
         }
         self.maybe(fact.raw_us);
@@ -381,7 +388,8 @@ impl Reader<'_> {
         if flags >> 5 & 1 == 0 {
             fact.cost_us = self.maybe()?;
         } else {
-            let [one_way_us, queueing_us, repair_us, hop_us, load_us, money_us, distrust_us] = [
+            let [one_way_us, queueing_us, repair_us, hop_us, load_us, money_us, distrust_us, jitter_us] = [
+                self.number()?,
                 self.number()?,
                 self.number()?,
                 self.number()?,
@@ -390,9 +398,9 @@ impl Reader<'_> {
                 self.number()?,
                 self.number()?,
             ];
-            let zigzag = self.number()?;
-            let rounding_us = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-            let sum = [one_way_us, queueing_us, repair_us, hop_us, load_us, money_us, distrust_us];
+            let signed = |zigzag: u64| (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+            let (rounding_us, preference_us) = (signed(self.number()?), signed(self.number()?));
+            let sum = [one_way_us, queueing_us, repair_us, hop_us, load_us, money_us, distrust_us, jitter_us];
             sum.iter().try_fold(0_u64, |sum, us| sum.checked_add(*us))?;
             let terms = CostTerms {
                 one_way_us,
@@ -402,7 +410,9 @@ impl Reader<'_> {
                 load_us,
                 money_us,
                 distrust_us,
+                jitter_us,
                 rounding_us,
+                preference_us,
             };
             (fact.terms, fact.cost_us) = (Some(terms), Some(terms.total_us()));
         }
@@ -455,7 +465,7 @@ mod tests {
 
     fn link_fact() -> impl Strategy<Value = LinkFact> {
         let some = || prop::option::of(0..1_u64 << 40);
-        let terms = prop::option::of((any::<[u32; 7]>(), -1_000_i64..1_000));
+        let terms = prop::option::of((any::<[u32; 8]>(), -1_000_i64..1_000));
         let words = (0..4_usize, 0..4_usize, any::<bool>());
         let first = (some(), some(), some(), some());
         (words, terms, first, some(), some(), prop::option::of(any::<u32>()), some()).prop_map(
@@ -476,7 +486,9 @@ mod tests {
                     load_us: us[4].into(),
                     money_us: us[5].into(),
                     distrust_us: us[6].into(),
+                    jitter_us: us[7].into(),
                     rounding_us,
+                    preference_us: -rounding_us,
                 });
                 LinkFact {
                     state: [None, Some(LinkState::Up), Some(LinkState::Suspect), Some(LinkState::Down)]

@@ -33,7 +33,7 @@ impl FileStore {
                 match table {
                     Table::Numbers => drop(transaction.open_table(numbers())?),
                     Table::Nodes => drop(transaction.open_table(nodes())?),
-                    Table::Secrets | Table::Lines | Table::TokenKeys => {
+                    Table::Secrets | Table::Lines | Table::TokenKeys | Table::Policies => {
                         drop(transaction.open_table(named(table))?)
                     }
                     Table::JoinTokens | Table::SpentTokens | Table::Certificates | Table::ApiTokens => {
@@ -64,7 +64,7 @@ impl FileStore {
                         rows.insert(table, super::node_key(key.value()), value.value().to_vec());
                     }
                 }
-                Table::Secrets | Table::Lines | Table::TokenKeys => {
+                Table::Secrets | Table::Lines | Table::TokenKeys | Table::Policies => {
                     for row in transaction.open_table(named(table))?.iter()? {
                         let (key, value) = row?;
                         rows.insert(table, key.value().to_owned(), value.value().to_vec());
@@ -116,7 +116,7 @@ fn one(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Erro
                 None => table.remove(node)?,
             };
         }
-        of @ (Table::Secrets | Table::Lines | Table::TokenKeys) => {
+        of @ (Table::Secrets | Table::Lines | Table::TokenKeys | Table::Policies) => {
             let mut table = transaction.open_table(named(of))?;
             match value {
                 Some(value) => table.insert(key.as_str(), value)?,

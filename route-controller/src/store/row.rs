@@ -23,10 +23,12 @@ pub(crate) enum Table {
     TokenKeys,
     /// Tokens of the admin API, by hash.
     ApiTokens,
+    /// What counts as a good route, and from which file it was taken last.
+    Policies,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 9] = [
+    pub(crate) const ALL: [Table; 10] = [
         Table::Numbers,
         Table::Secrets,
         Table::Nodes,
@@ -36,6 +38,7 @@ impl Table {
         Table::Lines,
         Table::TokenKeys,
         Table::ApiTokens,
+        Table::Policies,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Table {
             Table::Lines => "certificate_lines",
             Table::TokenKeys => "token_keys",
             Table::ApiTokens => "api_tokens",
+            Table::Policies => "policies",
         }
     }
 }

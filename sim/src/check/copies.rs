@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The plane of the shortest paths.
 const PRIMARY: u8 = 0;
 
-/// Plane, epoch, and whether it is one of two copies.
-type Stamp = (u8, u16, bool);
+/// Policy, plane, epoch, and whether it is one of two copies.
+type Stamp = (u8, u8, u16, bool);
 
 /// A packet of an incarnation with its stamp, on a link in one direction.
 type Copy = (Packet, u8, Stamp, RelayId, RelayId);
@@ -30,7 +30,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     // By whose stamps each copy may be.
     let mut carried: BTreeMap<Copy, Vec<BTreeSet<RelayId>>> = BTreeMap::new();
     for (at, frame) in frames(trace).filter(|(_, frame)| clear || frame.plane == PRIMARY) {
-        let stamp = (frame.plane, frame.epoch, frame.protected);
+        let stamp = (frame.policy, frame.plane, frame.epoch, frame.protected);
         let stampers = frame.destinations.iter().map(|to| stamps.stampers(frame.packet.stream, *to, at));
         let common = stampers.reduce(|one, other| one.intersection(&other).copied().collect());
         let copies =

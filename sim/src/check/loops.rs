@@ -20,7 +20,7 @@ use std::time::Duration;
 const PRIMARY: u8 = 0;
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
-    let mut visits: BTreeMap<(Packet, u8, u16, RelayId, RelayId), usize> = BTreeMap::new();
+    let mut visits: BTreeMap<(Packet, u8, (u8, u16), RelayId, RelayId), usize> = BTreeMap::new();
     let mut copies = Copies::default();
     let mut held = Held::default();
     let stamps = Stamps::new(scenario, trace);
@@ -34,7 +34,8 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
             let stampers = stamps.stampers(stream, *destination, at);
             let again = if frame.plane == PRIMARY {
                 copies.entered(frame, *destination);
-                let key = (frame.packet, frame.incarnation, frame.epoch, *destination, frame.to);
+                let stamp = (frame.policy, frame.epoch);
+                let key = (frame.packet, frame.incarnation, stamp, *destination, frame.to);
                 let visits = visits.entry(key).or_insert(usize::from(stampers.contains(&frame.to)));
                 *visits += 1;
                 (*visits > stampers.len().max(1) + again_max).then(|| format!("came to {} again", frame.to))

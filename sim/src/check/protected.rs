@@ -7,6 +7,7 @@
 
 use super::outlook::{Outlook, is_lossless};
 use super::pairs::pairs;
+use super::planes::asks_for_two;
 use super::reroute::{CALM_AFTER, Failure, delay_max, single_failures};
 use super::{Verdict, deliveries, frames};
 use crate::scenario::{Host, RelayId, Scenario};
@@ -26,12 +27,13 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     for single in single_failures(scenario, trace) {
         for ((client, stream), spans) in pairs(scenario) {
             let failure = single.seen_by(scenario, client, stream);
-            if !scenario.stream(stream).protect || !failure.is_watched(&spans) {
+            if !asks_for_two(scenario, stream) || !failure.is_watched(&spans) {
                 continue;
             }
             let Some((ingress, egress)) = failure.ends() else { continue };
-            let Some(pair) = single.tables.pair(ingress, egress) else { continue };
-            let ways = pair.map(|plane| single.tables.path(ingress, plane, egress));
+            let Some(tables) = single.tables.of(scenario, stream) else { continue };
+            let Some(pair) = tables.pair(ingress, egress) else { continue };
+            let ways = pair.map(|plane| tables.path(ingress, plane, egress));
             let [Some(one), Some(other)] = ways else {
                 verdict.object(failure.at, format!("{}: a plane of {pair:?} leads nowhere", failure.names()));
                 continue;

@@ -9,6 +9,7 @@
 
 use super::outlook::{Outlook, disturbances, is_lossless};
 use super::pairs::{Spans, pairs};
+use super::planes::asks_for_two;
 use super::stamps::Stamps;
 use super::{Verdict, deliveries, frames};
 use crate::scenario::{ClientId, Fault, FaultKind, Host, RelayId, Scenario, StreamNumber};
@@ -50,9 +51,10 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     for single in single_failures(scenario, trace).into_iter().filter(|single| single.settled) {
         for ((client, stream), spans) in pairs(scenario) {
             let failure = single.seen_by(scenario, client, stream);
-            if !scenario.stream(stream).protect
+            if !asks_for_two(scenario, stream)
                 && failure.is_watched(&spans)
-                && let Some(ways) = failure.ways(&single.tables, &stamps)
+                && let Some(tables) = single.tables.of(scenario, stream)
+                && let Some(ways) = failure.ways(tables, &stamps)
             {
                 failure.check_gap(trace, &ways, verdict);
                 failure.check_losses(trace, &ways, verdict);
@@ -156,6 +158,13 @@ impl Failed {
 
 /// Tables that all relays hold and stamp.
 pub(super) struct Tables {
+    /// By policy.
+    all: BTreeMap<u8, PolicyTables>,
+}
+
+/// Those of one policy.
+#[derive(Default)]
+pub(super) struct PolicyTables {
     next_hops: BTreeMap<(RelayId, u8, RelayId), RelayId>,
     backups: BTreeMap<(RelayId, RelayId), u8>,
     pairs: BTreeMap<(RelayId, RelayId), [u8; 2]>,
@@ -171,14 +180,13 @@ impl Tables {
         let changing = orders.iter().any(|(when, _)| *when + ONE_EPOCH > at && *when < at);
         let settled = !orders.iter().any(|(when, _)| *when >= at && *when < at + ONE_EPOCH);
         let (_, epoch) = orders.iter().rfind(|(when, _)| *when < at).filter(|_| !changing)?;
-        let mut tables =
-            Tables { next_hops: BTreeMap::new(), backups: BTreeMap::new(), pairs: BTreeMap::new() };
+        let mut tables = Tables { all: BTreeMap::new() };
         let mut stamping: BTreeSet<RelayId> = BTreeSet::new();
         for (_, event) in trace.events().iter().take_while(|(when, _)| *when < at) {
             if let Event::Pushed(table) = event
                 && table.epoch == *epoch
-                && table.policy == 0
             {
+                let tables = tables.all.entry(table.policy).or_default();
                 let rows = table.rows.iter();
                 tables
                     .next_hops
@@ -202,6 +210,16 @@ impl Tables {
         scenario.relay_ids().all(|relay| stamping.contains(&relay)).then_some((tables, settled))
     }
 
+    /// Those by which frames of a stream go: where its policy has none of its own, those of the default one. `None` where
+    /// streams may be relieved: which policy is theirs then is not to be told.
+    pub(super) fn of(&self, scenario: &Scenario, stream: StreamNumber) -> Option<&PolicyTables> {
+        let own = scenario.policy(stream);
+        let own = (scenario.policies.relief_of(own).is_none()).then_some(own)?;
+        self.all.get(&own.bits()).or(self.all.get(&0))
+    }
+}
+
+impl PolicyTables {
     /// The planes that protected streams take at once from one relay to another.
     pub(super) fn pair(&self, from: RelayId, to: RelayId) -> Option<[u8; 2]> {
         self.pairs.get(&(from, to)).copied()
@@ -272,7 +290,7 @@ impl Failure<'_> {
     }
 
     /// Where relays feed others, the failure is between two of them, and what they do about it is the same.
-    fn ways(&self, tables: &Tables, stamps: &Stamps) -> Option<Ways> {
+    fn ways(&self, tables: &PolicyTables, stamps: &Stamps) -> Option<Ways> {
         let (ingress, egress) = self.ends()?;
         let outlook = Outlook::new(self.scenario, self.at);
         let watched = (self.at.saturating_sub(CALM_BEFORE), self.at + CALM_AFTER);

@@ -1,5 +1,6 @@
 //! In the end media takes the best way: petgraph's shortest paths over what the scenario says of the links, an account
-//! that shares nothing with the controller's but the formula of what a link costs.
+//! that shares nothing with the controller's but the formula of what a link costs. Each stream is judged by the prices of the
+//! policy that its frames bear.
 //!
 //! The controller measures, smooths and waits before it believes; so a link costs somewhere between a least and a most,
 //! and the way taken, at its least, must not be dearer than the best way at its most. Where a relay is fed by another, that is
@@ -15,6 +16,8 @@ use crate::trace::{Frame, Packet, Trace};
 use link_model::{LinkSpec, Loss};
 use petgraph::algo::dijkstra;
 use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+use route_core::Policy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -48,6 +51,11 @@ const HYSTERESIS_US: f64 = 1_000.0;
 const ROUNDING_US: f64 = 500.0;
 /// More than any path.
 const AVOIDED_US: f64 = 1e9;
+/// More than any path that passes what is avoided.
+const FORBIDDEN_US: f64 = 1e13;
+/// What saves a dollar per gigabyte may take so much longer.
+const DOLLAR_US: f64 = 100_000.0;
+const PINNED_US: f64 = 1.0;
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let end = scenario.media_end();
@@ -58,14 +66,28 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     let Some((since, _)) = controlled_spans(scenario).last().copied().filter(|(_, left)| *left >= end) else {
         return;
     };
-    let settled = last.max(since) + SETTLES_WITHIN;
+    let settled = last.max(since).max(scenario.policies_from) + SETTLES_WITHIN;
     if settled >= end {
         return;
     }
-    let prices = Prices::new(scenario, settled);
     let stamps = Stamps::new(scenario, trace);
-    let ways = Ways::new(trace, settled, |frame| frame.plane == PRIMARY && !frame.marked);
-    for (client, stream) in pairs.keys() {
+    for (index, policy) in scenario.policies.iter() {
+        let prices = Prices::new(scenario, settled, policy);
+        let own = |frame: &Frame| frame.policy == index.bits();
+        let ways = Ways::new(trace, settled, |frame| frame.plane == PRIMARY && !frame.marked && own(frame));
+        check_policy(scenario, trace, settled, (&prices, &ways, &stamps), verdict);
+    }
+}
+
+/// Streams whose frames bear one policy.
+fn check_policy(
+    scenario: &Scenario,
+    trace: &Trace,
+    settled: Duration,
+    (prices, ways, stamps): (&Prices<'_>, &Ways, &Stamps),
+    verdict: &mut Verdict,
+) {
+    for (client, stream) in pairs(scenario).keys() {
         let from = scenario.client(scenario.stream(*stream).client).relay;
         let to = scenario.client(*client).relay;
         if from == to || !scenario.stays(*stream, *client) {
@@ -93,7 +115,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
 
 /// A relay that was fed by others for long is not much further from the ingress that way than by the best way.
 fn check_detour(
-    prices: &Prices,
+    prices: &Prices<'_>,
     stamps: &Stamps,
     (stream, from, to): (StreamNumber, RelayId, RelayId),
     (settled, at): (Duration, Duration),
@@ -118,17 +140,23 @@ fn check_detour(
     }
 }
 
+fn relay_at(place: NodeIndex) -> RelayId {
+    RelayId(u16::try_from(place.index()).expect("few relays"))
+}
+
 /// What each direction costs, at least and at most.
-struct Prices {
+struct Prices<'a> {
+    scenario: &'a Scenario,
+    policy: &'a Policy,
     least: BTreeMap<(RelayId, RelayId), f64>,
     /// A relay's place is its place in the scenario.
     most: DiGraph<(), f64>,
 }
 
-impl Prices {
-    fn new(scenario: &Scenario, at: Duration) -> Prices {
+impl Prices<'_> {
+    fn new<'a>(scenario: &'a Scenario, at: Duration, policy: &'a Policy) -> Prices<'a> {
         let outlook = Outlook::new(scenario, at);
-        let mut prices = Prices { least: BTreeMap::new(), most: DiGraph::new() };
+        let mut prices = Prices { scenario, policy, least: BTreeMap::new(), most: DiGraph::new() };
         for _ in scenario.relay_ids() {
             prices.most.add_node(());
         }
@@ -137,7 +165,8 @@ impl Prices {
             if !outlook.link_works(*from, *to) {
                 continue;
             }
-            let (least, most) = price_of_late(scenario, (*from, *to), at);
+            let late = price_of_late(scenario, (*from, *to), at, policy);
+            let (least, most) = prices.by_policy((a, b), late);
             prices.least.insert((a, b), least);
             let dear = is_distrusted(scenario, *from, *to);
             let place = |relay: RelayId| NodeIndex::new(usize::from(relay.0));
@@ -148,26 +177,67 @@ impl Prices {
 
     /// Cost of the path at its least, and of the best way at its most.
     fn compare(&self, path: &[RelayId], from: RelayId, to: RelayId) -> Option<(f64, f64)> {
-        let taken: Option<f64> = path.windows(2).map(|hop| self.least.get(&(hop[0], hop[1]))).sum();
+        let passed = self.passed_between(from, to);
+        let hops = path.windows(2).map(|hop| Some(self.least.get(&(hop[0], hop[1]))? + passed(hop[1])));
+        let taken: Option<f64> = hops.sum();
         Some((taken?, self.best_most(from, to)?))
     }
 
+    /// What passing each relay costs on the way between two.
+    fn passed_between(&self, from: RelayId, to: RelayId) -> impl Fn(RelayId) -> f64 + '_ {
+        move |relay| if relay == from || relay == to { 0.0 } else { self.passing_us(relay) }
+    }
+
     fn best_most(&self, from: RelayId, to: RelayId) -> Option<f64> {
+        let passed = self.passed_between(from, to);
         let [from, to] = [from, to].map(|relay| NodeIndex::new(usize::from(relay.0)));
-        dijkstra(&self.most, from, Some(to), |edge| *edge.weight()).get(&to).copied()
+        let cost =
+            |edge: petgraph::graph::EdgeReference<'_, f64>| edge.weight() + passed(relay_at(edge.target()));
+        dijkstra(&self.most, from, Some(to), cost).get(&to).copied()
     }
 
     fn best_least(&self, from: RelayId, to: RelayId) -> Option<f64> {
+        let passed = self.passed_between(from, to);
         let [from, to] = [from, to].map(|relay| NodeIndex::new(usize::from(relay.0)));
         let least = self.most.map(
             |_, _| (),
             |edge, _| {
                 let (a, b) = self.most.edge_endpoints(edge).expect("an edge has ends");
-                let relay = |place: NodeIndex| RelayId(u16::try_from(place.index()).expect("few relays"));
-                self.least.get(&(relay(a), relay(b))).copied().unwrap_or(f64::INFINITY)
+                self.least.get(&(relay_at(a), relay_at(b))).copied().unwrap_or(f64::INFINITY)
             },
         );
-        dijkstra(&least, from, Some(to), |edge| *edge.weight()).get(&to).copied()
+        let cost =
+            |edge: petgraph::graph::EdgeReference<'_, f64>| edge.weight() + passed(relay_at(edge.target()));
+        dijkstra(&least, from, Some(to), cost).get(&to).copied()
+    }
+
+    /// What passing a relay costs beside its links.
+    fn passing_us(&self, relay: RelayId) -> f64 {
+        if self.scenario.is_in(relay, &self.policy.forbid) {
+            FORBIDDEN_US
+        } else if self.scenario.is_in(relay, &self.policy.emergency) {
+            AVOIDED_US
+        } else {
+            0.0
+        }
+    }
+
+    /// Money, and what pins make of a price.
+    fn by_policy(&self, (from, to): (RelayId, RelayId), (least, most): (f64, f64)) -> (f64, f64) {
+        let spec = |relay: RelayId| &self.scenario.relays[usize::from(relay.0)];
+        let (from, to) = (spec(from), spec(to));
+        let pinned = self.policy.pins.iter().any(|pin| {
+            pin.path().windows(2).any(|link| (link[0].as_str(), link[1].as_str()) == (&from.name, &to.name))
+        });
+        if pinned {
+            return (PINNED_US, PINNED_US);
+        }
+        let fits = |pattern: &str, region: &str| pattern == "*" || pattern == region;
+        let mut prices = self.scenario.egress.iter();
+        let price = prices.find(|price| fits(&price.from, &from.region) && fits(&price.to, &to.region));
+        let dollars = price.map_or(0.0, |price| price.micro_dollars_per_gb as f64 / 1e6);
+        let money = dollars * DOLLAR_US * f64::from(self.policy.weights.money_pct) / 100.0;
+        (least + money, most + money)
     }
 }
 
@@ -197,7 +267,7 @@ fn is_distrusted(scenario: &Scenario, from: Host, to: Host) -> bool {
 }
 
 /// The price of a direction as the controller may see it: what the link did a while ago is not forgotten at once.
-fn price_of_late(scenario: &Scenario, (from, to): (Host, Host), at: Duration) -> (f64, f64) {
+fn price_of_late(scenario: &Scenario, (from, to): (Host, Host), at: Duration, policy: &Policy) -> (f64, f64) {
     let changes = |direction| scenario.paths.get(&direction).into_iter().flat_map(|path| path.later());
     let changed = || changes((from, to)).chain(changes((to, from))).map(|(time, _)| *time);
     let swings = changed().filter(|time| *time <= at).count() > 1;
@@ -206,7 +276,7 @@ fn price_of_late(scenario: &Scenario, (from, to): (Host, Host), at: Duration) ->
     let times = changed().filter(|time| recent.contains(time)).chain([*recent.start(), at]);
     let prices = times.filter_map(|time| {
         let outlook = Outlook::new(scenario, time);
-        Some(price(outlook.spec(from, to)?, outlook.spec(to, from)?, outage))
+        Some(price(outlook.spec(from, to)?, outlook.spec(to, from)?, outage, policy))
     });
     prices.fold((f64::INFINITY, 0.0), |(least, most), price| (price.0.min(least), price.1.max(most)))
 }
@@ -246,20 +316,25 @@ fn outages(scenario: &Scenario, direction: (Host, Host)) -> Vec<(Duration, Durat
     cuts.chain(downs.map(|((begin, _), end)| (*begin, end))).collect()
 }
 
-fn price(out: &LinkSpec, back: &LinkSpec, outage: f64) -> (f64, f64) {
+fn price(out: &LinkSpec, back: &LinkSpec, outage: f64, policy: &Policy) -> (f64, f64) {
+    let share = |pct: u32| f64::from(pct) / 100.0;
+    let (delay_share, load_share) = (share(policy.weights.delay_pct), share(policy.weights.load_pct));
     let micros = |time: Duration| time.as_micros() as f64;
     let rtt_least = micros(out.delay + back.delay);
     // What a round trip takes beyond the least may all be counted against one of its directions.
     let queue = |spec: &LinkSpec| spec.rate.map_or(0.0, |_| micros(spec.queue));
     let beyond = micros(out.jitter + back.jitter) + LATENESS_US + queue(out) + queue(back);
-    let load = out.rate.map_or(0.0, |_| LOAD_US);
+    let load = out.rate.map_or(0.0, |_| LOAD_US * load_share);
     let rtt_most = rtt_least + beyond;
-    let least = rtt_least / 2.0 + HOP_US;
+    let least = rtt_least / 2.0 * delay_share + HOP_US;
     let loss = loss_most(&out.loss).max(outage);
     let burst_wait = if outage > 0.0 { BURST_WAIT_MAX_US } else { burst_wait_most(&out.loss) };
     let wait = rtt_most + REACTION_US + burst_wait;
-    let most = rtt_least / 2.0 + beyond + wait * loss / (1.0 - loss) + HOP_US + load;
-    let away = |cost: f64| (cost / 9.0).max(HYSTERESIS_US) + ROUNDING_US;
+    let most = rtt_least / 2.0 * delay_share + beyond + wait * loss / (1.0 - loss) + HOP_US + load;
+    // Hysteresis is on what is measured, before any of it is weighed.
+    let unweighted = rtt_least / 2.0 * (1.0 - delay_share).max(0.0);
+    let away =
+        |cost: f64| ((cost + unweighted) / 9.0).max(HYSTERESIS_US) * delay_share.max(1.0) + ROUNDING_US;
     ((least - away(least)).max(1.0), most + away(most))
 }
 

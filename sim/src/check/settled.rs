@@ -3,6 +3,7 @@
 
 use super::outlook::{Outlook, disturbances};
 use super::pairs::pairs;
+use super::planes::asks_for_two;
 use super::routes::Ways;
 use super::stamps::Stamps;
 use super::{Verdict, deliveries};
@@ -26,7 +27,7 @@ pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
     for (at, delivered) in deliveries(trace) {
         let Some(packet) = delivered.packet else { continue };
         // Two ways at once: one of them is the other's alternative.
-        if scenario.stream(packet.stream).protect || !scenario.stays(packet.stream, delivered.client) {
+        if asks_for_two(scenario, packet.stream) || !scenario.stays(packet.stream, delivered.client) {
             continue;
         }
         let to = scenario.client(delivered.client).relay;

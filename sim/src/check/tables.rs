@@ -10,6 +10,9 @@
 //! - the two ways of protected streams share nothing but relays that every way passes, and there are two unless every way
 //!   passes one link.
 //!
+//! All of that holds for each policy by itself, among the relays that it may pass; those that it keeps for emergencies are
+//! passed, if nothing else leads on, and then nothing is said of redundancy.
+//!
 //! petgraph says what is connected with what.
 
 use super::Verdict;
@@ -19,6 +22,7 @@ use petgraph::algo::has_path_connecting;
 use petgraph::graph::{NodeIndex, UnGraph};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use wire_format::PolicyIndex;
 
 /// Routes are computed from what was known this long before they are pushed, at most.
 const COALESCE: Duration = Duration::from_millis(6);
@@ -26,6 +30,9 @@ const COALESCE: Duration = Duration::from_millis(6);
 const DISTRUST: Duration = Duration::from_secs(12);
 /// Slower than this is slow.
 const ACK_WAIT: Duration = Duration::from_millis(500);
+
+/// Tables of the default policy may be those of before for so long after a change of policies.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
 const PRIMARY: u8 = 0;
 const REDUNDANT: [u8; 2] = [1, 2];
@@ -51,6 +58,10 @@ struct Generation {
     stable: bool,
     /// No relay had been slow to acknowledge of late.
     trusted: bool,
+    /// Relays that the policy never passes.
+    forbidden: BTreeSet<RelayId>,
+    /// It keeps some for emergencies.
+    spares: bool,
 }
 
 #[derive(Clone, Default)]
@@ -98,6 +109,9 @@ fn generations(scenario: &Scenario, trace: &Trace) -> BTreeMap<(u32, u8), Genera
         }
         if let Event::Believed { epoch, beliefs } = event {
             let silent = unacknowledged.values().any(|pushed_at| at > *pushed_at + ACK_WAIT / 10);
+            let (forbidden, spares) = passing(scenario, 0);
+            let told = scenario.policies_from;
+            let settling = told > Duration::ZERO && at < told + SETTLES_WITHIN;
             let generation = Generation {
                 epoch: *epoch,
                 policy: 0,
@@ -106,13 +120,19 @@ fn generations(scenario: &Scenario, trace: &Trace) -> BTreeMap<(u32, u8), Genera
                 tables: BTreeMap::new(),
                 stable: at >= news_at + COALESCE,
                 trusted: !silent && at >= distrusted_until,
+                forbidden: if settling { BTreeSet::new() } else { forbidden },
+                spares: spares || settling,
             };
             generations.insert((*epoch, 0), generation);
         }
         if let Event::Pushed(table) = event
             && let Some(first) = generations.get(&(table.epoch, 0))
         {
-            let empty = || Generation { policy: table.policy, tables: BTreeMap::new(), ..first.clone() };
+            let empty = || {
+                let (forbidden, spares) = passing(scenario, table.policy);
+                let (policy, tables) = (table.policy, BTreeMap::new());
+                Generation { policy, tables, forbidden, spares, ..first.clone() }
+            };
             let generation = if table.policy == 0 { None } else { Some(empty()) };
             let place = generations.entry((table.epoch, table.policy));
             let generation = place.or_insert_with(|| generation.expect("the default policy's comes first"));
@@ -121,6 +141,13 @@ fn generations(scenario: &Scenario, trace: &Trace) -> BTreeMap<(u32, u8), Genera
         }
     }
     generations
+}
+
+/// Whom a policy never passes, and whether it keeps relays for emergencies.
+fn passing(scenario: &Scenario, policy: u8) -> (BTreeSet<RelayId>, bool) {
+    let policy = scenario.policies.policy(PolicyIndex::from_bits(policy));
+    let forbidden = scenario.relay_ids().filter(|relay| scenario.is_in(*relay, &policy.forbid)).collect();
+    (forbidden, !policy.emergency.is_empty())
 }
 
 /// Where a path ends.
@@ -168,7 +195,12 @@ impl Generation {
                 if self.stable && !links.contains(&(*relay, *next_hop)) {
                     verdict.object(self.at, format!("{row}: the link to {next_hop} may not be used"));
                 }
-                if let (path, End::Astray(why)) = self.path(*relay, *plane, *destination) {
+                let (path, end) = self.path(*relay, *plane, *destination);
+                let inner = path.iter().filter(|passed| *passed != relay && *passed != destination);
+                if let Some(passed) = inner.clone().find(|passed| self.forbidden.contains(passed)) {
+                    verdict.object(self.at, format!("{row}: {path:?} passes {passed}, which is forbidden"));
+                }
+                if let End::Astray(why) = end {
                     verdict.object(self.at, format!("{row}: {path:?}, then {why}"));
                 }
             }
@@ -178,6 +210,7 @@ impl Generation {
     /// Every relay was there and trusted, so that nothing kept routes from any of them.
     fn is_clean(&self) -> bool {
         self.stable
+            && !self.spares
             && self.trusted
             && self.beliefs.others.is_empty()
             && self.beliefs.connected.iter().all(|relay| self.tables.contains_key(relay))
@@ -196,7 +229,9 @@ impl Generation {
 
     /// Whether there is a way between two relays once something has failed.
     fn connected_without(&self, failed: Element, from: RelayId, to: RelayId) -> bool {
-        let spared = self.beliefs.links.iter().filter(|(a, b)| !failed.takes(*a, *b));
+        let passable = |relay: &RelayId| *relay == from || *relay == to || !self.forbidden.contains(relay);
+        let links = self.beliefs.links.iter().filter(|(a, b)| passable(a) && passable(b));
+        let spared = links.filter(|(a, b)| !failed.takes(*a, *b));
         let edges = spared.map(|(a, b)| (u32::from(a.0), u32::from(b.0)));
         let mut graph: UnGraph<(), (), u32> = UnGraph::from_edges(edges);
         let ends = [from, to].map(|relay| NodeIndex::new(usize::from(relay.0)));

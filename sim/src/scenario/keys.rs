@@ -29,6 +29,7 @@ section! {
         index_quarantine: Option<String>,
         feed_gain: Option<String>,
         packets_from: Option<u64>,
+        policies_from: Option<String>,
         stalls: Option<Stalls>,
         relay: Vec<Relay>,
         link: Option<Vec<Link>>,
@@ -36,6 +37,8 @@ section! {
         stream: Vec<Stream>,
         subscription: Vec<Subscription>,
         fault: Option<Vec<Fault>>,
+        policy: Option<Vec<Policy>>,
+        price: Option<Vec<Price>>,
         expect: Expect,
     }
 }
@@ -114,6 +117,27 @@ section! {
     }
 }
 section! {
+    Policy {
+        name: String,
+        namespaces: Option<Vec<String>>,
+        delay_pct: Option<u32>,
+        load_pct: Option<u32>,
+        money_pct: Option<u32>,
+        forbid: Option<Vec<String>>,
+        emergency: Option<Vec<String>>,
+        pins: Option<Vec<String>>,
+        protect_audio: Option<bool>,
+        relief: Option<String>,
+    }
+}
+section! {
+    Price {
+        from: String,
+        to: String,
+        cents_per_gb: u64,
+    }
+}
+section! {
     Expect {
         recover_within: String,
         reroute_within: Option<String>,
@@ -125,7 +149,7 @@ section! {
 }
 
 /// Tables within the file, their keys.
-const TABLES: [(&str, &[&str]); 8] = [
+const TABLES: [(&str, &[&str]); 10] = [
     ("stalls", Stalls::KEYS),
     ("relay", Relay::KEYS),
     ("link", Link::KEYS),
@@ -133,6 +157,8 @@ const TABLES: [(&str, &[&str]); 8] = [
     ("stream", Stream::KEYS),
     ("subscription", Subscription::KEYS),
     ("fault", Fault::KEYS),
+    ("policy", Policy::KEYS),
+    ("price", Price::KEYS),
     ("expect", Expect::KEYS),
 ];
 

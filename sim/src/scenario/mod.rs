@@ -2,6 +2,7 @@
 //! Written as TOML (see `read`), and legal once it exists: every name is resolved to a place in one of its lists.
 
 mod keys;
+mod policies;
 mod read;
 mod rhythm;
 
@@ -10,10 +11,11 @@ pub use rhythm::{Recorded, Rhythm};
 
 use link_model::LinkSchedule;
 use relay_core::ClientRights;
+use route_core::{EgressPrice, Place, Policies};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
-use wire_format::{MediaKind, Priority};
+use wire_format::{MediaKind, PolicyIndex, Priority};
 
 /// A relay, by its place in [`Scenario::relays`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -67,6 +69,12 @@ pub struct Scenario {
     pub subscriptions: Vec<SubscriptionSpec>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// What counts as a good route, for which namespaces.
+    pub policies: Policies,
+    /// When the controller is told; before that there is the default policy alone, which weighs as it does by itself.
+    pub policies_from: Duration,
+    /// What traffic between regions costs.
+    pub egress: Vec<EgressPrice>,
     /// What must hold.
     pub expect: Expect,
 }
@@ -268,6 +276,27 @@ impl Scenario {
     /// The tenant that a stream belongs to.
     pub fn namespace(&self, stream: StreamNumber) -> &str {
         &self.client(self.stream(stream).client).rights.namespace
+    }
+
+    /// The policy of a stream's namespace.
+    pub fn policy(&self, stream: StreamNumber) -> PolicyIndex {
+        self.policies.of_namespace(self.namespace(stream))
+    }
+
+    /// Whether streams may leave their namespace's policy for another, because a link is loaded.
+    pub fn relieves(&self) -> bool {
+        self.policies.iter().any(|(_, policy)| policy.relief.is_some())
+    }
+
+    /// Whether a relay is one of those.
+    pub fn is_in(&self, relay: RelayId, places: &[Place]) -> bool {
+        let spec = &self.relays[usize::from(relay.0)];
+        places.iter().any(|place| match place {
+            Place::Region(region) => *region == spec.region,
+            Place::Node(name) => *name == spec.name,
+            // Relays of a scenario have neither.
+            Place::Isp(_) | Place::Tag(_) => false,
+        })
     }
 
     /// The stream of that name in a tenant's room, if it is in the scenario.

@@ -1,12 +1,13 @@
 //! From TOML to a legal scenario.
 
-use super::keys;
 use super::{
     ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Rhythm, Scenario, Stalls,
     StreamSpec, SubscriptionSpec,
 };
+use super::{keys, policies};
 use link_model::{LinkOption, LinkSchedule, LinkSpec, Selector, SpecError, parse_duration};
 use relay_core::ClientRights;
+use route_core::PolicyError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::Priority;
@@ -56,6 +57,9 @@ pub enum ScenarioError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// Policies that make no sense.
+    #[error("[[policy]]: {0}")]
+    Policies(#[from] PolicyError),
     /// A link that makes no sense.
     #[error("{place}: {problem}")]
     Link {
@@ -159,6 +163,12 @@ impl Reader {
                 .map(|s| self.subscription(s))
                 .collect::<Result<_, _>>()?,
             faults,
+            policies: policies::policies(file)?,
+            policies_from: match file.policies_from.as_deref() {
+                Some(text) => duration("the scenario", "policies_from", text)?,
+                None => Duration::ZERO,
+            },
+            egress: file.price.iter().flatten().map(policies::price).collect(),
             expect: expect(&file.expect)?,
         })
     }

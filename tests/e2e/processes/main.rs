@@ -10,6 +10,7 @@ mod failover;
 mod limits;
 mod overlay;
 mod plain;
+mod policies;
 mod restore;
 mod stream;
 mod upgrade;

@@ -9,29 +9,36 @@ use crate::topology::Transit;
 use crate::view::{RouteFilter, RouteView};
 use std::collections::BTreeSet;
 use wire_format::control::LinkReport;
-use wire_format::{Epoch, NodeIndex, Plane, Timestamp};
+use wire_format::{Epoch, NodeIndex, Plane, PolicyIndex, Timestamp};
 
 impl Controller {
-    /// The way taken from one relay to another, the best other one, and what would have to change for that to be taken.
+    /// The way taken from one relay to another by a policy, the best other one, and what would have to change for that to be taken.
     #[must_use]
-    pub fn explain(&self, now: Timestamp, from: NodeIndex, to: NodeIndex) -> ExplainView {
-        let topology = self.topology(now);
+    pub fn explain(
+        &self,
+        now: Timestamp,
+        policy: PolicyIndex,
+        from: NodeIndex,
+        to: NodeIndex,
+    ) -> ExplainView {
+        let topology = self.topology(now, policy);
         let generation = self.rollout.current();
-        let chosen = self.way_taken(from, to);
+        let chosen = self.way_taken(policy, from, to);
         let age = generation
-            .and_then(|generation| generation.routes.route(from, Plane::PRIMARY, to))
+            .and_then(|generation| generation.routes.policy(policy).route(from, Plane::PRIMARY, to))
             .map(|route| now.since(route.since));
         let runner_up = match &chosen {
             Some(path) => topology.runner_up(path),
             None => topology.path(from, to, None),
         };
-        let view = |path: &Vec<NodeIndex>| self.way_view(now, path);
+        let view = |path: &Vec<NodeIndex>| self.way_view(now, policy, path);
         let (chosen_view, other_view) = (chosen.as_ref().map(view), runner_up.as_ref().map(view));
         let margin_us = chosen_view.as_ref().zip(other_view.as_ref()).map(margin_us);
         let (rises, falls) = turning_points(chosen_view.as_ref(), other_view.as_ref());
         ExplainView {
             from: self.relays.name(from),
             to: self.relays.name(to),
+            policy: self.policies.policy(policy).name.clone(),
             epoch: generation.map(|generation| generation.epoch),
             age,
             chosen: chosen_view,
@@ -39,15 +46,21 @@ impl Controller {
             margin_us,
             rises,
             falls,
-            protection: self.protection(from, to),
+            protection: self.protection(policy, from, to),
         }
     }
 
-    /// Why the way from one relay to another does not pass a third.
+    /// Why the way from one relay to another by a policy does not pass a third.
     #[must_use]
-    pub fn why_not(&self, now: Timestamp, from: NodeIndex, to: NodeIndex, via: NodeIndex) -> WhyNotView {
-        let topology = self.topology(now);
-        let chosen = self.way_taken(from, to);
+    pub fn why_not(
+        &self,
+        now: Timestamp,
+        policy: PolicyIndex,
+        (from, to): (NodeIndex, NodeIndex),
+        via: NodeIndex,
+    ) -> WhyNotView {
+        let topology = self.topology(now, policy);
+        let chosen = self.way_taken(policy, from, to);
         let halves = topology.path(from, via, None).zip(topology.path(via, to, None));
         let detour: Option<Vec<NodeIndex>> =
             halves.map(|(there, onwards)| there.into_iter().chain(onwards.into_iter().skip(1)).collect());
@@ -58,7 +71,7 @@ impl Controller {
             Verdict::Taken
         } else if !is_there {
             Verdict::Offline
-        } else if let Some(avoidance) = self.avoidance(now, via) {
+        } else if let Some(avoidance) = self.avoidance(now, policy, via) {
             Verdict::Avoided(avoidance)
         } else {
             match &detour {
@@ -67,7 +80,7 @@ impl Controller {
                 Some(_) => Verdict::Dearer,
             }
         };
-        let view = |path: &Vec<NodeIndex>| self.way_view(now, path);
+        let view = |path: &Vec<NodeIndex>| self.way_view(now, policy, path);
         let (chosen, detour) = (chosen.as_ref().map(view), detour.as_ref().map(view));
         let margin_us = chosen.as_ref().zip(detour.as_ref()).map(margin_us);
         WhyNotView { via: self.relays.name(via), verdict, chosen, detour, margin_us }
@@ -81,10 +94,10 @@ impl Controller {
         epochs.map(view).collect()
     }
 
-    /// What is another in the second epoch; `None` if one of them is not known any more.
+    /// What is another by a policy in the second epoch; `None` if one of them is not known any more.
     #[must_use]
-    pub fn routes_diff(&self, before: Epoch, after: Epoch) -> Option<RoutesDiffView> {
-        let changes = self.rollout.history().between(before, after)?;
+    pub fn routes_diff(&self, policy: PolicyIndex, before: Epoch, after: Epoch) -> Option<RoutesDiffView> {
+        let changes = self.rollout.history().between(before, after, policy)?;
         let name = |node| self.relays.name(node);
         let routes = changes.rows.into_iter().map(|row| RouteChangeView {
             node: name(row.relay),
@@ -106,10 +119,7 @@ impl Controller {
     #[must_use]
     pub fn drain(&self, now: Timestamp, name: &str) -> Option<DrainView> {
         let node = self.relays.of_name(name)?;
-        let pairs = self.rollout.in_use(now).filter_map(|generation| {
-            let passing = generation.routes.transit_pairs();
-            passing.into_iter().find(|(relay, _)| *relay == node).map(|(_, pairs)| pairs)
-        });
+        let pairs = self.rollout.in_use(now).map(|generation| generation.routes.transit_pairs(node));
         let (publications, subscriptions) = self.directory.counts(node);
         Some(DrainView {
             name: name.to_owned(),
@@ -124,7 +134,9 @@ impl Controller {
     /// Rows of an epoch that is over, oldest known ones included.
     pub(super) fn past_routes(&self, now: Timestamp, epoch: Epoch, filter: RouteFilter) -> Vec<RouteView> {
         let Some(newest) = self.rollout.current() else { return Vec::new() };
-        let Some(past) = self.rollout.history().at(epoch, &newest.routes) else { return Vec::new() };
+        let Some(past) = self.rollout.history().at(epoch, &newest.routes, filter.policy) else {
+            return Vec::new();
+        };
         let wanted = past
             .next
             .iter()
@@ -147,18 +159,18 @@ impl Controller {
             .collect()
     }
 
-    fn way_taken(&self, from: NodeIndex, to: NodeIndex) -> Option<Vec<NodeIndex>> {
-        let path = self.rollout.current()?.routes.path(from, Plane::PRIMARY, to)?;
+    fn way_taken(&self, policy: PolicyIndex, from: NodeIndex, to: NodeIndex) -> Option<Vec<NodeIndex>> {
+        let path = self.rollout.current()?.routes.policy(policy).path(from, Plane::PRIMARY, to)?;
         (path.len() > 1).then_some(path)
     }
 
-    fn way_view(&self, now: Timestamp, path: &[NodeIndex]) -> WayView {
+    fn way_view(&self, now: Timestamp, policy: PolicyIndex, path: &[NodeIndex]) -> WayView {
         let hops: Vec<HopView> = path
             .windows(2)
             .enumerate()
             .map(|(at, hop)| {
                 let passes = at + 2 < path.len();
-                self.hop_view(now, hop[0], hop[1], passes)
+                self.hop_view(now, policy, (hop[0], hop[1]), passes)
             })
             .collect();
         WayView {
@@ -168,8 +180,14 @@ impl Controller {
         }
     }
 
-    fn hop_view(&self, now: Timestamp, from: NodeIndex, to: NodeIndex, passes: bool) -> HopView {
-        let terms = self.terms(from, to);
+    fn hop_view(
+        &self,
+        now: Timestamp,
+        policy: PolicyIndex,
+        (from, to): (NodeIndex, NodeIndex),
+        passes: bool,
+    ) -> HopView {
+        let terms = self.terms(policy, from, to);
         let measures = |report: &LinkReport| report.rtt.is_some();
         let words = [(from, self.links.word(from, to)), (to, self.links.word(to, from))];
         let mut words = words.into_iter().filter_map(|(node, word)| Some((node, word?)));
@@ -184,13 +202,22 @@ impl Controller {
             age: source.map(|(_, word)| now.since(word.at)),
             samples: source.map(|(_, word)| word.report.samples),
             doubt: self.links.doubt(from, to),
-            avoided: if passes { self.avoidance(now, to) } else { None },
+            avoided: if passes { self.avoidance(now, policy, to) } else { None },
         }
     }
 
-    /// Why routes avoid passing a relay.
-    pub(super) fn avoidance(&self, now: Timestamp, node: NodeIndex) -> Option<Avoidance> {
+    /// Why routes of a policy avoid passing a relay.
+    pub(super) fn avoidance(
+        &self,
+        now: Timestamp,
+        policy: PolicyIndex,
+        node: NodeIndex,
+    ) -> Option<Avoidance> {
         let relay = self.relays.relay(node)?;
+        let policy = self.policies.policy(policy);
+        if policy.forbids(relay.place()) {
+            return Some(Avoidance::Forbidden);
+        }
         let unresponsive = self.rollout.is_avoided(node);
         if relay.record.cordoned {
             return Some(Avoidance::Cordoned);
@@ -199,7 +226,7 @@ impl Controller {
             return Some(Avoidance::SuddenHub);
         }
         match relay.transit(now, unresponsive) {
-            Transit::Willing => None,
+            Transit::Willing => policy.spares(relay.place()).then_some(Avoidance::Emergency),
             Transit::Reluctant | Transit::Never if relay.leaving => Some(Avoidance::Leaving),
             Transit::Reluctant | Transit::Never if unresponsive => Some(Avoidance::Unresponsive),
             Transit::Reluctant | Transit::Never => Some(Avoidance::NoSession),

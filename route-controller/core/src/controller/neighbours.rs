@@ -7,7 +7,7 @@ use crate::relays::Relay;
 use crate::rollout::{Generation, Rollout};
 use std::collections::BTreeMap;
 use wire_format::control::{Neighbour, ToRelay};
-use wire_format::{NodeIndex, Plane, Timestamp};
+use wire_format::{NodeIndex, Plane, PolicyIndex, Timestamp};
 
 /// What a link costs on top that is about to end: more than any way around it, in a working overlay.
 const LEAVING_US: u64 = 60_000_000;
@@ -63,7 +63,8 @@ impl Controller {
         }
         let none = Neighbours::new(NeighbourConfig::default());
         let mut neighbours = std::mem::replace(&mut self.neighbours, none);
-        let distances = self.rollout.newest().map(|newest| Distances::of(&newest.routes));
+        let distances =
+            self.rollout.newest().map(|newest| Distances::of(newest.routes.policy(PolicyIndex::DEFAULT)));
         let distances = distances.unwrap_or_default();
         let seen = |a: NodeIndex, b: NodeIndex| {
             if !self.links.is_usable(a, b) {
@@ -72,12 +73,7 @@ impl Controller {
             if !self.links.is_measured(a, b) {
                 return Seen::Up;
             }
-            // What passes is left out: load, and distrust of what fails.
-            let lasting = |from, to| {
-                let terms = self.terms(from, to)?;
-                Some(terms.total_us() - terms.load_us - terms.distrust_us)
-            };
-            let cost_us = lasting(a, b).into_iter().chain(lasting(b, a)).max();
+            let cost_us = self.lasting_us(a, b).into_iter().chain(self.lasting_us(b, a)).max();
             cost_us.map_or(Seen::Up, |us| Seen::Measured(u32::try_from(us).unwrap_or(u32::MAX)))
         };
         let rollout = &self.rollout;

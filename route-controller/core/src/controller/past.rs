@@ -8,7 +8,7 @@ use crate::relays::Relay;
 use crate::topology::Transit;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wire_format::{Epoch, NodeIndex, Timestamp};
+use wire_format::{Epoch, NodeIndex, PolicyIndex, Timestamp};
 
 impl Controller {
     /// Relays that are there.
@@ -21,7 +21,7 @@ impl Controller {
             let fact = NodeFact {
                 name: relay.record.name.clone(),
                 region: relay.record.region.clone(),
-                avoided: self.avoidance(now, node),
+                avoided: self.avoidance(now, PolicyIndex::DEFAULT, node),
                 never_passed: relay.transit(now, self.rollout.is_avoided(node)) == Transit::Never,
             };
             (node, fact)
@@ -42,7 +42,7 @@ impl Controller {
     }
 
     fn link_fact(&self, now: Timestamp, from: NodeIndex, to: NodeIndex) -> LinkFact {
-        let terms = self.terms(from, to);
+        let terms = self.terms(PolicyIndex::DEFAULT, from, to);
         let (own, other) = (self.links.word(from, to), self.links.word(to, from));
         let measures = |word: &&Word| word.report.rtt.is_some();
         let sender = own.filter(measures);
@@ -76,7 +76,7 @@ impl Controller {
             return Some(TableFacts::Steps(steps.map(|step| step_fact(now, step)).collect()));
         }
         let stamped_at = history.epochs().find(|(epoch, ..)| *epoch == newest.epoch).map(|(_, at, ..)| at);
-        let rows = newest.routes.rows();
+        let rows = newest.routes.policy(PolicyIndex::DEFAULT).rows();
         Some(TableFacts::Whole(StepFact {
             epoch: newest.epoch,
             age: now.since(stamped_at.unwrap_or(now)),
@@ -93,8 +93,10 @@ impl Controller {
 }
 
 fn step_fact(now: Timestamp, step: &Step) -> StepFact {
-    let rows = step.changes.rows.iter();
-    let prices = step.changes.prices.iter();
+    // What is kept for a day is that of the default policy.
+    let changes = step.changes.get(&PolicyIndex::DEFAULT);
+    let rows = changes.into_iter().flat_map(|changes| &changes.rows);
+    let prices = changes.into_iter().flat_map(|changes| &changes.prices);
     StepFact {
         epoch: step.epoch,
         age: now.since(step.stamped_at),

@@ -15,7 +15,7 @@ impl Controller {
     #[must_use]
     pub fn trace(&self, name: &StreamName) -> Option<TraceView> {
         let stream = self.directory.on_its_way(name)?;
-        let routes = self.rollout.current().map(|generation| &generation.routes);
+        let routes = self.rollout.current().map(|generation| generation.routes.policy(stream.policy));
         let way = |from, plane, to| routes.and_then(|routes| routes.path(from, plane, to));
         let mut legs = Vec::new();
         let (mut taken, mut others) = (BTreeSet::from([stream.ingress]), BTreeSet::new());

@@ -9,7 +9,7 @@ use crate::rollout::Generation;
 use crate::view::{
     LinkView, NodeState, NodeView, ProtectionView, RouteFilter, RouteView, StatusView, StreamView,
 };
-use wire_format::{NodeIndex, Plane, PlanePair, Timestamp};
+use wire_format::{NodeIndex, Plane, PlanePair, PolicyIndex, Timestamp};
 
 impl Controller {
     /// The index of a relay, if it has one.
@@ -46,14 +46,14 @@ impl Controller {
     /// Every stream that is published, by name.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamView> {
-        let protection = |from, to| self.protection(from, to);
+        let protection = |policy, from, to| self.protection(policy, from, to);
         self.directory.views(|node| self.relays.name(node), protection)
     }
 
-    /// What keeps a stream that asks for protection from harm on its way from one relay to another.
+    /// What keeps a stream of a policy that asks for protection from harm on its way from one relay to another.
     #[must_use]
-    pub fn protection(&self, from: NodeIndex, to: NodeIndex) -> ProtectionView {
-        let routes = self.rollout.current().map(|generation| &generation.routes);
+    pub fn protection(&self, policy: PolicyIndex, from: NodeIndex, to: NodeIndex) -> ProtectionView {
+        let routes = self.rollout.current().map(|generation| generation.routes.policy(policy));
         let protection = routes.map_or(Protection::Unreachable, |routes| routes.protection(from, to));
         let name = |node: &NodeIndex| self.relays.name(*node);
         let (shared, bridge) = match &protection {
@@ -94,6 +94,7 @@ impl Controller {
         let Some(Generation { epoch, routes }) = generation else {
             return filter.epoch.map_or_else(Vec::new, |epoch| self.past_routes(now, epoch, filter));
         };
+        let Some(routes) = routes.own(filter.policy) else { return Vec::new() };
         let wanted =
             routes.rows().filter(|(node, plane, destination, _)| filter.wants(*node, *plane, *destination));
         wanted
@@ -104,7 +105,9 @@ impl Controller {
                     destination: self.relays.name(destination),
                     plane,
                     next_hop: self.relays.name(route.next_hop),
-                    cost_us: self.present_cost_us(&path).unwrap_or_else(|| routes.cost_us(&path)),
+                    cost_us: self
+                        .present_cost_us(filter.policy, &path)
+                        .unwrap_or_else(|| routes.cost_us(&path)),
                     backup: Some(plane)
                         .filter(|plane| *plane == Plane::PRIMARY)
                         .and_then(|_| routes.backup(node, destination)),
@@ -117,8 +120,8 @@ impl Controller {
     }
 
     /// What a path costs now; `None` if a link of it has failed, or there is no path.
-    fn present_cost_us(&self, path: &[NodeIndex]) -> Option<u64> {
-        let hops = path.windows(2).map(|hop| Some(self.terms(hop[0], hop[1])?.total_us()));
+    fn present_cost_us(&self, policy: PolicyIndex, path: &[NodeIndex]) -> Option<u64> {
+        let hops = path.windows(2).map(|hop| Some(self.terms(policy, hop[0], hop[1])?.total_us()));
         hops.sum::<Option<u64>>().filter(|cost_us| *cost_us > 0)
     }
 
@@ -179,7 +182,7 @@ impl Controller {
     fn link_view(&self, now: Timestamp, from: NodeIndex, to: NodeIndex) -> LinkView {
         let word = self.links.word(from, to);
         let report = word.map(|word| &word.report);
-        let terms = self.terms(from, to);
+        let terms = self.terms(PolicyIndex::DEFAULT, from, to);
         let usable = self.links.is_usable(from, to);
         LinkView {
             from: self.relays.name(from),

@@ -223,6 +223,7 @@ impl Directory {
             held_until: now,
             feeds: super::Feeds::default(),
             rows: BTreeMap::new(),
+            relieved: false,
         };
         self.names.insert(key, report.name.clone());
         self.streams.insert(report.name.clone(), stream);

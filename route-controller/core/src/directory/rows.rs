@@ -1,6 +1,7 @@
 //! The rows of stream tables that follow from a stream's publication and subscriptions, and the order in which relays
 //! learn of them.
 
+use super::travel::travels;
 use super::{Directory, Stream, Timer};
 use crate::effect::Effect;
 use std::collections::BTreeSet;
@@ -90,6 +91,7 @@ impl Stream {
         name: &StreamName,
         node: NodeIndex,
         destinations: BTreeSet<NodeIndex>,
+        (policy, protect): (PolicyIndex, bool),
     ) -> Option<StreamEntry> {
         Some(StreamEntry {
             key: self.key,
@@ -100,8 +102,8 @@ impl Stream {
             subscriptions: self.matching.get(&node).into_iter().flatten().copied().collect(),
             destinations: destinations.into_iter().collect(),
             revision: 0,
-            protect: self.protect,
-            policy: PolicyIndex::DEFAULT,
+            protect,
+            policy,
         })
     }
 }
@@ -120,12 +122,13 @@ impl Directory {
             self.schedule_removal(now + LINGER, name, &rows);
             return;
         };
+        let travels = travels(&self.policies, name, stream);
         // Who has acknowledged that it is an egress may be stamped.
         let ingresses: BTreeSet<NodeIndex> = stream.moves.relays().chain([ingress]).collect();
         let egresses: Vec<NodeIndex> =
             stream.matching.keys().copied().filter(|node| !ingresses.contains(node)).collect();
         for node in egresses {
-            let entry = stream.entry(name, node, BTreeSet::new());
+            let entry = stream.entry(name, node, BTreeSet::new(), travels);
             let row = stream.rows.entry(node).or_default();
             if entry.is_some_and(|entry| row.is_in_place(&entry)) {
                 row.confirmed = Some(stream.incarnation);
@@ -156,7 +159,7 @@ impl Directory {
             if !stream.rows.contains_key(node) && destinations.is_empty() {
                 continue;
             }
-            let entry = stream.entry(name, *node, destinations);
+            let entry = stream.entry(name, *node, destinations, travels);
             let row = stream.rows.entry(*node).or_default();
             row.gone_at = None;
             if let Some(entry) = entry
@@ -177,7 +180,7 @@ impl Directory {
             };
             let matching = stream.matching.contains_key(&node);
             let is_idle = destinations.is_empty() && !matching;
-            let entry = stream.entry(name, node, destinations);
+            let entry = stream.entry(name, node, destinations, travels);
             let mut in_place = true;
             if (!is_idle || stream.rows.contains_key(&node))
                 && let Some(entry) = entry

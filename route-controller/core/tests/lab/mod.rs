@@ -50,6 +50,8 @@ pub struct Station {
     pub refused: Vec<String>,
     /// Every message, in order, with its time.
     pub heard: Vec<(Timestamp, ToRelay)>,
+    /// The newest version of the link protocol that it speaks, if it is not this build's.
+    pub speaks: Option<u8>,
 }
 
 /// The controller, its relays and the time.
@@ -166,7 +168,11 @@ impl Lab {
             position: None,
             addresses: vec![([127, 0, 0, 1], 4_700).into()],
             version: "test".into(),
-            wire_versions: if station.old { (1, 1) } else { wire_format::session::WIRE_VERSIONS },
+            wire_versions: if station.old {
+                (1, 1)
+            } else {
+                (1, station.speaks.unwrap_or(wire_format::session::WIRE_VERSIONS.1))
+            },
             epoch: station.tables.iter().map(|table| table.epoch).max(),
             streams: station
                 .rows
@@ -374,14 +380,18 @@ impl Lab {
 
     /// The way of a frame that `from` stamps now, by the tables that relays hold, as the relays would forward it.
     pub fn way(&self, from: &str, to: &str) -> Vec<String> {
+        self.way_by(PolicyIndex::DEFAULT, from, to)
+    }
+
+    /// The same of a frame that bears a policy.
+    pub fn way_by(&self, policy: PolicyIndex, from: &str, to: &str) -> Vec<String> {
         let mut way = vec![from.to_owned()];
         let Some(epoch) = self.stations[from].stamp else { return way };
         let goal = self.node(to);
         while way.last().is_some_and(|at| at != to) && way.len() < 64 {
             let at = &self.stations[way.last().expect("it has a first")];
             let held = at.tables.iter().find(|table| table.epoch == epoch).or(at.tables.last());
-            let Some(next) =
-                held.and_then(|table| table.policy(PolicyIndex::DEFAULT).next_hop(Plane::PRIMARY, goal))
+            let Some(next) = held.and_then(|table| table.policy(policy).next_hop(Plane::PRIMARY, goal))
             else {
                 break;
             };

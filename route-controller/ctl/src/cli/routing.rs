@@ -41,6 +41,9 @@ pub struct DiffArgs {
     /// Two moments of the past instead; see `relayctl routes explain`.
     #[arg(long, value_name = "TIME", value_parser = when, allow_hyphen_values = true, num_args = 1, conflicts_with = "before")]
     pub at: Vec<When>,
+    /// By this policy, one of `relayctl policy show`.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub policy: String,
     /// How to print: `table`, `json` or `csv`.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: ListFormat,
@@ -58,6 +61,9 @@ pub struct ExplainArgs {
     /// A moment of the past, as far as the controller's history goes: `-90s`, `-2h`, `14:05`, `2026-11-30T14:05:00Z`.
     #[arg(long, value_name = "TIME", value_parser = when, allow_hyphen_values = true)]
     pub at: Option<When>,
+    /// By this policy, one of `relayctl policy show`.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub policy: String,
     /// How to print; `dot` is for Graphviz, `svg` a picture.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: WayFormat,
@@ -102,6 +108,9 @@ pub struct WhyNotArgs {
     /// The relay that it might pass.
     #[arg(value_name = "VIA")]
     pub via: String,
+    /// By this policy, one of `relayctl policy show`.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub policy: String,
     /// How to print; `dot` is for Graphviz, `svg` a picture.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: WayFormat,
