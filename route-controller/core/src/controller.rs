@@ -158,17 +158,8 @@ impl Controller {
                     self.session_over(now, session);
                 }
             }
-            Input::Cordon { name, cordoned: true } => {
-                self.cordon(now, &name, |record| record.cordoned = true)
-            }
-            Input::Cordon { name, cordoned: false } => self.cordon(now, &name, |record| {
-                record.cordoned = false;
-                record.draining = false;
-            }),
-            Input::Drain { name } => self.cordon(now, &name, |record| {
-                record.cordoned = true;
-                record.draining = true;
-            }),
+            Input::Cordon { name, cordoned } => self.cordon(now, &name, cordoned, false),
+            Input::Drain { name } => self.cordon(now, &name, true, true),
             Input::Policies(policies) => self.set_policies(now, policies),
             Input::Certificates { name, rule } => self.certificates(now, &name, rule),
             Input::TokenKeys(mut keys) => {
@@ -599,10 +590,6 @@ impl Controller {
             ]
         });
         deadlines.flatten().chain(self.relays.rival_deadline()).min()
-    }
-
-    fn attached(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        self.relays.iter().filter(|(_, relay)| relay.session.is_some()).map(|(node, _)| node)
     }
 
     fn tell(&mut self, node: NodeIndex, message: ToRelay) {

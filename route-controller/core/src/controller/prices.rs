@@ -1,7 +1,7 @@
 //! From what links cost to routes, and who is not to be passed by them.
 
 use super::{Cause, Controller};
-use crate::api::{NodeRecord, StoreUpdate};
+use crate::api::StoreUpdate;
 use crate::cost::CostTerms;
 use crate::effect::Effect;
 use crate::hubs::Hubs;
@@ -14,12 +14,14 @@ use wire_format::{NodeIndex, PolicyIndex, Timestamp};
 
 impl Controller {
     /// Routes should avoid passing a relay, and SFUs leave it, or need not any longer.
-    pub(super) fn cordon(&mut self, now: Timestamp, name: &str, change: impl FnOnce(&mut NodeRecord)) {
+    /// One that is cordoned drains as it did before.
+    pub(super) fn cordon(&mut self, now: Timestamp, name: &str, cordoned: bool, drained: bool) {
         let Some(relay) = self.relays.of_name(name).and_then(|node| self.relays.relay_mut(node)) else {
             return;
         };
         let before = relay.record.clone();
-        change(&mut relay.record);
+        relay.record.cordoned = cordoned;
+        relay.record.draining = cordoned && (drained || before.draining);
         if relay.record == before {
             return;
         }

@@ -179,6 +179,11 @@ impl Controller {
         }
     }
 
+    /// Relays in session.
+    pub(super) fn attached(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.relays.iter().filter(|(_, relay)| relay.session.is_some()).map(|(node, _)| node)
+    }
+
     fn link_view(&self, now: Timestamp, from: NodeIndex, to: NodeIndex) -> LinkView {
         let word = self.links.word(from, to);
         let report = word.map(|word| &word.report);
