@@ -40,6 +40,7 @@ mod link;
 mod liveness;
 mod measure;
 mod notice;
+mod overflow;
 mod pacer;
 mod path_mtu;
 mod plain;
