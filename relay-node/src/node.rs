@@ -280,6 +280,7 @@ fn hello(config: &Config, identity: &Identity) -> RelayHello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         wire_versions: config.wire_versions,
         epoch: None,
+        table_deltas: true,
         streams: Vec::new(),
         traces: true,
     }

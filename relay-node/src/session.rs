@@ -469,6 +469,7 @@ impl Downwards<'_> {
             ToRelay::TokenKeys(keys) => (None, Some(keys.clone())),
             ToRelay::Welcome(_)
             | ToRelay::Table(_)
+            | ToRelay::TableDelta(_)
             | ToRelay::Stamp { .. }
             | ToRelay::PublicationGranted { .. }
             | ToRelay::PublicationRefused { .. }
@@ -500,6 +501,14 @@ fn log(message: &ToRelay) {
         ToRelay::Neighbours(neighbours) => info!(neighbours = neighbours.len(), "neighbours assigned"),
         ToRelay::Table(table) => {
             debug!(epoch = table.epoch.0, rows = table.rows(), "tables received")
+        }
+        ToRelay::TableDelta(delta) => {
+            debug!(
+                epoch = delta.epoch.0,
+                base = delta.base.0,
+                rows = delta.rows(),
+                "changes of tables received"
+            );
         }
         ToRelay::Stamp { epoch } => debug!(epoch = epoch.0, "epoch takes effect"),
         ToRelay::Stream(entry) => debug!(

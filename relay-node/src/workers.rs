@@ -7,7 +7,7 @@
 
 use crate::api::Snapshot;
 use relay_core::{LinkView, PeerView};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire_format::control::{LinkReport, LinkState, NamespaceUsage, ToController, TraceReport, limits};
 use wire_format::{Epoch, NodeIndex, StreamKey};
 
@@ -21,6 +21,8 @@ pub(crate) struct Merger {
     complete: usize,
     tables: Acks<Epoch>,
     stamps: Acks<Epoch>,
+    /// The tables that some worker wanted last.
+    wanted: Option<Epoch>,
     entries: BTreeMap<StreamKey, Acks<u64>>,
     /// By neighbour, then by worker.
     lanes: BTreeMap<NodeIndex, BTreeMap<usize, LinkReport>>,
@@ -30,10 +32,10 @@ pub(crate) struct Merger {
     usage: BTreeMap<String, BTreeMap<usize, NamespaceUsage>>,
 }
 
-/// Acknowledgements of something that has versions.
+/// Acknowledgements of something that has versions: which workers have one.
 #[derive(Debug)]
 struct Acks<V> {
-    counts: BTreeMap<V, usize>,
+    counts: BTreeMap<V, BTreeSet<usize>>,
 }
 
 impl<V> Default for Acks<V> {
@@ -44,10 +46,11 @@ impl<V> Default for Acks<V> {
 
 impl<V: Ord + Copy> Acks<V> {
     /// One more worker has it. `true` if it was the last.
-    fn count(&mut self, version: V, workers: usize) -> bool {
-        let count = self.counts.entry(version).or_default();
-        *count += 1;
-        let all = *count >= workers;
+    fn count(&mut self, version: V, worker: usize, workers: usize) -> bool {
+        let have = self.counts.entry(version).or_default();
+        // All of the tables may come again, because one worker wanted them.
+        have.insert(worker);
+        let all = have.len() >= workers;
         if all {
             // Whoever has a version has had, or will never have, those before.
             self.counts.retain(|other, _| *other > version);
@@ -63,6 +66,7 @@ impl Merger {
             complete: 0,
             tables: Acks::default(),
             stamps: Acks::default(),
+            wanted: None,
             entries: BTreeMap::new(),
             lanes: BTreeMap::new(),
             traces: VecDeque::new(),
@@ -82,11 +86,12 @@ impl Merger {
                 self.complete += 1;
                 self.complete == self.workers
             }
-            ToController::TableAck { epoch } => self.tables.count(*epoch, self.workers),
-            ToController::StampAck { epoch } => self.stamps.count(*epoch, self.workers),
+            ToController::TableAck { epoch } => self.tables.count(*epoch, worker, self.workers),
+            ToController::TableWanted { epoch } => self.wanted.replace(*epoch) != Some(*epoch),
+            ToController::StampAck { epoch } => self.stamps.count(*epoch, worker, self.workers),
             ToController::StreamAck { key, revision } => {
                 let acks = self.entries.entry(*key).or_default();
-                let all = acks.count(*revision, self.workers);
+                let all = acks.count(*revision, worker, self.workers);
                 if acks.counts.is_empty() {
                     self.entries.remove(key);
                 }

@@ -507,6 +507,7 @@ mod tests {
             version: String::new(),
             wire_versions: (1, 1),
             epoch: None,
+            table_deltas: true,
             streams: Vec::new(),
             traces: false,
         };

@@ -114,7 +114,7 @@ fn record_status(status: &StatusView) {
     }
 }
 
-fn counters(counters: &Counters) -> [(&'static str, u64); 23] {
+fn counters(counters: &Counters) -> [(&'static str, u64); 27] {
     let Counters {
         sessions,
         kicked,
@@ -123,6 +123,10 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 23] {
         reports_refused,
         reports_unasked,
         neighbour_lists,
+        epochs_merged,
+        tables_whole,
+        tables_changed,
+        tables_wanted,
         recomputes,
         epochs,
         epochs_urgent,
@@ -148,6 +152,10 @@ fn counters(counters: &Counters) -> [(&'static str, u64); 23] {
         ("cascade_controller_reports_refused_total", reports_refused),
         ("cascade_controller_reports_unasked_total", reports_unasked),
         ("cascade_controller_neighbour_lists_total", neighbour_lists),
+        ("cascade_controller_epochs_merged_total", epochs_merged),
+        ("cascade_controller_tables_whole_total", tables_whole),
+        ("cascade_controller_tables_changed_total", tables_changed),
+        ("cascade_controller_tables_wanted_total", tables_wanted),
         ("cascade_controller_recomputes_total", recomputes),
         ("cascade_controller_epochs_total", epochs),
         ("cascade_controller_epochs_urgent_total", epochs_urgent),
@@ -236,6 +244,19 @@ fn describe() {
         "Reports on links that nobody was told to have"
     );
     describe_counter!("cascade_controller_neighbour_lists_total", "Neighbour lists sent to relays");
+    describe_counter!(
+        "cascade_controller_epochs_merged_total",
+        "Tables computed that newer ones replaced before they were pushed"
+    );
+    describe_counter!("cascade_controller_tables_whole_total", "Tables sent to relays, whole");
+    describe_counter!(
+        "cascade_controller_tables_changed_total",
+        "Tables sent to relays as what is new in them"
+    );
+    describe_counter!(
+        "cascade_controller_tables_wanted_total",
+        "Whole tables that relays asked for instead of changes"
+    );
     describe_counter!("cascade_controller_recomputes_total", "Times the routes were computed");
     describe_counter!("cascade_controller_epochs_total", "Epochs prepared");
     describe_counter!(

@@ -19,10 +19,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay};
 use wire_format::session::WIRE_VERSIONS;
-use wire_format::{Epoch, NodeIndex, PacketNumber, RoomId, Timestamp};
+use wire_format::{Epoch, NodeIndex, PacketNumber, RoomId, RouteTable, TableDelta, Timestamp};
 
 /// Between what is due and the process noticing it, at most.
 const LATENESS_US_MAX: u64 = 500;
+
+/// Tables remembered of what each relay was told: a change arrives while newer ones are on their way.
+const PUSHED_MAX: usize = 8;
 
 /// What survives a restart.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub(crate) struct ControllerProcess {
     alarm: Option<Duration>,
     next_session: u64,
     newest_pushed: Option<Epoch>,
+    /// The last few tables that each relay was told, newest last.
+    pushed: BTreeMap<RelayId, Vec<RouteTable>>,
     /// Faults that keep it dead now.
     pub(crate) held_down: u32,
 }
@@ -73,6 +78,7 @@ impl ControllerProcess {
             alarm: None,
             next_session: 0,
             newest_pushed: None,
+            pushed: BTreeMap::new(),
             held_down: 0,
         }
     }
@@ -92,6 +98,27 @@ impl ControllerProcess {
             self.newest_pushed = Some(epoch);
         }
         begins
+    }
+
+    /// Notes what a relay is told.
+    pub(crate) fn remember_pushed(&mut self, relay: RelayId, table: RouteTable) {
+        let pushed = self.pushed.entry(relay).or_default();
+        if pushed.len() == PUSHED_MAX {
+            pushed.remove(0);
+        }
+        pushed.push(table);
+    }
+
+    /// The tables that changes lead to, if those that they are changes of were told.
+    pub(crate) fn pushed_to(&self, relay: RelayId, delta: &TableDelta) -> Option<RouteTable> {
+        let base = self.pushed.get(&relay)?.iter().rfind(|table| table.epoch == delta.base)?;
+        delta.apply(base).ok()
+    }
+
+    /// How many rows the tables of an epoch have that a relay was told.
+    pub(crate) fn pushed_rows(&self, relay: RelayId, epoch: Epoch) -> usize {
+        let pushed = self.pushed.get(&relay).into_iter().flatten().rfind(|table| table.epoch == epoch);
+        pushed.map_or(0, RouteTable::rows)
     }
 
     /// The living core, and what its clock shows.
@@ -325,6 +352,7 @@ impl World<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wire_versions: WIRE_VERSIONS,
             epoch: None,
+            table_deltas: true,
             streams: Vec::new(),
             traces: true,
         };

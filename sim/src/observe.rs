@@ -12,6 +12,21 @@ impl World<'_> {
     pub(crate) fn observe_push(&mut self, relay: RelayId, message: &ToRelay) {
         if let ToRelay::Table(table) = message {
             self.observe_table(relay, table);
+            self.controller.remember_pushed(relay, table.clone());
+        }
+        if let ToRelay::TableDelta(delta) = message {
+            match self.controller.pushed_to(relay, delta) {
+                Some(table) => {
+                    self.observe_table(relay, &table);
+                    self.controller.remember_pushed(relay, table);
+                }
+                None => {
+                    self.violation(
+                        "the controller",
+                        format!("pushed changes of what it never pushed: {delta:?}"),
+                    );
+                }
+            }
         }
         if let ToRelay::Stamp { epoch } = message {
             self.record(Event::Ordered { relay, epoch: epoch.0 });
@@ -110,6 +125,10 @@ impl World<'_> {
         if let ToRelay::Table(table) = message {
             let (epoch, rows) = (table.epoch.0, table.rows());
             self.record(Event::Table { relay, epoch, rows });
+        }
+        if let ToRelay::TableDelta(delta) = message {
+            let rows = self.controller.pushed_rows(relay, delta.epoch);
+            self.record(Event::Table { relay, epoch: delta.epoch.0, rows });
         }
         if let ToRelay::Stamp { epoch } = message {
             self.record(Event::Stamp { relay, epoch: epoch.0 });

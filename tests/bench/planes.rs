@@ -68,6 +68,7 @@ impl Overlay {
             version: String::new(),
             wire_versions: wire_format::session::WIRE_VERSIONS,
             epoch: None,
+            table_deltas: false,
             streams: Vec::new(),
             traces: false,
         };

@@ -12,7 +12,7 @@ pub use trace::{TraceReport, TraceRequest, TracedIn, TracedOut, TracedPeer, Trac
 
 use crate::{
     Epoch, Incarnation, MediaKind, NodeIndex, PolicyIndex, PublicationId, PublisherKey, RouteTable,
-    StreamKey, SubscriptionId,
+    StreamKey, SubscriptionId, TableDelta,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -80,6 +80,12 @@ pub enum ToController {
         /// The revision that was acknowledged.
         revision: u64,
     },
+    /// The changes that should lead to the tables of this epoch are changes of tables that are not held: all of them are
+    /// wanted.
+    TableWanted {
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// The relay is about to stop: route around it now.
     Goodbye,
     /// What namespaces sent and received at this relay since it started; absent ones are unchanged since the last report.
@@ -111,6 +117,8 @@ pub struct RelayHello {
     pub wire_versions: (u8, u8),
     /// Newest epoch whose tables are in place.
     pub epoch: Option<Epoch>,
+    /// It understands changes of tables, [`ToRelay::TableDelta`]. Relays before 0.3 do not say so.
+    pub table_deltas: bool,
     /// Stream entries in place at this moment: what is stamped today must not be lost because a controller restarted.
     pub streams: Vec<HeldStream>,
     /// It understands `Trace`. Relays before 0.2 do not say so, and end a session in which they are sent one.
@@ -411,6 +419,9 @@ pub enum ToRelay {
     Neighbours(Vec<Neighbour>),
     /// Hold these tables beside those of the epoch before.
     Table(RouteTable),
+    /// The same by what is new in them. Only for relays that say they understand it; one that does not hold the tables that
+    /// these are changes of says `TableWanted`.
+    TableDelta(TableDelta),
     /// Stamp new media frames with this epoch. Sent when every live relay has its tables.
     Stamp {
         /// The epoch.

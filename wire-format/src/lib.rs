@@ -19,6 +19,7 @@ pub mod rtp;
 mod sealed;
 pub mod session;
 mod stun;
+mod table_delta;
 mod time;
 
 pub use destinations::{DestinationSet, SET_BYTES_MAX};
@@ -46,4 +47,5 @@ pub use sealed::{
     SEALED_HEADER_BYTES, SealedHeader, TAG_BYTES,
 };
 pub use stun::{BindingRequest, STUN_ANSWER_BYTES_MAX, STUN_HEADER_BYTES};
+pub use table_delta::{DeltaError, PolicyDelta, TableDelta};
 pub use time::{Slack, Timestamp, WireTime};

@@ -9,7 +9,8 @@ use wire_format::control::{
 };
 use wire_format::session::RefusalCode;
 use wire_format::{
-    HOP_LIMIT, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId, Timestamp,
+    DeltaError, HOP_LIMIT, MediaKind, NodeIndex, PublicationId, RouteTable, StreamKey, SubscriptionId,
+    TableDelta, Timestamp,
 };
 
 /// Bytes of held streams in a hello; the whole message may have 16 MiB.
@@ -79,6 +80,7 @@ impl Relay {
             ToRelay::Welcome(_) => {}
             ToRelay::Neighbours(neighbours) => self.set_neighbours(now, &neighbours),
             ToRelay::Table(table) => self.install_table(now, table),
+            ToRelay::TableDelta(delta) => self.change_table(now, &delta),
             ToRelay::Stamp { epoch } => {
                 if self.tables.stamp_with(epoch) {
                     self.report(ToController::StampAck { epoch });
@@ -145,6 +147,23 @@ impl Relay {
         for link in strangers {
             self.forget_link(now, link);
             self.output(crate::Output::Close { link, reason: "no longer a neighbour of this relay" });
+        }
+    }
+
+    fn change_table(&mut self, now: Timestamp, delta: &TableDelta) {
+        if self.tables.newest_epoch().is_some_and(|newest| delta.epoch < newest) {
+            self.counters.stale_pushes += 1;
+            return;
+        }
+        match self.tables.changed(delta) {
+            Ok(table) => {
+                self.counters.table_deltas += 1;
+                self.install_table(now, table);
+            }
+            Err(DeltaError::OtherBase(_) | DeltaError::NotNewer(_) | DeltaError::NothingToTake) => {
+                self.counters.table_deltas_refused += 1;
+                self.report(ToController::TableWanted { epoch: delta.epoch });
+            }
         }
     }
 

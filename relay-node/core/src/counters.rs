@@ -177,4 +177,8 @@ counters! {
     messages_refused,
     /// Tables or entries of the controller that were older than what is held.
     stale_pushes,
+    /// Route tables that came as changes of those before.
+    table_deltas,
+    /// Such changes of tables that are not held, or of which they cannot be: all of the tables were asked for instead.
+    table_deltas_refused,
 }

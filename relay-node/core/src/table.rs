@@ -21,7 +21,10 @@
 use crate::LinkId;
 use crate::liveness::Trust;
 use std::collections::BTreeSet;
-use wire_format::{Epoch, MediaHeader, NodeIndex, Plane, PlanePair, PolicyIndex, PolicyTable, RouteTable};
+use wire_format::{
+    DeltaError, Epoch, MediaHeader, NodeIndex, Plane, PlanePair, PolicyIndex, PolicyTable, RouteTable,
+    TableDelta,
+};
 
 const PLANES: usize = 3;
 /// The ways behind those of the planes: on the primary one, of frames that do not move.
@@ -179,6 +182,15 @@ impl Tables {
         }
         self.newest = Some(Compiled::new(table));
         true
+    }
+
+    /// The tables that changes lead to.
+    ///
+    /// # Errors
+    /// If the tables that they are changes of are not held, or cannot be changed like that.
+    pub(crate) fn changed(&self, delta: &TableDelta) -> Result<RouteTable, DeltaError> {
+        let base = self.held().find(|held| held.epoch == delta.base);
+        base.map_or(Err(DeltaError::OtherBase(delta.base)), |base| delta.apply(base))
     }
 
     /// Works a change of links or tables into what frames meet. `reach`: the link to a neighbour; `decides`: one that is

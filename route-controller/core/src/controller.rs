@@ -267,6 +267,11 @@ impl Controller {
                     relay.epoch = Some(epoch);
                 }
             }
+            ToController::TableWanted { epoch } => {
+                if !self.rollout.table_wanted(now, node, epoch, &mut self.effects) {
+                    self.counters.reports_refused += 1;
+                }
+            }
             ToController::StampAck { epoch } => self.rollout.stamp_acked(now, node, epoch),
             ToController::StreamAck { key, revision } => {
                 self.directory.row_acked(now, node, key, revision, &mut self.effects);
@@ -295,7 +300,8 @@ impl Controller {
             self.link_changed(now, change);
         }
         let reported = self.relays.relay(node).and_then(|relay| relay.epoch);
-        self.rollout.join(now, node, reported, &mut self.effects);
+        let understands = self.relays.relay(node).is_some_and(|relay| relay.table_deltas);
+        self.rollout.join(now, node, reported, understands, &mut self.effects);
         self.directory.reports_complete(now, node, &mut self.effects);
         if let Some(recovery) = &mut self.recovery {
             recovery.heard(now);
@@ -455,6 +461,10 @@ impl Controller {
         self.counters.epochs_urgent += progress.epochs_urgent;
         self.counters.route_changes += progress.route_changes;
         self.counters.acks_missed += progress.acks_missed;
+        self.counters.epochs_merged += progress.epochs_merged;
+        self.counters.tables_whole += progress.tables_whole;
+        self.counters.tables_changed += progress.tables_changed;
+        self.counters.tables_wanted += progress.tables_wanted;
         if progress.mutes_changed {
             self.changed(now, Cause::Topology);
         }

@@ -20,6 +20,7 @@
 //! change costs what hangs on it, in time and in memory, and tables that are the same are seen to be ([`update`]).
 
 mod blocks;
+mod deltas;
 mod forest;
 mod mesh;
 mod order;

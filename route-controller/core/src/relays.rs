@@ -79,6 +79,8 @@ pub(crate) struct Relay {
     pub holds: bool,
     /// The newest version of the link protocol that it speaks, as it said last; 0 if this controller never heard it.
     pub wire_version: u8,
+    /// It understands changes of tables.
+    pub table_deltas: bool,
     /// The session, if it has one.
     pub session: Option<Session>,
     /// When that session said something last.
@@ -120,6 +122,7 @@ impl Relay {
             moves_clients: false,
             holds: true,
             wire_version: 0,
+            table_deltas: false,
             session: None,
             said_at: Timestamp::ZERO,
             rival: None,
@@ -331,6 +334,7 @@ impl Relays {
         relay.moves_clients = hello.wire_versions.1 >= CLIENT_SINCE_VERSION;
         relay.holds = hello.wire_versions.1 >= HOLDS_SINCE;
         relay.wire_version = hello.wire_versions.1;
+        relay.table_deltas = hello.table_deltas;
         relay.session = Some(Session { id: session, complete: false });
         relay.said_at = now;
         relay.leaving = false;

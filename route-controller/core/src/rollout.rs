@@ -21,6 +21,11 @@
 //!   While N+1 is still being prepared, not even an urgent change replaces it: that would make relays forget N, which
 //!   is on every frame. Both phases end within a round trip of the slowest relay, or at the bounds above.
 //!
+//! **A link that comes and goes floods nobody.** All that changes while an epoch is under way goes into the next one. Beyond
+//! twenty epochs at once one may come every 3 s, and beyond twelve before their second one every 5 s; then the second
+//! is waited for ([`Pace`]). Relays that understand it get what is new in their tables, not all of them: changes of the
+//! tables that everyone stamps, which they hold until the next are stamped. One that does not hold them asks for all.
+//!
 //! A relay whose session begins later gets the stamped epoch's table and the order to stamp it at once, and the table
 //! under preparation behind it.
 
@@ -31,7 +36,7 @@ use crate::route_set::{RouteSet, Topologies};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::control::ToRelay;
-use wire_format::{Epoch, NodeIndex, Plane, Timestamp};
+use wire_format::{Epoch, NodeIndex, Plane, PolicyDelta, PolicyIndex, TableDelta, Timestamp};
 
 /// How long an acknowledgement is waited for.
 const ACK_WAIT: Duration = Duration::from_millis(500);
@@ -46,6 +51,8 @@ const DRAIN_URGENT: Duration = Duration::from_millis(50);
 const RECONSIDER: Duration = Duration::from_millis(50);
 /// From the acknowledgement of a relay that had missed one until it is trusted as before.
 const MUTE_HOLD_DOWN: Duration = Duration::from_secs(10);
+/// Rows of a table for one destination: three planes, where to turn, and which two at once.
+const ROWS_A_DESTINATION: usize = 5;
 /// Epochs made durable at a time.
 const EPOCH_BLOCK: u32 = 256;
 /// Greatest epoch believed of a relay: a reported one must not use up the rest.
@@ -121,6 +128,14 @@ pub(crate) struct Progress {
     pub epochs_urgent: u64,
     /// Rows of the primary plane with another next hop.
     pub route_changes: u64,
+    /// Tables that others took the place of before they were prepared.
+    pub epochs_merged: u64,
+    /// Tables told whole.
+    pub tables_whole: u64,
+    /// Tables told by what is new in them.
+    pub tables_changed: u64,
+    /// Tables that relays asked for.
+    pub tables_wanted: u64,
     /// Acknowledgements given up on.
     pub acks_missed: u64,
     /// A relay became mute, or is trusted again: routes must be computed anew.
@@ -140,6 +155,12 @@ pub(crate) struct Rollout {
     reissue: bool,
     phase: Phase,
     live: BTreeSet<NodeIndex>,
+    /// Those among them that understand changes of tables.
+    understanding: BTreeSet<NodeIndex>,
+    /// The epoch whose tables a relay asked for last.
+    wanted_by: BTreeMap<NodeIndex, Epoch>,
+    epochs: Pace,
+    urgent_epochs: Pace,
     /// Relays that missed an acknowledgement.
     mute: BTreeMap<NodeIndex, Mute>,
     progress: Progress,
@@ -159,6 +180,10 @@ impl Rollout {
             reissue: false,
             phase: Phase::Settled { stamped_at: Timestamp::ZERO, settled_at: Timestamp::ZERO },
             live: BTreeSet::new(),
+            understanding: BTreeSet::new(),
+            wanted_by: BTreeMap::new(),
+            epochs: Pace::new(20, Duration::from_secs(3)),
+            urgent_epochs: Pace::new(12, Duration::from_secs(5)),
             mute: BTreeMap::new(),
             progress: Progress::default(),
         }
@@ -190,6 +215,7 @@ impl Rollout {
                     });
             }
         }
+        self.progress.epochs_merged += u64::from(self.wanted.is_some() && changed);
         self.wanted = changed.then_some(Wanted { routes, urgent });
         if let (None, Phase::Reconsidering { until, waiting: _ }) = (&self.wanted, &mut self.phase) {
             // Nothing goes around the silent relay: the tables stay as they are.
@@ -203,6 +229,7 @@ impl Rollout {
         now: Timestamp,
         node: NodeIndex,
         reported: Option<Epoch>,
+        understands: bool,
         out: &mut Vec<Effect>,
     ) {
         if let Some(Epoch(reported)) = reported
@@ -214,13 +241,18 @@ impl Rollout {
             self.reissue = true;
         }
         self.live.insert(node);
+        if understands {
+            self.understanding.insert(node);
+        }
         self.mute.remove(&node);
         if let Some(current) = &self.current {
             out.push(Effect::Tell(node, current.table(node)));
             out.push(Effect::Tell(node, ToRelay::Stamp { epoch: current.epoch }));
+            self.progress.tables_whole += 1;
         }
         if let Some(prepared) = &self.prepared {
             out.push(Effect::Tell(node, prepared.table(node)));
+            self.progress.tables_whole += 1;
         }
         let wait = Wait { until: now + ACK_WAIT, doubted: false };
         if let Some(waiting) = self.waiting() {
@@ -231,6 +263,8 @@ impl Rollout {
     /// A relay's session is gone: it is not waited for.
     pub(crate) fn leave(&mut self, node: NodeIndex) {
         self.live.remove(&node);
+        self.understanding.remove(&node);
+        self.wanted_by.remove(&node);
         self.mute.remove(&node);
         self.stop_waiting(node);
     }
@@ -250,6 +284,35 @@ impl Rollout {
         if awaited {
             self.stop_waiting(node);
         }
+    }
+
+    /// A relay could not make the tables of an epoch of what was new in them: it gets all of them. `false` if there is no
+    /// such epoch any more, or it asked for that before.
+    pub(crate) fn table_wanted(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        epoch: Epoch,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let held = [self.current.as_ref(), self.prepared.as_ref()].into_iter().flatten();
+        // Who lacks the tables under preparation may lack those that are stamped, too.
+        let wanted: Vec<_> = held.filter(|held| held.epoch <= epoch).collect();
+        let is_known = self.newest().is_some_and(|newest| newest.epoch == epoch)
+            || self.current.as_ref().is_some_and(|current| current.epoch == epoch);
+        if !is_known || !self.live.contains(&node) || self.wanted_by.get(&node) == Some(&epoch) {
+            return false;
+        }
+        for generation in wanted {
+            out.push(Effect::Tell(node, generation.table(node)));
+            self.progress.tables_whole += 1;
+        }
+        self.progress.tables_wanted += 1;
+        self.wanted_by.insert(node, epoch);
+        if let Some(wait) = self.waiting().and_then(|waiting| waiting.get_mut(&node)) {
+            wait.until = wait.until.max(now + ACK_WAIT);
+        }
+        true
     }
 
     /// A relay confirmed that it stamps an epoch.
@@ -332,7 +395,11 @@ impl Rollout {
                     let Some(Wanted { routes, urgent: _ }) = self.wanted.take() else {
                         return;
                     };
-                    self.progress.epochs_urgent += u64::from(early && self.current.is_some());
+                    if early && self.current.is_some() {
+                        self.progress.epochs_urgent += 1;
+                        self.urgent_epochs.take(now);
+                    }
+                    self.epochs.take(now);
                     self.prepare(now, routes, false, &doubted, out);
                 }
             }
@@ -420,8 +487,11 @@ impl Rollout {
         };
         Some(match &self.current {
             None => settled_at,
-            Some(_) if wanted.urgent => settled_at + DRAIN_URGENT,
-            Some(_) => settled_at.max(stamped_at + DRAIN),
+            Some(_) if wanted.urgent => {
+                let drained_at = settled_at.max(stamped_at + DRAIN);
+                (settled_at + DRAIN_URGENT).max(self.urgent_epochs.ready_at().min(drained_at))
+            }
+            Some(_) => settled_at.max(stamped_at + DRAIN).max(self.epochs.ready_at()),
         })
     }
 
@@ -450,11 +520,29 @@ impl Rollout {
             }
         }
         self.progress.epochs += 1;
-        let prepared = self.prepared.insert(Generation { epoch, routes });
-        for node in &self.live {
-            out.push(Effect::Tell(*node, prepared.table(*node)));
-        }
+        self.tell_tables(epoch, &routes, out);
+        self.prepared = Some(Generation { epoch, routes });
         self.phase = Phase::Preparing { waiting: self.everyone(now, doubted), again };
+    }
+
+    /// Tells everyone their tables, by what is new in them since those that are stamped where that is less.
+    fn tell_tables(&mut self, epoch: Epoch, routes: &RouteSet, out: &mut Vec<Effect>) {
+        let current = self.current.as_ref().filter(|_| !self.understanding.is_empty());
+        let mut deltas = current.map(|current| TableDeltas::new(current, epoch, routes));
+        for node in &self.live {
+            let deltas = deltas.as_mut().filter(|_| self.understanding.contains(node));
+            let message = match deltas.and_then(|deltas| deltas.of(*node)) {
+                Some(delta) => {
+                    self.progress.tables_changed += 1;
+                    ToRelay::TableDelta(delta)
+                }
+                None => {
+                    self.progress.tables_whole += 1;
+                    ToRelay::Table(routes.table(epoch, *node))
+                }
+            };
+            out.push(Effect::Tell(*node, message));
+        }
     }
 
     fn stamp(&mut self, now: Timestamp, doubted: impl Fn(NodeIndex) -> bool, out: &mut Vec<Effect>) {
@@ -516,6 +604,63 @@ impl Rollout {
 
     fn take_waiting(&mut self) -> BTreeMap<NodeIndex, Wait> {
         self.waiting().map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// What is new in everyone's tables.
+struct TableDeltas<'a> {
+    base: &'a Generation,
+    epoch: Epoch,
+    routes: &'a RouteSet,
+    /// By relay and policy, if those are the same; else one relay after the other is compared.
+    changes: Option<BTreeMap<NodeIndex, BTreeMap<PolicyIndex, PolicyDelta>>>,
+}
+
+impl TableDeltas<'_> {
+    fn new<'a>(base: &'a Generation, epoch: Epoch, routes: &'a RouteSet) -> TableDeltas<'a> {
+        TableDeltas { base, epoch, routes, changes: base.routes.table_changes(routes) }
+    }
+
+    /// Of one relay, if that is less than half of its table.
+    fn of(&mut self, node: NodeIndex) -> Option<TableDelta> {
+        let delta = match &mut self.changes {
+            Some(changes) => TableDelta {
+                policies: changes.remove(&node).unwrap_or_default(),
+                ..TableDelta::new(self.base.epoch, self.epoch)
+            },
+            None => TableDelta::between(
+                &self.base.routes.table(self.base.epoch, node),
+                &self.routes.table(self.epoch, node),
+            ),
+        };
+        (delta.rows() <= self.routes.destinations() * ROWS_A_DESTINATION / 2).then_some(delta)
+    }
+}
+
+/// Bounds how often something happens: so often at once, and then again and again after a while (the generic cell rate
+/// algorithm of ITU-T I.371).
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    at_once: u32,
+    every: Duration,
+    /// When all of `at_once` are there again.
+    full_at: Timestamp,
+}
+
+impl Pace {
+    fn new(at_once: u32, every: Duration) -> Pace {
+        Pace { at_once, every, full_at: Timestamp::ZERO }
+    }
+
+    /// When it may happen next.
+    fn ready_at(&self) -> Timestamp {
+        let ahead = self.full_at.since(Timestamp::ZERO).saturating_sub(self.every * (self.at_once - 1));
+        Timestamp::ZERO + ahead
+    }
+
+    /// It happens.
+    fn take(&mut self, now: Timestamp) {
+        self.full_at = self.full_at.max(now) + self.every;
     }
 }
 

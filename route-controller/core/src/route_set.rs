@@ -3,7 +3,7 @@
 use crate::planes::Routes;
 use crate::topology::Topology;
 use std::collections::BTreeMap;
-use wire_format::{Epoch, NodeIndex, Plane, PolicyIndex, RouteTable};
+use wire_format::{Epoch, NodeIndex, Plane, PolicyDelta, PolicyIndex, RouteTable};
 
 /// What each policy in use computes its routes from.
 pub(crate) type Topologies = BTreeMap<PolicyIndex, Topology>;
@@ -49,6 +49,28 @@ impl RouteSet {
             *table.policy_mut(policy) = routes.table(relay);
         }
         table
+    }
+
+    /// What is new in each relay's table, by policy; `None` where other policies or relays have routes, for then most is.
+    pub(crate) fn table_changes(
+        &self,
+        newer: &RouteSet,
+    ) -> Option<BTreeMap<NodeIndex, BTreeMap<PolicyIndex, PolicyDelta>>> {
+        if !self.has_policies_of(newer) {
+            return None;
+        }
+        let mut changes: BTreeMap<NodeIndex, BTreeMap<PolicyIndex, PolicyDelta>> = BTreeMap::new();
+        for (policy, routes) in self.iter() {
+            for (relay, of_policy) in routes.table_changes(newer.own(policy)?)? {
+                changes.entry(relay).or_default().insert(policy, of_policy);
+            }
+        }
+        Some(changes)
+    }
+
+    /// How many destinations a table has rows for, all policies together.
+    pub(crate) fn destinations(&self) -> usize {
+        self.iter().map(|(_, routes)| routes.relays().count()).sum()
     }
 
     /// Whether anybody's way to somebody else passes a relay, on any plane of any policy.

@@ -259,6 +259,14 @@ pub struct Counters {
     pub neighbour_lists: u64,
     /// Times the routes were computed.
     pub recomputes: u64,
+    /// Tables computed that were never pushed, because newer ones took their place.
+    pub epochs_merged: u64,
+    /// Tables sent to relays, whole.
+    pub tables_whole: u64,
+    /// Tables sent to relays as what is new in them.
+    pub tables_changed: u64,
+    /// Relays asked for all of the tables instead of changes.
+    pub tables_wanted: u64,
     /// Epochs prepared.
     pub epochs: u64,
     /// Epochs that did not wait a full second for the one before, because tables had become wrong.

@@ -22,6 +22,7 @@ fn rows(lab: &Lab, relay: &str, name: &StreamName) -> Vec<(Timestamp, Vec<NodeIn
             ToRelay::Welcome(_)
             | ToRelay::Neighbours(_)
             | ToRelay::Table(_)
+            | ToRelay::TableDelta(_)
             | ToRelay::Stamp { .. }
             | ToRelay::PublicationGranted { .. }
             | ToRelay::PublicationRefused { .. }

@@ -23,6 +23,7 @@ fn tables<'a>(lab: &'a Lab, relay: &str) -> impl Iterator<Item = (Timestamp, &'a
         ToRelay::Table(table) => Some((*at, table)),
         ToRelay::Welcome(_)
         | ToRelay::Neighbours(_)
+        | ToRelay::TableDelta(_)
         | ToRelay::Stamp { .. }
         | ToRelay::PublicationGranted { .. }
         | ToRelay::PublicationRefused { .. }

@@ -85,6 +85,7 @@ impl Cities {
                 version: String::new(),
                 wire_versions: wire_format::session::WIRE_VERSIONS,
                 epoch: None,
+                table_deltas: false,
                 streams: Vec::new(),
                 traces: true,
             };

@@ -117,6 +117,7 @@ fn a_relay_hears_that_it_is_to_be_empty_in_every_session() {
             ToRelay::Welcome(_)
             | ToRelay::Neighbours(_)
             | ToRelay::Table(_)
+            | ToRelay::TableDelta(_)
             | ToRelay::Stamp { .. }
             | ToRelay::PublicationGranted { .. }
             | ToRelay::PublicationRefused { .. }

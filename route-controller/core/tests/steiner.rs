@@ -61,6 +61,7 @@ impl Overlay {
                 wire_versions: wire_format::session::WIRE_VERSIONS,
                 traces: true,
                 epoch: None,
+                table_deltas: false,
                 streams: Vec::new(),
             };
             let session = SessionId(relay as u64);

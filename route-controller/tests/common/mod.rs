@@ -140,6 +140,7 @@ impl Relay {
             version: "test".to_owned(),
             wire_versions: (1, 1),
             epoch: None,
+            table_deltas: false,
             streams: Vec::new(),
             traces: false,
         }

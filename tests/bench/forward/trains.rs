@@ -27,6 +27,7 @@ pub fn hello(name: &str) -> RelayHello {
         version: String::new(),
         wire_versions: (1, 1),
         epoch: None,
+        table_deltas: true,
         streams: Vec::new(),
         traces: false,
     }

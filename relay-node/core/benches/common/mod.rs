@@ -31,6 +31,7 @@ pub fn hello() -> RelayHello {
         version: String::new(),
         wire_versions: (1, 1),
         epoch: None,
+        table_deltas: true,
         streams: Vec::new(),
         traces: false,
     }

@@ -572,6 +572,7 @@ fn hello(node: u16) -> RelayHello {
         version: "test".into(),
         wire_versions: (1, 1),
         epoch: None,
+        table_deltas: true,
         streams: Vec::new(),
         traces: true,
     }

@@ -183,6 +183,7 @@ fn hello(name: &str) -> RelayHello {
         version: String::new(),
         wire_versions: WIRE_VERSIONS,
         epoch: None,
+        table_deltas: true,
         streams: Vec::new(),
         traces: true,
     }

@@ -2,6 +2,7 @@
 //! what they hold when they reconnect. Every step asserts the laws of the contract.
 #![allow(dead_code, reason = "each test file uses its part of the lab")]
 
+use prost::Message as _;
 use route_core::{
     Controller, ControllerConfig, Input, KickCause, NodeRecord, Output, RouteFilter, SessionId, StoreUpdate,
 };
@@ -31,6 +32,12 @@ pub struct Store {
 pub struct Station {
     pub session: Option<SessionId>,
     pub node: Option<NodeIndex>,
+    /// It understands whole tables only.
+    pub whole_tables: bool,
+    /// Changes of tables that it got.
+    pub deltas: usize,
+    /// Bytes of all that it was told.
+    pub bytes: usize,
     /// It takes everything in and acknowledges nothing.
     pub mute: bool,
     /// By neighbour: state, round trip, loss towards it.
@@ -174,6 +181,7 @@ impl Lab {
                 (1, station.speaks.unwrap_or(wire_format::session::WIRE_VERSIONS.1))
             },
             epoch: station.tables.iter().map(|table| table.epoch).max(),
+            table_deltas: !station.whole_tables,
             streams: station
                 .rows
                 .values()
@@ -540,6 +548,19 @@ impl Lab {
             return;
         };
         let name = name.clone();
+        station.bytes += control_proto::proto::ToRelay::from(message.clone()).encoded_len();
+        let message = match message {
+            ToRelay::TableDelta(delta) => {
+                assert!(!station.whole_tables, "it does not understand changes");
+                station.deltas += 1;
+                // As relays do: changes of tables that are held become tables.
+                match station.tables.iter().find(|held| held.epoch == delta.base) {
+                    Some(base) => ToRelay::Table(delta.apply(base).expect("changes of what is held")),
+                    None => ToRelay::TableDelta(delta),
+                }
+            }
+            other => other,
+        };
         station.heard.push((now, message.clone()));
         let answer = match message {
             ToRelay::Welcome(welcome) => {
@@ -550,6 +571,7 @@ impl Lab {
                 station.neighbours = Some(neighbours);
                 None
             }
+            ToRelay::TableDelta(delta) => Some(ToController::TableWanted { epoch: delta.epoch }),
             ToRelay::Table(table) => {
                 let epoch = table.epoch;
                 assert!(floor.is_some_and(|floor| epoch < floor), "an epoch was used before it was durable");

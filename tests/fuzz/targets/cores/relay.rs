@@ -486,6 +486,7 @@ fn hello() -> RelayHello {
         version: String::new(),
         wire_versions: (1, 1),
         epoch: None,
+        table_deltas: true,
         streams: Vec::new(),
         traces: false,
     }

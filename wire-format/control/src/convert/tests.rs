@@ -14,7 +14,7 @@ use wire_format::control::{
 };
 use wire_format::{
     Epoch, Incarnation, MediaKind, NodeIndex, Plane, PlanePair, PolicyIndex, PolicyTable, PublicationId,
-    PublisherKey, RoomId, RouteTable, Sequence, StreamId, StreamKey, SubscriptionId, UserId,
+    PublisherKey, RoomId, RouteTable, Sequence, StreamId, StreamKey, SubscriptionId, TableDelta, UserId,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -89,6 +89,7 @@ fn hello() -> impl Strategy<Value = RelayHello> {
                 version,
                 wire_versions,
                 epoch,
+                table_deltas: epoch.is_some(),
                 streams,
                 traces,
             }
@@ -202,6 +203,7 @@ fn to_controller() -> impl Strategy<Value = ToController> {
         subscribed.prop_map(ToController::Subscribed),
         subscription().prop_map(|subscription| ToController::Unsubscribed { subscription }),
         epoch().prop_map(|epoch| ToController::TableAck { epoch }),
+        epoch().prop_map(|epoch| ToController::TableWanted { epoch }),
         epoch().prop_map(|epoch| ToController::StampAck { epoch }),
         (key(), any::<u64>()).prop_map(|(key, revision)| ToController::StreamAck { key, revision }),
         Just(ToController::Goodbye),
@@ -346,6 +348,7 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
         (node(), any::<u64>()).prop_map(|(node, term)| ToRelay::Welcome(Welcome { node, term })),
         proptest::collection::vec(neighbour, 0..4).prop_map(ToRelay::Neighbours),
         table().prop_map(ToRelay::Table),
+        (table(), table()).prop_map(|(base, newer)| ToRelay::TableDelta(TableDelta::between(&base, &newer))),
         any::<u32>().prop_map(|epoch| ToRelay::Stamp { epoch: Epoch(epoch) }),
         (any::<u32>(), key(), any::<u8>()).prop_map(|(publication, key, incarnation)| {
             ToRelay::PublicationGranted {
@@ -485,6 +488,47 @@ fn every_list_of_the_controller_is_bounded() {
     let entry =
         proto::StreamEntry { subscriptions: vec![0; limits::SUBSCRIPTIONS + 1], ..Default::default() };
     assert_eq!(refusal_by_relay(Kind::Stream(entry)), too_long("subscriptions", limits::SUBSCRIPTIONS));
+}
+
+#[test]
+fn changes_of_tables_must_be_consistent() {
+    use proto::to_relay::Kind;
+    let delta = |policies, policies_gone| {
+        Kind::TableDelta(proto::TableDelta { epoch: 2, base: 1, policies, policies_gone })
+    };
+    let of = |changes| refusal_by_relay(delta(vec![changes], Vec::new()));
+    let rows = |plane, destinations, next_hops| proto::PlaneTable { plane, destinations, next_hops };
+    let gone = |plane, destinations| proto::PlaneRows { plane, destinations };
+    let changes = proto::PolicyDelta::default;
+    let out_of_range = ConvertError::OutOfRange;
+    for (planes, planes_gone, field) in [
+        (vec![rows(0, vec![1, 2], vec![1])], vec![], "next_hops"),
+        (vec![rows(0, vec![1, 1], vec![1, 2])], vec![], "destinations"),
+        (vec![rows(0, vec![1], vec![1])], vec![gone(0, vec![1])], "destinations"),
+        (vec![rows(3, vec![1], vec![1])], vec![], "plane"),
+        (vec![], vec![gone(9, vec![1])], "plane"),
+        (vec![], vec![gone(0, vec![65_536])], "destinations"),
+    ] {
+        assert_eq!(of(proto::PolicyDelta { planes, planes_gone, ..changes() }), out_of_range(field));
+    }
+    let backups = |destinations, planes| proto::PolicyDelta {
+        backup_destinations: destinations,
+        backup_planes: planes,
+        ..changes()
+    };
+    assert_eq!(of(backups(vec![1, 2], vec![1])), out_of_range("backup_planes"));
+    assert_eq!(of(backups(vec![1], vec![3])), out_of_range("plane"));
+    let pairs =
+        |bits| proto::PolicyDelta { pair_destinations: vec![1], pair_planes: vec![bits], ..changes() };
+    assert_eq!(of(pairs(7)), out_of_range("pair_planes"));
+    assert_eq!(of(proto::PolicyDelta { policy: 8, ..changes() }), out_of_range("policy"));
+    let twice = delta(vec![changes(), changes()], Vec::new());
+    assert_eq!(refusal_by_relay(twice), out_of_range("policy"));
+    for policies_gone in [vec![0], vec![3, 3]] {
+        assert_eq!(refusal_by_relay(delta(Vec::new(), policies_gone)), out_of_range("policies_gone"));
+    }
+    let many = refusal_by_relay(delta(vec![changes(); 9], Vec::new()));
+    assert_eq!(many, ConvertError::TooLong { field: "policies", most: 8 });
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl From<ToController> for proto::ToController {
                 Kind::Unsubscribed(proto::Unsubscribed { subscription: subscription.0 })
             }
             ToController::TableAck { epoch } => Kind::TableAck(proto::TableAck { epoch: epoch.0 }),
+            ToController::TableWanted { epoch } => Kind::TableWanted(proto::TableWanted { epoch: epoch.0 }),
             ToController::StampAck { epoch } => Kind::StampAck(proto::StampAck { epoch: epoch.0 }),
             ToController::StreamAck { key, revision } => {
                 Kind::StreamAck(proto::StreamAck { key: Some(key.into()), revision })
@@ -70,6 +71,9 @@ impl TryFrom<proto::ToController> for ToController {
                 ToController::StreamAck { key: stream_key(key)?, revision }
             }
             Kind::Goodbye(proto::Goodbye {}) => ToController::Goodbye,
+            Kind::TableWanted(proto::TableWanted { epoch }) => {
+                ToController::TableWanted { epoch: Epoch(epoch) }
+            }
             Kind::Usage(proto::Usage { namespaces }) => {
                 bounded(namespaces.len(), NAMESPACES, "namespaces")?;
                 ToController::Usage(namespaces.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
@@ -122,6 +126,7 @@ impl From<RelayHello> for proto::Hello {
             wire_version_min: u32::from(wire_version_min),
             wire_version_max: u32::from(wire_version_max),
             epoch: hello.epoch.map(|epoch| epoch.0),
+            table_deltas: hello.table_deltas,
             streams: hello.streams.into_iter().map(held).collect(),
             position: hello.position.map(|position| proto::Position {
                 lat_micro_degrees: position.lat_micro_degrees(),
@@ -158,6 +163,7 @@ impl TryFrom<proto::Hello> for RelayHello {
                 byte(hello.wire_version_max, "wire_version_max")?,
             ),
             epoch: hello.epoch.map(Epoch),
+            table_deltas: hello.table_deltas,
             streams: hello.streams.into_iter().map(held).collect::<Result<_, _>>()?,
             traces: hello.traces,
         })

@@ -4,6 +4,7 @@ use super::parts::{
     addresses, bounded, byte, grant, incarnation, media_kind, name, node, nodes, plain_addresses,
     plain_grant, plain_media_kind, plain_nodes, present, stream_key, stream_name, text,
 };
+use super::table_delta;
 use crate::proto::to_relay::Kind;
 use crate::{ConvertError, limits, proto};
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ impl From<ToRelay> for proto::ToRelay {
                 neighbours: neighbours.into_iter().map(Into::into).collect(),
             }),
             ToRelay::Table(table) => Kind::Table(table.into()),
+            ToRelay::TableDelta(delta) => Kind::TableDelta(table_delta::plain(&delta)),
             ToRelay::Stamp { epoch } => Kind::Stamp(proto::Stamp { epoch: epoch.0 }),
             ToRelay::PublicationGranted { publication, key, incarnation } => {
                 Kind::PublicationGranted(proto::PublicationGranted {
@@ -64,6 +66,7 @@ impl TryFrom<proto::ToRelay> for ToRelay {
                 ToRelay::Neighbours(neighbours)
             }
             Kind::Table(table) => ToRelay::Table(table.try_into()?),
+            Kind::TableDelta(delta) => ToRelay::TableDelta(table_delta::delta(delta)?),
             Kind::Stamp(proto::Stamp { epoch }) => ToRelay::Stamp { epoch: Epoch(epoch) },
             Kind::PublicationGranted(proto::PublicationGranted { publication, grant: granted }) => {
                 let (key, incarnation) = grant(present(granted, "grant")?)?;
@@ -155,7 +158,7 @@ impl TryFrom<proto::Table> for RouteTable {
     }
 }
 
-fn policy(value: u32) -> Result<PolicyIndex, ConvertError> {
+pub(super) fn policy(value: u32) -> Result<PolicyIndex, ConvertError> {
     PolicyIndex::new(byte(value, "policy")?).ok_or(ConvertError::OutOfRange("policy"))
 }
 
@@ -214,7 +217,7 @@ fn policy_table(table: proto::PolicyTable) -> Result<PolicyTable, ConvertError> 
     Ok(PolicyTable { next_hops, backups, pairs })
 }
 
-fn plain_pair(pair: PlanePair) -> u32 {
+pub(super) fn plain_pair(pair: PlanePair) -> u32 {
     pair.planes().into_iter().fold(0, |bits, plane| bits | 1 << plane.0)
 }
 
