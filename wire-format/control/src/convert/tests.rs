@@ -528,7 +528,7 @@ fn changes_of_tables_must_be_consistent() {
         assert_eq!(refusal_by_relay(delta(Vec::new(), policies_gone)), out_of_range("policies_gone"));
     }
     let many = refusal_by_relay(delta(vec![changes(); 9], Vec::new()));
-    assert_eq!(many, ConvertError::TooLong { field: "policies", most: 8 });
+    assert_eq!(many, ConvertError::TooLong { field: "policies", length: 9, max: 8 });
 }
 
 #[test]
