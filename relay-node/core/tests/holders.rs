@@ -152,9 +152,8 @@ fn a_hello_says_what_is_fed() {
     line.lab.relay(1, RelayCommand::ControllerDown);
     line.lab.reports.clear();
     line.lab.relay(1, RelayCommand::ControllerUp);
-    let held = line.lab.reports.iter().find_map(|(_, report)| match report {
-        ToController::Hello(hello) => Some(hello.streams.clone()),
-        _ => None,
+    let held = line.lab.reports.iter().find_map(|(_, report)| {
+        if let ToController::Hello(hello) = report { Some(hello.streams.clone()) } else { None }
     });
     let fed = HeldStream { key: KEY, destinations: vec![NodeIndex(3)] };
     assert_eq!(held, Some(vec![fed]));

@@ -200,12 +200,13 @@ fn a_new_feeder_stamps_for_a_while_before_the_former_stops() {
     lab.run(ms(3_000));
     let told = |relay: &str, named: bool| {
         let heard = lab.stations[relay].heard.iter().filter(|(at, _)| *at > since);
-        let mut heard = heard.filter_map(|(at, message)| match message {
-            ToRelay::Stream(row) if row.name == camera => {
-                (row.destinations.contains(&lab.node("bos")) == named).then_some(*at)
-            }
-            ToRelay::StreamGone { .. } if !named => Some(*at),
-            _ => None,
+        let mut heard = heard.filter_map(|(at, message)| {
+            let says = if let ToRelay::Stream(row) = message {
+                row.name == camera && row.destinations.contains(&lab.node("bos")) == named
+            } else {
+                matches!(message, ToRelay::StreamGone { .. }) && !named
+            };
+            says.then_some(*at)
         });
         heard.next().expect("it was told")
     };

@@ -123,9 +123,12 @@ fn a_stream_travels_by_the_policy_of_its_namespace_and_audio_two_ways_if_it_says
     assert_eq!(row(&lab), Some((index(OWN), false, 1)), "video as before");
     assert_eq!(lab.controller.streams()[0].policy, "own");
     // Only what takes its place is told, and destinations stay while it is.
-    let rows = lab.stations["r1"].heard.iter().filter_map(|(_, message)| match message {
-        wire_format::control::ToRelay::Stream(entry) => Some(entry.destinations.len()),
-        _ => None,
+    let rows = lab.stations["r1"].heard.iter().filter_map(|(_, message)| {
+        if let wire_format::control::ToRelay::Stream(entry) = message {
+            Some(entry.destinations.len())
+        } else {
+            None
+        }
     });
     assert_eq!(rows.skip_while(|count| *count == 0).filter(|count| *count == 0).count(), 0);
 }

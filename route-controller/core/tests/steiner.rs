@@ -101,11 +101,14 @@ impl Overlay {
         let mut answers = Vec::new();
         while let Some(output) = self.controller.poll_output() {
             let Output::ToRelay { session, message } = output else { continue };
-            let answer = match message {
-                ToRelay::Table(table) => ToController::TableAck { epoch: table.epoch },
-                ToRelay::Stamp { epoch } => ToController::StampAck { epoch },
-                ToRelay::Stream(row) => ToController::StreamAck { key: row.key, revision: row.revision },
-                _ => continue,
+            let answer = if let ToRelay::Table(table) = message {
+                ToController::TableAck { epoch: table.epoch }
+            } else if let ToRelay::Stamp { epoch } = message {
+                ToController::StampAck { epoch }
+            } else if let ToRelay::Stream(row) = message {
+                ToController::StreamAck { key: row.key, revision: row.revision }
+            } else {
+                continue;
             };
             answers.push((session, answer));
         }
@@ -378,14 +381,12 @@ proptest! {
     ) {
         let mut numbers = Numbers(seed);
         let mut rtt = vec![vec![None; relays]; relays];
-        for a in 0..relays {
-            for b in 0..a {
-                // In a row at least.
-                if a == b + 1 || numbers.below(10) < density {
-                    let ms = 2 + numbers.below(200) as u64;
-                    rtt[a][b] = Some(Duration::from_millis(ms));
-                    rtt[b][a] = rtt[a][b];
-                }
+        for (a, b) in (0..relays).flat_map(|a| (0..a).map(move |b| (a, b))) {
+            // In a row at least.
+            if a == b + 1 || numbers.below(10) < density {
+                let ms = 2 + numbers.below(200) as u64;
+                rtt[a][b] = Some(Duration::from_millis(ms));
+                rtt[b][a] = rtt[a][b];
             }
         }
         let mut overlay = Overlay::new(&rtt, feeding(Some(0)));

@@ -19,8 +19,11 @@ use std::time::Duration;
 /// The plane of the shortest paths.
 const PRIMARY: u8 = 0;
 
+/// A packet of an incarnation with its stamp, as it came to a relay on its way to another.
+type Visit = (Packet, u8, (u8, u16), RelayId, RelayId);
+
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
-    let mut visits: BTreeMap<(Packet, u8, (u8, u16), RelayId, RelayId), usize> = BTreeMap::new();
+    let mut visits: BTreeMap<Visit, usize> = BTreeMap::new();
     let mut copies = Copies::default();
     let mut held = Held::default();
     let stamps = Stamps::new(scenario, trace);

@@ -101,7 +101,7 @@ fn check_policy(
             stampers.find_map(|stamper| Some((at, packet, stamper, ways.path(packet, stamper, to)?)))
         });
         let Some((at, packet, stamper, path)) = seen else { continue };
-        check_detour(&prices, &stamps, (*stream, from, to), (settled, at), verdict);
+        check_detour(prices, stamps, (*stream, from, to), (settled, at), verdict);
         let Some((taken_us, best_us)) = prices.compare(&path, stamper, to) else { continue };
         if taken_us > best_us {
             let path: Vec<_> = path.iter().map(|relay| scenario.host_name(Host::Relay(*relay))).collect();
