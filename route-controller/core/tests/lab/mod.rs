@@ -549,17 +549,16 @@ impl Lab {
         };
         let name = name.clone();
         station.bytes += control_proto::proto::ToRelay::from(message.clone()).encoded_len();
-        let message = match message {
-            ToRelay::TableDelta(delta) => {
-                assert!(!station.whole_tables, "it does not understand changes");
-                station.deltas += 1;
-                // As relays do: changes of tables that are held become tables.
-                match station.tables.iter().find(|held| held.epoch == delta.base) {
-                    Some(base) => ToRelay::Table(delta.apply(base).expect("changes of what is held")),
-                    None => ToRelay::TableDelta(delta),
-                }
+        let message = if let ToRelay::TableDelta(delta) = message {
+            assert!(!station.whole_tables, "it does not understand changes");
+            station.deltas += 1;
+            // As relays do: changes of tables that are held become tables.
+            match station.tables.iter().find(|held| held.epoch == delta.base) {
+                Some(base) => ToRelay::Table(delta.apply(base).expect("changes of what is held")),
+                None => ToRelay::TableDelta(delta),
             }
-            other => other,
+        } else {
+            message
         };
         station.heard.push((now, message.clone()));
         let answer = match message {
