@@ -106,11 +106,12 @@ struct World {
     link: LinkId,
     /// Another link, if there was one.
     older: Option<LinkId>,
+    newest: LinkId,
 }
 
 fn run(steps: &[Step]) -> u64 {
     let client = Client::new(ClientConfig { seed: 1, key: Some(ClientKey([7; 16])) });
-    let mut world = World { bench: Bench::new(client), link: LinkId(0), older: None };
+    let mut world = World { bench: Bench::new(client), link: LinkId(0), older: None, newest: LinkId(0) };
     world.raise();
     world.step(&Step::Publish { request: 1 });
     world.step(&Step::Published { request: 1, handle: 1 });
@@ -124,7 +125,9 @@ fn run(steps: &[Step]) -> u64 {
 
 impl World {
     fn raise(&mut self) {
-        self.link = LinkId(self.link.0 + (1 << 16));
+        // Ports never use a name again.
+        self.newest = LinkId(self.newest.0 + (1 << 16));
+        self.link = self.newest;
         let link = self.link;
         let up = Input::LinkUp { link, peer: Peer::Upstream, max_datagram: MAX_DATAGRAM };
         let outputs = self.bench.input(&[], up);
