@@ -6,14 +6,13 @@ mod past;
 mod policies;
 mod prices;
 mod relief;
+mod sessions;
 mod trace;
 mod views;
 
 pub(crate) use relief::Travelling;
 
-use crate::api::{
-    CertificateRule, ControllerConfig, CostConfig, Input, KickCause, Output, SessionId, StoreUpdate,
-};
+use crate::api::{ControllerConfig, CostConfig, Input, KickCause, Output, SessionId, StoreUpdate};
 use crate::directory::Directory;
 use crate::effect::Effect;
 use crate::executor::Executor;
@@ -23,16 +22,14 @@ use crate::neighbours::Neighbours;
 use crate::planes::WeakPoints;
 use crate::policy::Policies;
 use crate::recovery::Recovery;
-use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Opened, Opening, Relays, SESSION_GRACE};
+use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Relays, SESSION_GRACE};
 use crate::rollout::Rollout;
 use crate::view::Counters;
 use relief::Relief;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use wire_format::control::{
-    LinkReport, LinkState, NamespaceRates, RelayHello, ToController, ToRelay, TokenKey, Welcome, limits,
-};
+use wire_format::control::{LinkReport, LinkState, ToController, ToRelay, TokenKey, limits};
 use wire_format::{NodeIndex, PolicyIndex, Timestamp};
 
 /// Inputs within this time of each other cause one computation of routes: when a relay dies, its neighbours notice
@@ -40,10 +37,6 @@ use wire_format::{NodeIndex, PolicyIndex, Timestamp};
 pub(crate) const COALESCE: Duration = Duration::from_millis(5);
 /// Least time between computations that only costs gave reason for.
 const REPRICE_EVERY: Duration = Duration::from_secs(1);
-/// What a relay is told whose certificate was good when its session began.
-const CERTIFICATE_VOID: &str =
-    "the certificate of this session is void: the relay was revoked, or joined anew elsewhere";
-
 /// The route controller's core. The crate's page tells how it behaves and by which laws it is driven.
 #[derive(Clone, Debug)]
 pub struct Controller {
@@ -204,41 +197,6 @@ impl Controller {
         .min()
     }
 
-    fn relay_up(&mut self, now: Timestamp, session: SessionId, name: &str, mut hello: RelayHello) {
-        let held = std::mem::take(&mut hello.streams);
-        let epoch = hello.epoch;
-        let position = hello.position;
-        let Opened { node, replaced, record } = match self.relays.open(now, session, name, hello) {
-            Opening::Opened(opened) => opened,
-            Opening::Waits => return,
-            Opening::Refused(cause, reason) => return self.kick(session, cause, reason),
-        };
-        self.counters.sessions += 1;
-        if let Some(replaced) = replaced {
-            self.rollout.leave(node);
-            self.kick(replaced, KickCause::Replaced, "silent, and the relay opened another session");
-        }
-        if let Some(relay) = self.relays.relay_mut(node) {
-            relay.epoch = epoch;
-        }
-        if let Some(record) = record {
-            self.effects.push(Effect::Persist(StoreUpdate::Node(record)));
-        }
-        self.links.set_position(node, position);
-        self.links.session_opened(node);
-        self.directory.session_opened(now, node, name, held);
-        self.tell(node, ToRelay::Welcome(Welcome { node, term: self.term }));
-        if let Some(keys) = self.token_keys.clone() {
-            self.tell(node, ToRelay::TokenKeys(keys));
-        }
-        self.tell_draining(node);
-        let rates = self.directory.rates();
-        if rates != NamespaceRates::default() {
-            self.tell(node, ToRelay::Namespaces(rates));
-        }
-        self.changed(now, Cause::Topology);
-    }
-
     fn hear(&mut self, now: Timestamp, node: NodeIndex, session: SessionId, message: ToController) {
         match message {
             ToController::Hello(_) => {
@@ -375,36 +333,6 @@ impl Controller {
         if let Some(rival) = self.relays.take_rival(node) {
             self.kick(rival, KickCause::ComeAgain, "the relay's older session has ended: open another");
         }
-    }
-
-    /// The worth of a relay's certificates changed.
-    fn certificates(&mut self, now: Timestamp, name: &str, rule: CertificateRule) {
-        self.relays.set_rule(name, rule);
-        let Some(node) = self.relays.of_name(name) else { return };
-        let Some(relay) = self.relays.relay_mut(node) else { return };
-        if relay.certificates == rule {
-            return;
-        }
-        relay.certificates = rule;
-        let (session, rival) = (relay.session.map(|session| session.id), relay.rival.take());
-        if rule.revoked {
-            // Cut off at once, like one that said goodbye.
-            relay.leaving = true;
-            relay.named = false;
-            relay.changed_at = now;
-            // It cannot come back to its index any more; the quarantine begins anew.
-            relay.quarantined_until = None;
-        }
-        if let Some(session) = session {
-            self.session_over(now, session);
-            self.kick(session, KickCause::Void, CERTIFICATE_VOID);
-        }
-        if let Some(rival) = rival {
-            self.kick(rival.id, KickCause::Void, CERTIFICATE_VOID);
-        }
-        // Whatever else may have to wait, a controller that still collects reports for instance: this does not.
-        self.push_neighbours(now);
-        self.changed(now, Cause::Topology);
     }
 
     /// A relay has no session any more. Its links are believed for a while; media does not depend on sessions.

@@ -29,14 +29,21 @@
 //! A relay whose session begins later gets the stamped epoch's table and the order to stamp it at once, and the table
 //! under preparation behind it.
 
+mod deltas;
+mod pace;
+mod waits;
+
 use crate::api::StoreUpdate;
 use crate::effect::Effect;
 use crate::history::History;
 use crate::route_set::{RouteSet, Topologies};
+use deltas::TableDeltas;
+use pace::Pace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use waits::{Mute, Wait, expire};
 use wire_format::control::ToRelay;
-use wire_format::{Epoch, NodeIndex, Plane, PolicyDelta, PolicyIndex, TableDelta, Timestamp};
+use wire_format::{Epoch, NodeIndex, Plane, Timestamp};
 
 /// How long an acknowledgement is waited for.
 const ACK_WAIT: Duration = Duration::from_millis(500);
@@ -51,8 +58,6 @@ const DRAIN_URGENT: Duration = Duration::from_millis(50);
 const RECONSIDER: Duration = Duration::from_millis(50);
 /// From the acknowledgement of a relay that had missed one until it is trusted as before.
 const MUTE_HOLD_DOWN: Duration = Duration::from_secs(10);
-/// Rows of a table for one destination: three planes, where to turn, and which two at once.
-const ROWS_A_DESTINATION: usize = 5;
 /// Epochs made durable at a time.
 const EPOCH_BLOCK: u32 = 256;
 /// Greatest epoch believed of a relay: a reported one must not use up the rest.
@@ -86,30 +91,6 @@ enum Phase {
     Reconsidering { until: Timestamp, waiting: BTreeMap<NodeIndex, Wait> },
     /// The order to stamp `current` is on its way.
     Stamping { stamped_at: Timestamp, waiting: BTreeMap<NodeIndex, Wait> },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Wait {
-    until: Timestamp,
-    doubted: bool,
-}
-
-/// A relay that missed an acknowledgement: it is not waited for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mute {
-    /// In doubt as it was, it was hardly given time to answer. Any acknowledgement of the newest epoch ends this.
-    Doubted,
-    /// It had all the time. Routes avoid it until it has acknowledged the newest epoch and the hold-down is over.
-    Avoided(Option<Timestamp>),
-}
-
-impl Mute {
-    fn trusted_at(self) -> Option<Timestamp> {
-        match self {
-            Mute::Doubted => None,
-            Mute::Avoided(trusted_at) => trusted_at,
-        }
-    }
 }
 
 /// Tables computed, not yet prepared.
@@ -605,69 +586,4 @@ impl Rollout {
     fn take_waiting(&mut self) -> BTreeMap<NodeIndex, Wait> {
         self.waiting().map(std::mem::take).unwrap_or_default()
     }
-}
-
-/// What is new in everyone's tables.
-struct TableDeltas<'a> {
-    base: &'a Generation,
-    epoch: Epoch,
-    routes: &'a RouteSet,
-    /// By relay and policy, if those are the same; else one relay after the other is compared.
-    changes: Option<BTreeMap<NodeIndex, BTreeMap<PolicyIndex, PolicyDelta>>>,
-}
-
-impl TableDeltas<'_> {
-    fn new<'a>(base: &'a Generation, epoch: Epoch, routes: &'a RouteSet) -> TableDeltas<'a> {
-        TableDeltas { base, epoch, routes, changes: base.routes.table_changes(routes) }
-    }
-
-    /// Of one relay, if that is less than half of its table.
-    fn of(&mut self, node: NodeIndex) -> Option<TableDelta> {
-        let delta = match &mut self.changes {
-            Some(changes) => TableDelta {
-                policies: changes.remove(&node).unwrap_or_default(),
-                ..TableDelta::new(self.base.epoch, self.epoch)
-            },
-            None => TableDelta::between(
-                &self.base.routes.table(self.base.epoch, node),
-                &self.routes.table(self.epoch, node),
-            ),
-        };
-        (delta.rows() <= self.routes.destinations() * ROWS_A_DESTINATION / 2).then_some(delta)
-    }
-}
-
-/// Bounds how often something happens: so often at once, and then again and again after a while (the generic cell rate
-/// algorithm of ITU-T I.371).
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    at_once: u32,
-    every: Duration,
-    /// When all of `at_once` are there again.
-    full_at: Timestamp,
-}
-
-impl Pace {
-    fn new(at_once: u32, every: Duration) -> Pace {
-        Pace { at_once, every, full_at: Timestamp::ZERO }
-    }
-
-    /// When it may happen next.
-    fn ready_at(&self) -> Timestamp {
-        let ahead = self.full_at.since(Timestamp::ZERO).saturating_sub(self.every * (self.at_once - 1));
-        Timestamp::ZERO + ahead
-    }
-
-    /// It happens.
-    fn take(&mut self, now: Timestamp) {
-        self.full_at = self.full_at.max(now) + self.every;
-    }
-}
-
-fn expire(waiting: &mut BTreeMap<NodeIndex, Wait>, now: Timestamp) -> Vec<(NodeIndex, Wait)> {
-    let missed: Vec<_> = waiting.iter().filter(|(_, w)| w.until <= now).map(|(n, w)| (*n, *w)).collect();
-    for (node, _) in &missed {
-        waiting.remove(node);
-    }
-    missed
 }
