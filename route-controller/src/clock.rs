@@ -1,6 +1,6 @@
 //! The clocks of this process; nothing else in it reads one.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire_format::Timestamp;
 
 /// Counts microseconds from when it was started, for the core.
@@ -22,6 +22,11 @@ impl Clock {
     pub(crate) fn instant(self, timestamp: Timestamp) -> tokio::time::Instant {
         (self.origin + timestamp.since(Timestamp::ZERO)).into()
     }
+}
+
+/// The moment so much later than now, for the runtime's timers.
+pub(crate) fn after(wait: Duration) -> tokio::time::Instant {
+    (Instant::now() + wait).into()
 }
 
 /// The calendar's time, for certificates and tokens.

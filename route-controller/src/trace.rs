@@ -1,5 +1,6 @@
 //! `GET /v1/trace`: relays watch a stream for a moment, and their answers are joined, hop by hop.
 
+use crate::clock;
 use crate::engine::Request;
 use crate::operations::Operations;
 use crate::refusal::{Refusal, RefusalKind};
@@ -46,7 +47,7 @@ impl Operations {
                 self.engine.call(|answer| Request::Trace { sessions, key, duration, answer }).await?;
             traces.push((view, answers));
         }
-        let over = tokio::time::Instant::now() + duration + PATIENCE;
+        let over = clock::after(duration + PATIENCE);
         let mut streams = Vec::new();
         for (view, mut answers) in traces {
             let mut reports = BTreeMap::new();

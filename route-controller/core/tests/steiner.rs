@@ -2,6 +2,7 @@
 //! bound and, for small rooms, the best tree there is. Data is found through `CASCADE_DATA`; without it what needs it says so
 //! and is skipped.
 
+mod data;
 mod lab;
 
 use lab::stream;
@@ -18,19 +19,8 @@ use wire_format::control::{
 };
 use wire_format::{MediaKind, NodeIndex, Plane, PublicationId, SubscriptionId, Timestamp};
 
-#[allow(clippy::disallowed_methods, reason = "no core: a test that finds its data through the environment")]
 fn cities() -> Option<Vec<Vec<Option<Duration>>>> {
-    let file = std::env::var_os("CASCADE_DATA")
-        .map(|data| std::path::PathBuf::from(data).join("rtt/wondernetwork217.csv"))
-        .filter(|file| file.is_file());
-    let Some(file) = file else {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: CASCADE_DATA names no folder with rtt/wondernetwork217.csv in it"
-        );
-        return None;
-    };
-    let text = std::fs::read_to_string(file).expect("readable");
+    let text = data::rtt("wondernetwork217.csv")?;
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
     let rtt = |cell: &&str| Some(Duration::from_secs_f64(cell.parse::<f64>().ok()? / 1e3));
     Some(rows[1..].iter().map(|row| row[1..rows.len()].iter().map(rtt).collect()).collect())
@@ -321,15 +311,6 @@ fn rooms_between_cities_load_fewer_links_at_little_delay() {
     let ratios = rooms(&rtt, &[(4, 4), (8, 3), (16, 2)]);
     assert!(ratios[&16] < 0.7, "{ratios:?}");
     assert!(ratios.values().all(|ratio| *ratio <= 1.0), "{ratios:?}");
-}
-
-/// The figures of BENCHMARKS.md.
-#[test]
-#[ignore = "takes minutes"]
-fn figures() {
-    let Some(rtt) = cities() else { return };
-    let ratios = rooms(&rtt, &[(4, 24), (8, 16), (16, 8), (64, 3)]);
-    assert!(ratios[&64] < 0.6, "{ratios:?}");
 }
 
 #[test]

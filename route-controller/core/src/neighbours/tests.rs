@@ -1,10 +1,11 @@
 //! The choice on its own: what holds for any sequence of events, and how good it is on real round trips.
 
+#[path = "../../tests/data/mod.rs"]
+mod data;
+
 use super::*;
 use crate::topology::{Topology, Transit};
 use proptest::prelude::*;
-use std::io::Write as _;
-use std::path::PathBuf;
 
 fn node(at: usize) -> NodeIndex {
     NodeIndex(at as u16)
@@ -190,14 +191,8 @@ fn generated(count: usize, seed: u64) -> Costs {
     (0..count).map(|a| (0..count).map(|b| cost(a, b)).collect()).collect()
 }
 
-#[allow(clippy::disallowed_methods, reason = "no core: a test that finds its data through the environment")]
 fn matrix(name: &str) -> Option<Costs> {
-    let folder = std::env::var_os("CASCADE_DATA").map(|data| PathBuf::from(data).join("rtt"));
-    let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: CASCADE_DATA names no folder with rtt/ in it");
-        return None;
-    };
-    let text = std::fs::read_to_string(folder.join(name)).expect("readable");
+    let text = data::rtt(name)?;
     // Half of a round trip and a hop, as a link costs.
     let cost = |cell: &str| {
         let rtt_ms = cell.parse::<f64>().ok().filter(|rtt_ms| *rtt_ms > 0.0)?;
@@ -240,7 +235,7 @@ fn reach(name: &str, costs: Costs, knowing: bool, most_sweeps: usize) {
              in the mean of ways {mean:.1}%, the 95th of a hundred {p95:.1}%; {known}% measured; {links} links",
             if knowing { "knowing all round trips" } else { "learning" }
         );
-        let _ = writeln!(std::io::stderr(), "{told}");
+        data::tell(&told);
         if sum <= 5.0 && p95 <= 20.0 && (mean <= 5.0 || !knowing) {
             return;
         }
@@ -271,12 +266,6 @@ fn planetlab_is_nearly_as_short_as_a_mesh_by_what_its_links_teach() {
 fn wondernetwork_is_nearly_as_short_as_a_mesh_by_what_its_links_teach() {
     let Some(costs) = matrix("wondernetwork217.csv") else { return };
     reach("wondernetwork217", costs, false, 60);
-}
-
-#[test]
-#[ignore = "minutes: run with --release and --run-ignored only"]
-fn a_thousand_generated_relays_are_nearly_as_short_as_a_mesh_by_what_their_links_teach() {
-    reach("generated", generated(1_000, 7), false, 60);
 }
 
 #[test]
