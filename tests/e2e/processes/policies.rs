@@ -49,7 +49,8 @@ async fn a_policy_turns_a_route_under_media_as_the_dry_run_said() {
     let shown = tokio::task::block_in_place(|| json(&overlay, &["policy", "show"]));
     assert_eq!(shown["policies"].as_array().map(Vec::len), Some(1), "nothing has changed: {shown}");
 
-    let passed = |overlay: &Overlay| overlay.metric("r2", "cascade_relay_media_forwarded_total");
+    let passed =
+        |overlay: &Overlay| overlay.metric("r2", "cascade_relay_core_total{event=\"media_forwarded\"}");
     let before_r2 = tokio::task::block_in_place(|| passed(&overlay));
     let apply = async {
         tokio::task::block_in_place(|| overlay.relayctl(&["policy", "apply", &file]));
