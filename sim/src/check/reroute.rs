@@ -293,7 +293,8 @@ impl Failure<'_> {
     fn ways(&self, tables: &PolicyTables, stamps: &Stamps) -> Option<Ways> {
         let (ingress, egress) = self.ends()?;
         let outlook = Outlook::new(self.scenario, self.at);
-        let watched = (self.at.saturating_sub(CALM_BEFORE), self.at + CALM_AFTER);
+        let watched =
+            (self.at.saturating_sub(CALM_BEFORE), self.at.saturating_sub(ONE_EPOCH), self.at + CALM_AFTER);
         let chain = stamps.chain(self.stream, ingress, egress, watched)?;
         let stopped = |part: &[RelayId]| {
             let primary = tables.path(part[0], 0, part[1])?;

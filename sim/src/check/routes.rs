@@ -124,7 +124,8 @@ fn check_detour(
     if settled + FEEDERS_WITHIN > at {
         return;
     }
-    let Some(chain) = stamps.chain(stream, from, to, (settled, at)).filter(|chain| chain.len() > 2) else {
+    let Some(chain) = stamps.chain(stream, from, to, (settled, settled, at)).filter(|chain| chain.len() > 2)
+    else {
         return;
     };
     let parts = chain.windows(2).map(|part| prices.best_least(part[0], part[1]));

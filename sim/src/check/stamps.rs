@@ -75,20 +75,20 @@ impl Stamps {
         self.stampers(stream, to, at).contains(&by)
     }
 
-    /// How a relay was fed all the time between `from` and `until`: stampers from the ingress on, that relay last. `None` if
-    /// that changed, or is not known.
+    /// How a relay was fed all the time between `from` and `until`, or since it first was, by `settled` at the latest:
+    /// stampers from the ingress on, that relay last. `None` if that changed, or is not known.
     pub(super) fn chain(
         &self,
         stream: StreamNumber,
         ingress: RelayId,
         to: RelayId,
-        (from, until): (Duration, Duration),
+        (from, settled, until): (Duration, Duration, Duration),
     ) -> Option<Vec<RelayId>> {
         let mut chain = vec![to];
         while *chain.last()? != ingress {
             let told = self.told.get(&(stream, *chain.last()?))?;
             let mut meeting = told.iter().filter(|told| told.from <= until && from <= told.until);
-            let only = meeting.next().filter(|told| told.from <= from && until <= told.until)?;
+            let only = meeting.next().filter(|told| told.from <= settled && until <= told.until)?;
             if meeting.next().is_some() || chain.contains(&only.stamper) {
                 return None;
             }

@@ -80,7 +80,7 @@ async fn versions_without_overlap_are_refused_with_both_named() {
         dialler.port.dial(relay_port.port.local_addr(), expect_r2(), relay()).await.expect_err("no version");
     let LinkError::Refused { code, reason, .. } = &error else { panic!("{error}") };
     assert_eq!(*code, RefusalCode::Version);
-    assert!(reason.contains("1 to 3") && reason.contains("7 to 9"), "{reason}");
+    assert!(reason.contains("1 to 4") && reason.contains("7 to 9"), "{reason}");
     // Counted once the refusal is known to have arrived.
     while relay_port.stats().await.refused_diallers == 0 {
         tokio::task::yield_now().await;
