@@ -169,20 +169,6 @@ fn audio_that_a_full_queue_drops_comes_again() {
     }
 }
 
-/// A queue of a few milliseconds never delays by much: what it drops must show that the link is full.
-#[test]
-fn behind_a_shallow_queue_audio_loses_nothing_and_repairs_do_not_crowd_out_media() {
-    for queue in ["10ms", "20ms"] {
-        let links = format!("[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=1mbit,queue={queue}\"\n");
-        let (_, trace) = run(Some(&links));
-        let (sent, arrived, _) = between(&packets(&trace, AUDIO), 5_000, 21_000);
-        assert_eq!(arrived, sent, "audio, queue {queue}");
-        let (sent, arrived, _) = between(&packets(&trace, VIDEO), 5_000, 21_000);
-        assert!(arrived * 100 >= sent * 38, "{arrived} of {sent} packets of video, queue {queue}");
-        assert!(counted(&trace, "drop_congested_video") > 0, "frames are left out whole");
-    }
-}
-
 #[test]
 fn loss_alone_and_jitter_slow_nobody() {
     for links in [

@@ -40,7 +40,6 @@ mod link;
 mod liveness;
 mod measure;
 mod notice;
-mod overflow;
 mod pacer;
 mod path_mtu;
 mod plain;

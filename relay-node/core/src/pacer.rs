@@ -9,8 +9,6 @@ use wire_format::{DATAGRAM_BYTES_MAX, Timestamp};
 /// As much as the rate brings in so long may leave at once.
 const BURST: Duration = Duration::from_millis(10);
 const BURST_NS: u64 = BURST.as_nanos() as u64;
-/// ... where the path is found to have a shallow queue, in so long.
-const BURST_SHALLOW_NS: u64 = 2_000_000;
 /// What leaves in any case, as heartbeats do, never blocks the link for longer.
 const DEBT_NS_MAX: u64 = 200_000_000;
 /// Distance of two attempts to send what waits.
@@ -23,18 +21,12 @@ pub(crate) struct Pacer {
     rate: Option<u64>,
     /// When all that has left is paid for, in nanoseconds.
     paid_ns: u64,
-    shallow: bool,
 }
 
 impl Pacer {
-    /// Sets how many bytes a second may leave, `None` for as many as there are, and whether the path's queue is shallow.
-    pub(crate) fn set_rate(&mut self, rate: Option<u64>, shallow: bool) {
+    /// Sets how many bytes a second may leave, `None` for as many as there are.
+    pub(crate) fn set_rate(&mut self, rate: Option<u64>) {
         self.rate = rate;
-        self.shallow = shallow;
-    }
-
-    fn burst_ns(&self) -> u64 {
-        if self.shallow { BURST_SHALLOW_NS } else { BURST_NS }
     }
 
     /// Bytes per second that may leave.
@@ -48,11 +40,8 @@ impl Pacer {
         self.rate.is_none_or(|rate| {
             let now_ns = nanos(now);
             let paid_ns = self.paid_ns.max(now_ns);
-            // For a shallow queue two datagrams leave together only if the path was idle for as long as one takes.
-            let rest_ns =
-                if self.shallow && bytes > DATAGRAM_BYTES_MAX { price_ns(rate, bytes) / 2 } else { 0 };
-            let paid = self.paid_ns.saturating_add(rest_ns) <= now_ns && bytes <= 2 * DATAGRAM_BYTES_MAX;
-            paid || paid_ns.saturating_add(price_ns(rate, bytes)) <= now_ns + self.burst_ns()
+            let paid = paid_ns == now_ns && bytes <= 2 * DATAGRAM_BYTES_MAX;
+            paid || paid_ns.saturating_add(price_ns(rate, bytes)) <= now_ns + BURST_NS
         })
     }
 
@@ -60,7 +49,7 @@ impl Pacer {
     pub(crate) fn affords(&self, now: Timestamp, bytes: usize) -> bool {
         self.rate.is_none_or(|rate| {
             let now_ns = nanos(now);
-            self.paid_ns.max(now_ns).saturating_add(price_ns(rate, bytes)) <= now_ns + self.burst_ns()
+            self.paid_ns.max(now_ns).saturating_add(price_ns(rate, bytes)) <= now_ns + BURST_NS
         })
     }
 
@@ -76,7 +65,7 @@ impl Pacer {
     /// When so many bytes may leave that may not now: later than `now`, and no sooner than a tick.
     pub(crate) fn next(&self, now: Timestamp, bytes: usize) -> Timestamp {
         let price = self.rate.map_or(0, |rate| price_ns(rate, bytes));
-        let at_ns = self.paid_ns.saturating_sub(self.burst_ns().saturating_sub(price));
+        let at_ns = self.paid_ns.saturating_sub(BURST_NS.saturating_sub(price));
         Timestamp::from_micros(at_ns.div_ceil(1000)).max(now + TICK)
     }
 }
@@ -107,14 +96,14 @@ mod tests {
             assert!(pacer.may_send(at(5), 1 << 20));
             pacer.spend(at(5), 1 << 20);
         }
-        pacer.set_rate(Some(1000), false);
+        pacer.set_rate(Some(1000));
         assert!(pacer.may_send(at(5), 1400), "what left before is paid for");
     }
 
     #[test]
     fn a_burst_leaves_at_once_and_then_as_much_as_the_rate_brings() {
         let mut pacer = Pacer::default();
-        pacer.set_rate(Some(1_000_000), false);
+        pacer.set_rate(Some(1_000_000));
         let mut sent = 0;
         while pacer.may_send(at(0), 1000) {
             pacer.spend(at(0), 1000);
@@ -129,7 +118,7 @@ mod tests {
     #[test]
     fn what_is_larger_than_a_burst_leaves_when_everything_is_paid_for() {
         let mut pacer = Pacer::default();
-        pacer.set_rate(Some(8_000), false);
+        pacer.set_rate(Some(8_000));
         pacer.spend(at(0), 80);
         assert!(!pacer.may_send(at(0), 1200));
         let next = pacer.next(at(0), 1200);
@@ -140,7 +129,7 @@ mod tests {
     #[test]
     fn debt_ends() {
         let mut pacer = Pacer::default();
-        pacer.set_rate(Some(8_000), false);
+        pacer.set_rate(Some(8_000));
         for _ in 0..100 {
             pacer.spend(at(0), 1400);
         }
@@ -153,7 +142,7 @@ mod tests {
             rate in 8_000u64..100_000_000, sizes in prop::collection::vec(40usize..1500, 50)
         ) {
             let mut pacer = Pacer::default();
-            pacer.set_rate(Some(rate), false);
+            pacer.set_rate(Some(rate));
             let (mut now, mut sent) = (at(0), 0_u64);
             let mut sizes = sizes.iter().cycle();
             let mut bytes = *sizes.next().expect("some");

@@ -16,14 +16,9 @@
 //!   usual step from one report to the next, and that in two reports in a row (the least of each interval counts
 //!   already, see `queueing`). So paths that jitter, and hosts that are busy, are not taken for full ones. A report of
 //!   an interval in which nothing arrived repeats what the one before said, and is no second witness to it.
-//! - **A queue that is never long** (a shallow one, a policer) shows by what it drops (`overflow`), or by standing for a
-//!   few milliseconds while much is lost. As that is no proof, a limit is tried, see [`shallow`].
 //! - **A queue that is not ours**: if it is still there after [`OURS_WITHIN`] of sending less, it is another's, or the
 //!   path has become longer. Then it is what is usual from now on, and the limit is lifted (Copa's competitive mode).
 
-mod shallow;
-
-use shallow::{Shallow, Step, loss_ppm};
 use std::collections::VecDeque;
 use std::time::Duration;
 use wire_format::{Timestamp, WireTime};
@@ -73,11 +68,6 @@ const FILLED_FOR: u32 = 4;
 const REPORTS_MAX: usize = 8;
 /// Reports further apart say nothing together.
 const REPORTS_APART_MAX: Duration = Duration::from_secs(3);
-/// What counts as a queue where as much is lost as a full one drops.
-const STANDS: Duration = Duration::from_millis(3);
-/// Growth of the limit where a shallow queue was found, parts of 1024, and for how many seconds.
-const GROWTH_SHALLOW: u64 = 30;
-const SLOWLY_FOR_S: u64 = 3;
 
 /// What the other end says about what arrives there.
 #[derive(Clone, Copy, Debug)]
@@ -90,11 +80,6 @@ pub(crate) struct ArrivalReport {
     pub(crate) bytes: u32,
     /// Round trip without queues.
     pub(crate) rtt: Duration,
-    /// Datagrams sent and received, low 32 bits.
-    pub(crate) expected: u32,
-    pub(crate) received: u32,
-    /// What is lost is what a full queue drops (`overflow`).
-    pub(crate) overflows: bool,
 }
 
 /// The rate of one direction of a link, at its sending end.
@@ -110,14 +95,11 @@ pub(crate) struct RateControl {
     step_us: u64,
     first_report_at: Option<Timestamp>,
     reported_at: Option<Timestamp>,
-    reports: VecDeque<ArrivalReport>,
+    reports: VecDeque<(WireTime, u32)>,
     over: Over,
     calm_since: Timestamp,
     queueing: Duration,
     limited: u64,
-    shallow: Shallow,
-    /// Bytes a second that arrived of late, over all reports that are kept.
-    arrives: u64,
 }
 
 /// A queue that reports tell of.
@@ -152,7 +134,7 @@ impl RateControl {
     ///
     /// `held_back`: layers or streams are kept out because of the limit.
     pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport, held_back: bool) {
-        let nothing_came = self.reports.back().is_some_and(|before| before.bytes == report.bytes);
+        let nothing_came = self.reports.back().is_some_and(|(_, bytes)| *bytes == report.bytes);
         let Some(rate) = self.rate(&report) else { return };
         let passed = self.reported_at.map_or(Duration::ZERO, |at| now.since(at)).min(RATE_OVER * 2);
         self.reported_at = Some(now);
@@ -161,9 +143,6 @@ impl RateControl {
         let learn_over = if rate < FILLS_MIN { OTHERS_OVER } else { USUAL_OVER };
         self.learn(report.queueing, passed, age.clamp(YOUNG_FOR, learn_over));
         self.queueing = report.queueing;
-        if self.limit.is_none() {
-            self.shallow.ends();
-        }
         if report.queueing > self.threshold() {
             if nothing_came {
                 return;
@@ -180,9 +159,6 @@ impl RateControl {
         if self.over.calm >= OVER_AFTER {
             self.over = Over::default();
         }
-        if !nothing_came && self.tries_shallow(now, &report, age) {
-            return;
-        }
         if let Some(limit) = self.limit {
             self.grow(now, limit, rate, passed, held_back);
         }
@@ -190,8 +166,8 @@ impl RateControl {
 
     /// Bytes per second that arrived of late.
     fn rate(&mut self, report: &ArrivalReport) -> Option<u64> {
-        if let Some(newest) = self.reports.back() {
-            let apart = report.said_at.since(newest.said_at);
+        if let Some((newest, _)) = self.reports.back() {
+            let apart = report.said_at.since(*newest);
             if apart > REPORTS_APART_MAX {
                 self.reports.clear();
             } else if apart.is_zero() {
@@ -202,14 +178,13 @@ impl RateControl {
         if self.reports.len() >= REPORTS_MAX {
             self.reports.pop_front();
         }
-        self.reports.push_back(*report);
-        let arrived_since = |before: &ArrivalReport| {
-            let apart = report.said_at.since(before.said_at);
-            let bytes = u64::from(report.bytes.wrapping_sub(before.bytes));
-            (apart >= RATE_OVER).then(|| bytes * 1_000_000 / apart.as_micros() as u64)
+        self.reports.push_back((report.said_at, report.bytes));
+        let old_enough = |(at, bytes): &&(WireTime, u32)| {
+            (report.said_at.since(*at) >= RATE_OVER).then_some((*at, *bytes))
         };
-        self.arrives = self.reports.front().and_then(arrived_since).unwrap_or(self.arrives);
-        self.reports.iter().rev().find_map(arrived_since)
+        let (at, before) = self.reports.iter().rev().find_map(|entry| old_enough(&entry))?;
+        let micros = report.said_at.since(at).as_micros() as u64;
+        Some(u64::from(report.bytes.wrapping_sub(before)) * 1_000_000 / micros)
     }
 
     /// Queueing delay that counts as a queue.
@@ -249,42 +224,6 @@ impl RateControl {
         self.limit = Some((limit as u64).clamp(LIMIT_MIN, LIMIT_MAX));
     }
 
-    /// What arrives is limited to what a shallow queue lets through, for good or for a trial.
-    pub(crate) fn is_shallow(&self) -> bool {
-        self.limit.is_some() && self.shallow.is_on()
-    }
-
-    /// Bytes a second that arrive of late.
-    pub(crate) fn arrives(&self) -> u64 {
-        self.arrives
-    }
-
-    /// Where loss may be that of a shallow queue: tries whether it goes away. `true` while it does.
-    fn tries_shallow(&mut self, now: Timestamp, report: &ArrivalReport, age: Duration) -> bool {
-        let Some(oldest) = self.reports.front().copied() else { return false };
-        let stands = report.queueing > self.threshold().saturating_sub(QUEUE - STANDS);
-        let loss = loss_ppm(&oldest, report);
-        match self.shallow.step(now, report, loss, stands) {
-            Step::Nothing => false,
-            Step::Trying => true,
-            Step::Begin if !self.is_ours(self.arrives, age) => false,
-            Step::Begin => {
-                let before = self.limit;
-                let base = before.map_or(self.arrives, |limit| limit.min(self.arrives));
-                self.limited += u64::from(before.is_none());
-                self.capacity = self.arrives;
-                self.calm_since = now;
-                self.limit = Some((base / 16 * 15).clamp(LIMIT_MIN, LIMIT_MAX));
-                self.shallow.begin(now, loss, before);
-                true
-            }
-            Step::Failed(before) => {
-                self.limit = before;
-                false
-            }
-        }
-    }
-
     /// Whether what arrives at that rate can be what fills the path.
     fn is_ours(&self, rate: u64, age: Duration) -> bool {
         self.limit.is_some() || (rate >= FILLS_MIN && age >= YOUNG_FOR)
@@ -313,14 +252,6 @@ impl RateControl {
             self.limit = None;
             return;
         }
-        if self.is_shallow() {
-            // Beyond what it carries nothing waits, but all is lost: slowly.
-            let seconds = calm.as_secs().saturating_sub(SLOWLY_FOR_S).min(16);
-            let growth = (GROWTH_SHALLOW << seconds).min(GROWTH_MAX);
-            let more = u128::from(limit) * u128::from(growth) * passed.as_micros() / (1024 * 1_000_000);
-            self.limit = (limit < LIMIT_MAX).then(|| (limit + more as u64).max(LIMIT_MIN));
-            return;
-        }
         let far = held_back && limit >= self.capacity / HELD_MAX.1 * HELD_MAX.0;
         let seconds = if far { 0 } else { calm.as_secs().min(16) };
         let growth = (GROWTH_FIRST << seconds).min(GROWTH_MAX);
@@ -339,15 +270,6 @@ mod tests {
 
     const MBIT: u64 = 125_000;
     const REPORT_MS: u64 = 33;
-    const NOTHING_LOST: ArrivalReport = ArrivalReport {
-        said_at: WireTime::from_bits(0),
-        queueing: Duration::ZERO,
-        bytes: 0,
-        rtt: Duration::ZERO,
-        expected: 0,
-        received: 0,
-        overflows: false,
-    };
 
     /// A path with a queue, and a sender that keeps to its limit.
     struct Path {
@@ -367,10 +289,6 @@ mod tests {
         under_way: VecDeque<(u64, ArrivalReport)>,
         loss_pct: u64,
         tokens: u64,
-        /// The longest queue, in milliseconds, and what has left it or was dropped.
-        queue_max_ms: u64,
-        gone: u64,
-        overflows: bool,
     }
 
     impl Path {
@@ -388,9 +306,6 @@ mod tests {
                 under_way: VecDeque::new(),
                 loss_pct: 0,
                 tokens: 0,
-                queue_max_ms: 10_000,
-                gone: 0,
-                overflows: false,
             }
         }
 
@@ -401,11 +316,9 @@ mod tests {
             let sent = self.tokens / 1000;
             self.tokens %= 1000;
             self.sent_ever += sent;
-            let dropped = (self.queue + sent).saturating_sub(self.queue_max_ms * self.carries / 1000);
-            self.queue += sent - dropped;
+            self.queue += sent;
             let leaves = self.queue.min(self.carries / 1000);
             self.queue -= leaves;
-            self.gone += leaves + dropped;
             self.arrived += leaves * (100 - self.loss_pct) / 100;
             self.waits_ms.push(self.queue_ms() + self.foreign_ms);
             if self.now_ms.is_multiple_of(REPORT_MS) {
@@ -416,9 +329,6 @@ mod tests {
                     queueing: Duration::from_millis(least),
                     bytes: self.arrived as u32,
                     rtt: Duration::from_millis(2 * self.delay_ms),
-                    expected: self.gone as u32,
-                    received: self.arrived as u32,
-                    overflows: self.overflows,
                 };
                 // What is in the queue has still to travel, and the report comes back.
                 self.under_way.push_back((self.now_ms + 2 * self.delay_ms, report));
@@ -460,44 +370,6 @@ mod tests {
         path.loss_pct = 30;
         path.run(20_000, 10 * MBIT);
         assert_eq!((path.control.limit(), path.control.limited()), (None, 0));
-    }
-
-    #[test]
-    fn a_queue_that_is_never_long_limits_as_well() {
-        for queue_ms in [10, 20] {
-            let mut path = Path::new(20 * MBIT, 20);
-            path.run(3_000, 2 * MBIT);
-            (path.carries, path.queue_max_ms) = (MBIT, queue_ms);
-            path.run(1_500, 2 * MBIT);
-            let (limit, report) = (path.control.limit(), path.control.reports.back());
-            assert!(
-                limit.is_some_and(|limit| limit <= MBIT),
-                "{queue_ms} ms: {limit:?} after {report:?}, usual {} step {}",
-                path.control.usual_us,
-                path.control.step_us
-            );
-            let (sent, arrived) = (path.sent_ever, path.arrived);
-            path.run(20_000, 2 * MBIT);
-            let (sent, arrived) = (path.sent_ever - sent, path.arrived - arrived);
-            assert!(arrived * 100 >= sent * 98, "{arrived} of {sent} arrive, {queue_ms} ms");
-            assert!(arrived * 100 >= 20 * MBIT * 85, "{arrived} of what it carries, {queue_ms} ms");
-            path.carries = 20 * MBIT;
-            path.run(15_000, 2 * MBIT);
-            assert_eq!(path.control.limit(), None, "{queue_ms} ms");
-        }
-    }
-
-    #[test]
-    fn random_loss_that_looks_like_a_queues_slows_for_a_moment_and_not_again_soon() {
-        let mut path = Path::new(20 * MBIT, 20);
-        (path.loss_pct, path.overflows) = (10, true);
-        let mut slowed = 0;
-        for _ in 0..60_000 {
-            path.step(2 * MBIT);
-            slowed += u64::from(path.control.limit().is_some());
-        }
-        assert_eq!(path.control.limited(), 2);
-        assert!(slowed < 800, "{slowed} ms in a minute");
     }
 
     #[test]
@@ -609,7 +481,7 @@ mod tests {
                 let rtt = Duration::from_millis(20);
                 control.report(
                     now,
-                    ArrivalReport { said_at: now.wire(), queueing, bytes: bytes as u32, rtt, ..NOTHING_LOST },
+                    ArrivalReport { said_at: now.wire(), queueing, bytes: bytes as u32, rtt },
                     false,
                 );
             }
@@ -631,7 +503,6 @@ mod tests {
                 queueing: Duration::from_millis(if late { 90 } else { 1 }),
                 bytes: (interval / 2 * 2_000) as u32,
                 rtt: Duration::from_millis(180),
-                ..NOTHING_LOST
             };
             control.report(now, report, false);
             assert_eq!(control.limit(), None, "after {interval} intervals");
@@ -663,9 +534,6 @@ mod tests {
                     queueing: Duration::from_micros(queueing),
                     bytes,
                     rtt: Duration::from_micros(queueing / 7),
-                    expected: said_at,
-                    received: bytes,
-                    overflows: bytes % 2 == 0,
                 };
                 control.report(Timestamp::from_micros(now), report, false);
                 prop_assert!(control.limit().is_none_or(|limit| (LIMIT_MIN..=2 * LIMIT_MAX).contains(&limit)));

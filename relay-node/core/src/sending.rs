@@ -34,7 +34,7 @@ impl Sending {
     pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport) {
         let held_back = self.held_back_at.is_some_and(|at| now.since(at) < HELD_BACK_FOR);
         self.rate.report(now, report, held_back);
-        self.pacer.set_rate(self.rate.limit(), self.rate.is_shallow());
+        self.pacer.set_rate(self.rate.limit());
     }
 
     /// The link is limited, or media waits: [`Sending::schedule`] has to look at each wake-up.
@@ -116,11 +116,6 @@ impl Sending {
     /// Takes out all that waits, in the order in which it came.
     pub(crate) fn take_waiting(&mut self) -> Vec<Parked> {
         self.backlog.take_all()
-    }
-
-    /// Bytes a second that arrive at the other end.
-    pub(crate) fn arrives(&self) -> u64 {
-        self.rate.arrives()
     }
 
     /// Queueing delay on the way to the other end.

@@ -60,12 +60,7 @@ impl Link {
         };
         let queueing = Duration::from_micros(u64::from(arrival.queueing) * WireTime::UNIT_US);
         let rtt = self.feedback.rtt_min().unwrap_or_default();
-        let (expected, received) = self.feedback.expected_received();
-        let overflows = self.repair.overflow.is_likely(now);
-        let report =
-            ArrivalReport { said_at, queueing, bytes: arrival.bytes, rtt, expected, received, overflows };
-        self.sending.report(now, report);
-        self.repair.overflow.arrives(self.sending.arrives());
+        self.sending.report(now, ArrivalReport { said_at, queueing, bytes: arrival.bytes, rtt });
     }
 
     /// The other end has said what it received: is that what was sent?

@@ -49,8 +49,6 @@ impl Link {
         self.datagrams_out += train.slots().len() as u64;
         self.bytes_out += train.bytes().len() as u64;
         self.sending.spent(now, train.bytes().len());
-        let count = train.slots().len() as u64;
-        self.repair.overflow.left(now, PacketNumber(self.next_number - count), count, train.bytes().len());
         if self.queue.is_empty() {
             self.sending.drained();
         }

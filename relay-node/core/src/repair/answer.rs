@@ -40,7 +40,7 @@ impl Repair {
             count += 1;
         }
         let ranges = &ranges[..count];
-        self.learn_bursts(now, through, ranges, next);
+        self.learn_bursts(now, through, ranges);
         let mut more = false;
         // Oldest first: it has least time left.
         for range in ranges.iter().rev() {
@@ -81,7 +81,7 @@ impl Repair {
     }
 
     /// Ranges that requests named for the first time are bursts of loss.
-    fn learn_bursts(&mut self, now: Timestamp, through: PacketNumber, ranges: &[MissingRange], next: u64) {
+    fn learn_bursts(&mut self, now: Timestamp, through: PacketNumber, ranges: &[MissingRange]) {
         let fresh_from = self.told_through.map_or(0, |told| told.0 + 1);
         for range in ranges {
             let end = range.first.0 + u64::from(range.count);
@@ -89,7 +89,6 @@ impl Repair {
             {
                 self.told_at = Some(now);
                 self.lost.record(now, length);
-                self.overflow.lost(end - length..end, next);
                 if self.conditions.spacing * u32::try_from(length).unwrap_or(u32::MAX) >= OUTAGE {
                     self.again.outage(now);
                 }

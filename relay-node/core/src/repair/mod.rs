@@ -22,7 +22,6 @@ mod stats;
 
 use crate::Train;
 use crate::measure::{Mean, MostOf};
-use crate::overflow::Overflow;
 use again::Again;
 use answer::LOOKUPS_PER_MS;
 use bursts::Bursts;
@@ -117,8 +116,6 @@ pub(crate) struct Repair {
     told_at: Option<Timestamp>,
     /// Bursts of loss of what is sent.
     pub(crate) lost: Bursts,
-    /// Whether a queue that is never long drops it.
-    pub(crate) overflow: Overflow,
     conditions: Conditions,
     plans: [Plan; 2],
     share_ppm: [u64; 2],
@@ -157,7 +154,6 @@ impl Repair {
             told_through: None,
             told_at: None,
             lost: Bursts::new(),
-            overflow: Overflow::new(now),
             conditions: Conditions {
                 loss_ppm: 0,
                 dispersion_milli: 1000,
