@@ -145,7 +145,7 @@ fn a_stream_is_traced_and_drawn_while_it_flows_and_its_past_is_kept() {
         assert!(one_way_us.iter().any(|us| (5_000..500_000).contains(us)), "{out}");
         assert!(stream["relays"].as_array().expect("a list").iter().all(|relay| relay["answer"] == "traced"));
     }
-    let (ok, out, _) = ask("trace demo/dev/alice/video --for 200ms -o svg");
+    let (ok, out, _) = ask("trace demo/dev/alice/camera --for 200ms -o svg");
     assert!(ok && out.starts_with("<svg ") && out.contains(">sfu-b</text>"), "{out}");
     let (ok, _, err) = ask("trace demo/dev/alise");
     assert!(!ok && err.contains("nobody publishes") && err.contains("demo/dev/alice"), "{err}");
