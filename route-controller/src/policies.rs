@@ -61,22 +61,22 @@ pub struct PolicyRow {
 /// What the terms of a link's cost are worth, percent; what is absent is as in the default policy.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct WeightsRow {
-    /// One-way delay [100].
+    /// One-way delay (default: 100).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_pct: Option<u32>,
-    /// Expected wait for repairs [100].
+    /// Expected wait for repairs (default: 100).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repair_pct: Option<u32>,
-    /// Wait in queues [100].
+    /// Wait in queues (default: 100).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queueing_pct: Option<u32>,
-    /// Interarrival jitter [0].
+    /// Interarrival jitter (default: 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter_pct: Option<u32>,
-    /// The step for a link that carries nearly all it can [100, or 0 where `relief` is given].
+    /// The step for a link that carries nearly all it can (default: 100, or 0 where `relief` is given).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_pct: Option<u32>,
-    /// The price of traffic between regions [100].
+    /// The price of traffic between regions (default: 100).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money_pct: Option<u32>,
 }
