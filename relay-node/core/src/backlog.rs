@@ -48,6 +48,8 @@ const ENHANCEMENT: usize = 3;
 /// How long what leaves before a new frame of a class may take. Audio: no bound.
 const WAIT_MAX: [Duration; CLASSES] =
     [Duration::MAX, Duration::from_millis(120), Duration::from_millis(80), Duration::from_millis(20)];
+/// The same of enhancement layers while more is tried.
+const TRIED_WAIT_MAX: Duration = Duration::from_millis(60);
 /// One byte in so many goes to classes that are passed over.
 const FLOOR: usize = 16;
 /// An enhancement layer that found no room stays out for so long.
@@ -166,6 +168,8 @@ pub(crate) struct Backlog {
     passed_over: usize,
     /// A stream may be shed or broken until then.
     restricted_until: Timestamp,
+    /// What a layer may wait is [`TRIED_WAIT_MAX`].
+    tries_more: bool,
     /// When streams were last forgotten.
     forgot_at: Option<Timestamp>,
     shed: Shed,
@@ -246,7 +250,10 @@ impl Backlog {
             Some((_, _, gets_in)) => gets_in,
             None => {
                 let wait = Duration::from_micros((before as u64).saturating_mul(1_000_000) / rate.max(1));
-                let fits = flow.takes(now, class, wait, slack, &mut self.restricted_until);
+                let tried = self.tries_more && class == ENHANCEMENT;
+                let wait_max = if tried { TRIED_WAIT_MAX } else { WAIT_MAX[class] };
+                let wait_max = wait_max.min(slack.as_duration() * 3 / 4);
+                let fits = flow.takes(now, class, (wait, wait_max), &mut self.restricted_until);
                 if !fits.gets_in && fits.breaks {
                     self.shed.keyframes.insert(id.0);
                 }
@@ -334,6 +341,26 @@ impl Backlog {
         if self.frames == 0 {
             *self = Backlog { shed: std::mem::take(&mut self.shed), ..Backlog::default() };
         }
+    }
+
+    /// Lets layers in again that are kept out.
+    pub(crate) fn let_in(&mut self) {
+        self.restricted_until = Timestamp::ZERO;
+        for flow in self.flows.values_mut() {
+            flow.shed_until = Timestamp::ZERO;
+            self.restricted_until = self.restricted_until.max(flow.broken_until);
+        }
+    }
+
+    /// The same, and until [`Backlog::try_no_more`] more of them may wait than otherwise: a trial needs as much as the link
+    /// carries.
+    pub(crate) fn try_more(&mut self) {
+        self.tries_more = true;
+        self.let_in();
+    }
+
+    pub(crate) fn try_no_more(&mut self) {
+        self.tries_more = false;
     }
 
     /// Takes out all that waits, in the order in which it came: the link is silent or gone.
@@ -472,8 +499,7 @@ impl FlowQueue {
         &mut self,
         now: Timestamp,
         class: usize,
-        wait: Duration,
-        slack: Slack,
+        (wait, wait_max): (Duration, Duration),
         restricted_until: &mut Timestamp,
     ) -> Fits {
         if class == AUDIO {
@@ -483,7 +509,7 @@ impl FlowQueue {
             return Fits { gets_in: false, breaks: false };
         }
         let waited = self.frames.front().map_or(Duration::ZERO, |front| now.since(front.since));
-        let late = wait.max(waited) > WAIT_MAX[class].min(slack.as_duration() * 3 / 4);
+        let late = wait.max(waited) > wait_max;
         if class == ENHANCEMENT {
             if late {
                 self.shed_until = now + SHED_FOR;
@@ -652,6 +678,37 @@ mod tests {
         assert_eq!(enhancement_lost % 4, 0, "whole frames: {enhancement_lost}");
         assert!(!bench.backlog.is_open(at(3210)), "the layer stays out for a second");
         assert!(bench.backlog.is_open(at(4200)));
+    }
+
+    #[test]
+    fn a_layer_that_is_let_in_comes_in_at_once_and_more_of_it_waits_while_more_is_tried() {
+        let mut bench = Bench::default();
+        let mut stamp = 0;
+        // Frames of 10 ms until one does not get in.
+        let mut fill = |bench: &mut Bench, now| {
+            let before = bench.backlog.frames;
+            loop {
+                stamp += 1;
+                let frames = bench.backlog.frames;
+                bench.push_of(now, 4, Priority::ENHANCEMENT, stamp, RATE as usize / 100);
+                if bench.backlog.frames == frames {
+                    return frames - before;
+                }
+            }
+        };
+        assert_eq!(fill(&mut bench, at(0)), 2);
+        bench.pop_all(at(1));
+        assert!(bench.backlog.keeps_out(at(1)));
+        assert_eq!(fill(&mut bench, at(1)), 0);
+        bench.backlog.let_in();
+        assert!(!bench.backlog.keeps_out(at(2)));
+        assert_eq!(fill(&mut bench, at(2)), 2);
+        bench.pop_all(at(3));
+        bench.backlog.try_more();
+        assert_eq!(fill(&mut bench, at(3)), 6);
+        bench.backlog.try_no_more();
+        bench.backlog.let_in();
+        assert_eq!(fill(&mut bench, at(4)), 0);
     }
 
     #[test]

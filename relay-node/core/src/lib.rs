@@ -66,6 +66,7 @@ mod timers;
 mod token_terms;
 mod trace;
 mod train;
+mod trial;
 mod views;
 mod waiting;
 mod workers;

@@ -3,6 +3,7 @@
 //! Kept as the moment at which all that has left is paid for (like `rate`), so that there is nothing to refill and an
 //! unlimited link pays nothing at all.
 
+use crate::trial::MORE;
 use std::time::Duration;
 use wire_format::{DATAGRAM_BYTES_MAX, Timestamp};
 
@@ -14,6 +15,12 @@ const DEBT_NS_MAX: u64 = 200_000_000;
 /// Distance of two attempts to send what waits.
 const TICK: Duration = Duration::from_millis(1);
 
+/// What leaves beyond the rate counts as left if nearly all has: the rest is less than a datagram.
+const EXCESS_LEFT_NS: u64 = MORE_NS / 8 * 7;
+const MORE_NS: u64 = MORE.as_nanos() as u64;
+/// It is known how much of it still stands in a queue so long after.
+const EXCESS_FOR_NS: u64 = 70_000_000;
+
 /// How much may leave now.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer {
@@ -21,6 +28,17 @@ pub(crate) struct Pacer {
     rate: Option<u64>,
     /// When all that has left is paid for, in nanoseconds.
     paid_ns: u64,
+    /// So much may leave beyond the rate: a trial is on.
+    excess: Option<Excess>,
+}
+
+/// What leaves beyond the rate, once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Excess {
+    /// What of it stands in a queue if the path carries just the rate.
+    stands_ns: u64,
+    /// When all of it had left.
+    left_ns: Option<u64>,
 }
 
 impl Pacer {
@@ -34,6 +52,33 @@ impl Pacer {
         self.rate
     }
 
+    /// Lets as much more leave as the rate brings in [`MORE`].
+    pub(crate) fn exceed(&mut self) {
+        self.excess = Some(Excess::default());
+    }
+
+    /// Lets no more leave than the rate.
+    pub(crate) fn keep(&mut self) {
+        self.excess = None;
+    }
+
+    /// What left beyond the rate and stands in a queue, if the path carries just the rate, until soon after all of it had left.
+    pub(crate) fn excess(&self, now: Timestamp) -> Duration {
+        let Some(mut excess) = self.excess.filter(|excess| excess.left_ns.is_some()) else {
+            return Duration::ZERO;
+        };
+        excess.shrink(nanos(now), self.paid_ns);
+        Duration::from_nanos(excess.stands_ns)
+    }
+
+    /// As much as may leave at once.
+    fn burst_ns(&self) -> u64 {
+        match self.excess {
+            Some(Excess { stands_ns, left_ns: None }) => BURST_NS + MORE_NS.saturating_sub(stands_ns),
+            Some(Excess { stands_ns: _, left_ns: Some(_) }) | None => BURST_NS,
+        }
+    }
+
     /// Whether so many bytes may leave now: as much as a burst, or a frame (two datagrams) if everything
     /// before it is paid for.
     pub(crate) fn may_send(&self, now: Timestamp, bytes: usize) -> bool {
@@ -41,7 +86,7 @@ impl Pacer {
             let now_ns = nanos(now);
             let paid_ns = self.paid_ns.max(now_ns);
             let paid = paid_ns == now_ns && bytes <= 2 * DATAGRAM_BYTES_MAX;
-            paid || paid_ns.saturating_add(price_ns(rate, bytes)) <= now_ns + BURST_NS
+            paid || paid_ns.saturating_add(price_ns(rate, bytes)) <= now_ns + self.burst_ns()
         })
     }
 
@@ -49,24 +94,47 @@ impl Pacer {
     pub(crate) fn affords(&self, now: Timestamp, bytes: usize) -> bool {
         self.rate.is_none_or(|rate| {
             let now_ns = nanos(now);
-            self.paid_ns.max(now_ns).saturating_add(price_ns(rate, bytes)) <= now_ns + BURST_NS
+            self.paid_ns.max(now_ns).saturating_add(price_ns(rate, bytes)) <= now_ns + self.burst_ns()
         })
     }
 
-    /// So many bytes leave.
-    pub(crate) fn spend(&mut self, now: Timestamp, bytes: usize) {
-        if let Some(rate) = self.rate {
-            let now_ns = nanos(now);
-            let paid_ns = self.paid_ns.max(now_ns).saturating_add(price_ns(rate, bytes));
-            self.paid_ns = paid_ns.min(now_ns + DEBT_NS_MAX);
+    /// So many bytes leave. `true` if with them all has left that may beyond the rate.
+    pub(crate) fn spend(&mut self, now: Timestamp, bytes: usize) -> bool {
+        let Some(rate) = self.rate else { return false };
+        let now_ns = nanos(now);
+        if let Some(excess) = &mut self.excess {
+            excess.shrink(now_ns, self.paid_ns);
         }
+        let paid_ns = self.paid_ns.max(now_ns).saturating_add(price_ns(rate, bytes));
+        self.paid_ns = paid_ns.min(now_ns + DEBT_NS_MAX);
+        self.excess.as_mut().is_some_and(|excess| excess.spend(now_ns, &mut self.paid_ns))
     }
 
     /// When so many bytes may leave that may not now: later than `now`, and no sooner than a tick.
     pub(crate) fn next(&self, now: Timestamp, bytes: usize) -> Timestamp {
         let price = self.rate.map_or(0, |rate| price_ns(rate, bytes));
-        let at_ns = self.paid_ns.saturating_sub(BURST_NS.saturating_sub(price));
+        let at_ns = self.paid_ns.saturating_sub(self.burst_ns().saturating_sub(price));
         Timestamp::from_micros(at_ns.div_ceil(1000)).max(now + TICK)
+    }
+}
+
+impl Excess {
+    /// Nothing has left since all was paid for.
+    fn shrink(&mut self, now_ns: u64, paid_ns: u64) {
+        let until_ns = self.left_ns.map_or(now_ns, |left_ns| now_ns.min(left_ns + EXCESS_FOR_NS));
+        self.stands_ns = self.stands_ns.saturating_sub(until_ns.saturating_sub(paid_ns));
+    }
+
+    /// Something leaves: what of it is beyond the rate and a burst need not be paid for.
+    fn spend(&mut self, now_ns: u64, paid_ns: &mut u64) -> bool {
+        if self.left_ns.is_some() {
+            return false;
+        }
+        let more_ns = paid_ns.saturating_sub(now_ns + BURST_NS).min(MORE_NS.saturating_sub(self.stands_ns));
+        self.stands_ns += more_ns;
+        *paid_ns -= more_ns;
+        self.left_ns = (self.stands_ns >= EXCESS_LEFT_NS).then_some(now_ns);
+        self.left_ns.is_some()
     }
 }
 
@@ -124,6 +192,34 @@ mod tests {
         let next = pacer.next(at(0), 1200);
         assert_eq!(next, at(10_000));
         assert!(pacer.may_send(next, 1200));
+    }
+
+    #[test]
+    fn what_may_leave_beyond_the_rate_leaves_once_and_idle_time_takes_it_back() {
+        let mut pacer = Pacer::default();
+        pacer.set_rate(Some(1_000_000));
+        pacer.exceed();
+        let leave = |now, pacer: &mut Pacer| {
+            let mut sent = (0, false);
+            while pacer.may_send(now, 1000) {
+                sent = (sent.0 + 1, sent.1 | pacer.spend(now, 1000));
+            }
+            sent
+        };
+        // The last datagram of it would be one of a twelfth.
+        let most = MORE.as_millis() as usize - 1;
+        assert_eq!(leave(at(0), &mut pacer), (10 + most, true));
+        let most = Duration::from_millis(most as u64);
+        assert_eq!(pacer.excess(at(0)), most);
+        assert_eq!(leave(at(5_000), &mut pacer), (5, false), "the rate again");
+        // All is paid for at 15 ms.
+        assert_eq!(pacer.excess(at(15_000)), most);
+        assert_eq!(pacer.excess(at(19_000)), most - Duration::from_millis(4));
+        pacer.spend(at(19_000), 1000);
+        assert_eq!(pacer.excess(at(19_000)), most - Duration::from_millis(4));
+        assert_eq!(pacer.excess(at(500_000)), Duration::ZERO);
+        pacer.keep();
+        assert_eq!(leave(at(1_000_000), &mut pacer), (10, false));
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //!   in which the queue has not yet heard of the new limit do not lower it again and again.
 //! - **When none stands** the limit grows, by a twelfth in the first second and at twice the pace in each second that
 //!   follows: near what was too much slowly, far from it fast. After [`CALM_FOR`] it is lifted if it is far above what
-//!   is sent. While media is held back, as whole layers are, what is sent says nothing of what would be: then the limit is
-//!   not lifted, and above [`HELD_MAX`] of the capacity it grows slowly, so that what is let in at once makes no long queue.
+//!   is sent. While media is held back, as whole layers are, what is sent says nothing of what would be: then the limit
+//!   stays at what the path was found to carry, and whether it carries more is tried (`trial`).
 //! - **What a queue is**: more than [`QUEUE`] above what is usual on the link while nothing is limited, and twice the
 //!   usual step from one report to the next, and that in two reports in a row (the least of each interval counts
 //!   already, see `queueing`). So paths that jitter, and hosts that are busy, are not taken for full ones. A report of
@@ -19,9 +19,10 @@
 //! - **A queue that is not ours**: if it is still there after [`OURS_WITHIN`] of sending less, it is another's, or the
 //!   path has become longer. Then it is what is usual from now on, and the limit is lifted (Copa's competitive mode).
 
+use crate::trial::Seen;
 use std::collections::VecDeque;
 use std::time::Duration;
-use wire_format::{Timestamp, WireTime};
+use wire_format::{PacketNumber, Timestamp, WireTime};
 
 /// Queueing delay above what is usual that counts as a queue.
 const QUEUE: Duration = Duration::from_millis(20);
@@ -52,8 +53,20 @@ const FAR_ABOVE: u64 = 4;
 const GROWTH_FIRST: u64 = 85;
 /// ... and at most in any.
 const GROWTH_MAX: u64 = 2048;
-/// What the path was found to carry, and half as much: beyond that the limit grows slowly while media is held back.
-const HELD_MAX: (u64, u64) = (3, 2);
+/// While media is held back the limit grows to this share of what the path was found to carry, parts of 16 ...
+const HELD_MAX: u64 = 17;
+/// ... and is this while more is tried, because what was found is the most that ever arrived ...
+const TRIED_AT: u64 = 15;
+/// ... for which it must have grown to this.
+const TRIED_FROM: u64 = 14;
+/// Where too little was sent to see more the limit is raised by this, parts of 16 ...
+const LITTLE: u64 = 18;
+/// ... to this at most.
+const LITTLE_MAX: u64 = 24;
+/// A trial that found more raises the limit by this much, parts of 4 ...
+const MORE_FIRST: u64 = 5;
+/// ... and those after it by this.
+const MORE_THEN: u64 = 6;
 /// No link is limited to less, bytes per second.
 const LIMIT_MIN: u64 = 8_000;
 /// No link is limited to more: what carries so much (80 Gbit/s) is not limited.
@@ -80,6 +93,19 @@ pub(crate) struct ArrivalReport {
     pub(crate) bytes: u32,
     /// Round trip without queues.
     pub(crate) rtt: Duration,
+    /// The last of what it knew to be sent.
+    pub(crate) highest: Option<PacketNumber>,
+}
+
+/// How the limit may grow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Growth {
+    /// Until what is sent does not reach it by far.
+    Free,
+    /// Layers or streams are kept out because of it.
+    Held,
+    /// Whether the path carries more is being tried.
+    None,
 }
 
 /// The rate of one direction of a link, at its sending end.
@@ -99,6 +125,8 @@ pub(crate) struct RateControl {
     over: Over,
     calm_since: Timestamp,
     queueing: Duration,
+    /// Something came between the last two reports.
+    came: bool,
     limited: u64,
 }
 
@@ -130,11 +158,47 @@ impl RateControl {
         self.limited
     }
 
-    /// A report of the other end.
-    ///
-    /// `held_back`: layers or streams are kept out because of the limit.
-    pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport, held_back: bool) {
+    /// What the last report says to who tries whether the path carries more.
+    pub(crate) fn seen(&self, keeps_out: bool, expected: Duration) -> Seen {
+        Seen {
+            is_limited: self.limit.is_some(),
+            is_found: self.limit.is_some_and(|limit| limit >= self.capacity / 16 * TRIED_FROM),
+            keeps_out,
+            queue: self.over.reports > 0,
+            above_usual: self.queueing.saturating_sub(Duration::from_micros(self.usual_us)),
+            came: self.came,
+            expected,
+        }
+    }
+
+    /// More is tried: nothing else is to make a queue meanwhile.
+    pub(crate) fn tries(&mut self) {
+        let [held_max, tried] = [HELD_MAX, TRIED_AT].map(|share| self.capacity / 16 * share);
+        self.limit =
+            self.limit.map(|limit| if limit <= held_max { limit.min(tried).max(LIMIT_MIN) } else { limit });
+    }
+
+    /// The path carries more, as was found so often in a row.
+    pub(crate) fn more(&mut self, times: u32) {
+        let quarters = if times > 1 { MORE_THEN } else { MORE_FIRST };
+        self.limit = self.limit.map(|limit| (limit / 4 * quarters).clamp(LIMIT_MIN, LIMIT_MAX));
+    }
+
+    /// Too little was sent to see whether the path carries more.
+    pub(crate) fn little(&mut self) {
+        let most = self.capacity / 16 * LITTLE_MAX;
+        self.limit = self.limit.map(|limit| limit.max((limit / 16 * LITTLE).min(most)));
+    }
+
+    /// The path carries no more.
+    pub(crate) fn no_more(&mut self) {
+        self.limit = self.limit.map(|limit| limit.min(self.capacity).max(LIMIT_MIN));
+    }
+
+    /// A report of the other end, and how the limit may grow if it tells of no queue.
+    pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport, growth: Growth) {
         let nothing_came = self.reports.back().is_some_and(|(_, bytes)| *bytes == report.bytes);
+        self.came = !nothing_came;
         let Some(rate) = self.rate(&report) else { return };
         let passed = self.reported_at.map_or(Duration::ZERO, |at| now.since(at)).min(RATE_OVER * 2);
         self.reported_at = Some(now);
@@ -160,7 +224,7 @@ impl RateControl {
             self.over = Over::default();
         }
         if let Some(limit) = self.limit {
-            self.grow(now, limit, rate, passed, held_back);
+            self.grow(now, limit, rate, passed, growth);
         }
     }
 
@@ -245,18 +309,21 @@ impl RateControl {
         }
     }
 
-    fn grow(&mut self, now: Timestamp, limit: u64, rate: u64, passed: Duration, held_back: bool) {
+    fn grow(&mut self, now: Timestamp, limit: u64, rate: u64, passed: Duration, growth: Growth) {
         self.capacity = self.capacity.max(rate);
         let calm = now.since(self.calm_since);
-        if calm >= CALM_FOR && limit / FAR_ABOVE >= rate && !held_back {
+        if calm >= CALM_FOR && limit / FAR_ABOVE >= rate && growth == Growth::Free {
             self.limit = None;
             return;
         }
-        let far = held_back && limit >= self.capacity / HELD_MAX.1 * HELD_MAX.0;
-        let seconds = if far { 0 } else { calm.as_secs().min(16) };
-        let growth = (GROWTH_FIRST << seconds).min(GROWTH_MAX);
-        let more = u128::from(limit) * u128::from(growth) * passed.as_micros() / (1024 * 1_000_000);
-        self.limit = Some((limit + more as u64).max(LIMIT_MIN));
+        let per_s = (GROWTH_FIRST << calm.as_secs().min(16)).min(GROWTH_MAX);
+        let more = u128::from(limit) * u128::from(per_s) * passed.as_micros() / (1024 * 1_000_000);
+        let most = match growth {
+            Growth::Free => u64::MAX,
+            Growth::Held => limit.max(self.capacity / 16 * HELD_MAX),
+            Growth::None => limit,
+        };
+        self.limit = Some((limit + more as u64).min(most).max(LIMIT_MIN));
         if limit >= LIMIT_MAX {
             self.limit = None;
         }
@@ -329,6 +396,7 @@ mod tests {
                     queueing: Duration::from_millis(least),
                     bytes: self.arrived as u32,
                     rtt: Duration::from_millis(2 * self.delay_ms),
+                    highest: None,
                 };
                 // What is in the queue has still to travel, and the report comes back.
                 self.under_way.push_back((self.now_ms + 2 * self.delay_ms, report));
@@ -336,7 +404,7 @@ mod tests {
             self.now_ms += 1;
             while self.under_way.front().is_some_and(|(at, _)| *at <= self.now_ms) {
                 let (_, report) = self.under_way.pop_front().expect("there is one");
-                self.control.report(Timestamp::from_micros(self.now_ms * 1000), report, false);
+                self.control.report(Timestamp::from_micros(self.now_ms * 1000), report, Growth::Free);
             }
         }
 
@@ -481,8 +549,8 @@ mod tests {
                 let rtt = Duration::from_millis(20);
                 control.report(
                     now,
-                    ArrivalReport { said_at: now.wire(), queueing, bytes: bytes as u32, rtt },
-                    false,
+                    ArrivalReport { said_at: now.wire(), queueing, bytes: bytes as u32, rtt, highest: None },
+                    Growth::Free,
                 );
             }
             limited += control.limited();
@@ -503,8 +571,9 @@ mod tests {
                 queueing: Duration::from_millis(if late { 90 } else { 1 }),
                 bytes: (interval / 2 * 2_000) as u32,
                 rtt: Duration::from_millis(180),
+                highest: None,
             };
-            control.report(now, report, false);
+            control.report(now, report, Growth::Free);
             assert_eq!(control.limit(), None, "after {interval} intervals");
         }
     }
@@ -534,8 +603,9 @@ mod tests {
                     queueing: Duration::from_micros(queueing),
                     bytes,
                     rtt: Duration::from_micros(queueing / 7),
+                    highest: None,
                 };
-                control.report(Timestamp::from_micros(now), report, false);
+                control.report(Timestamp::from_micros(now), report, Growth::Free);
                 prop_assert!(control.limit().is_none_or(|limit| (LIMIT_MIN..=2 * LIMIT_MAX).contains(&limit)));
                 prop_assert!(control.reports.len() <= REPORTS_MAX);
             }

@@ -6,10 +6,11 @@ use crate::annex::packet_bytes;
 use crate::backlog::{Backlog, BacklogMemory, Parked, Shed};
 use crate::pacer::Pacer;
 use crate::queue::SendQueue;
-use crate::rate_control::{ArrivalReport, RateControl};
+use crate::rate_control::{ArrivalReport, Growth, RateControl};
 use crate::repair::Urgency;
+use crate::trial::{Step, Trial};
 use std::time::Duration;
-use wire_format::{SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp};
+use wire_format::{PacketNumber, SEAL_OVERHEAD_BYTES, SEND_TIME_BYTES, Timestamp};
 
 /// What a datagram costs beyond its frames.
 const DATAGRAM_OVERHEAD_BYTES: usize = SEAL_OVERHEAD_BYTES + SEND_TIME_BYTES;
@@ -21,6 +22,7 @@ const HELD_BACK_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct Sending {
     rate: RateControl,
+    trial: Trial,
     pacer: Pacer,
     backlog: Backlog,
     /// What the queue holds may leave: the present wake-up has been looked at.
@@ -33,7 +35,33 @@ impl Sending {
     /// The other end says what arrives there.
     pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport) {
         let held_back = self.held_back_at.is_some_and(|at| now.since(at) < HELD_BACK_FOR);
-        self.rate.report(now, report, held_back);
+        let growth = match (self.trial.is_on(), held_back) {
+            (true, _) => Growth::None,
+            (false, true) => Growth::Held,
+            (false, false) => Growth::Free,
+        };
+        self.rate.report(now, report, growth);
+        let seen = self.rate.seen(self.backlog.keeps_out(now), self.pacer.excess(now));
+        match self.trial.report(now, &report, seen) {
+            Step::Nothing => {}
+            Step::Begin(again) => {
+                if !again {
+                    self.rate.tries();
+                }
+                self.pacer.exceed();
+                self.backlog.try_more();
+            }
+            Step::More(times) => {
+                self.rate.more(times);
+                self.backlog.let_in();
+            }
+            Step::Little => self.rate.little(),
+            Step::NoMore => self.rate.no_more(),
+        }
+        if !self.trial.is_on() {
+            self.pacer.keep();
+            self.backlog.try_no_more();
+        }
         self.pacer.set_rate(self.rate.limit());
     }
 
@@ -52,9 +80,11 @@ impl Sending {
         self.backlog.is_empty() && self.pacer.may_send(now, bytes)
     }
 
-    /// So many bytes (UDP payload) have left.
-    pub(crate) fn spent(&mut self, now: Timestamp, bytes: usize) {
-        self.pacer.spend(now, bytes);
+    /// So many bytes (UDP payload) have left, before the datagram `next`.
+    pub(crate) fn spent(&mut self, now: Timestamp, bytes: usize, next: u64) {
+        if self.pacer.spend(now, bytes) {
+            self.trial.left(now, PacketNumber(next.saturating_sub(1)));
+        }
     }
 
     /// All of the queue has left.

@@ -60,7 +60,8 @@ impl Link {
         };
         let queueing = Duration::from_micros(u64::from(arrival.queueing) * WireTime::UNIT_US);
         let rtt = self.feedback.rtt_min().unwrap_or_default();
-        self.sending.report(now, ArrivalReport { said_at, queueing, bytes: arrival.bytes, rtt });
+        let highest = self.feedback.acknowledged(self.next_number);
+        self.sending.report(now, ArrivalReport { said_at, queueing, bytes: arrival.bytes, rtt, highest });
     }
 
     /// The other end has said what it received: is that what was sent?

@@ -48,7 +48,7 @@ impl Link {
     fn packed(&mut self, now: Timestamp, train: &Train) -> bool {
         self.datagrams_out += train.slots().len() as u64;
         self.bytes_out += train.bytes().len() as u64;
-        self.sending.spent(now, train.bytes().len());
+        self.sending.spent(now, train.bytes().len(), self.next_number);
         if self.queue.is_empty() {
             self.sending.drained();
         }
