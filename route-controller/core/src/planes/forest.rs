@@ -203,12 +203,9 @@ impl Trees {
             further.map(|hop| (cost_us(hop), hop.to)).min().map(|(_, to)| to as u16)
         };
         if best(self, side).is_none() {
-            let hung = |hop: &Hop| {
-                let to = hop.to as usize;
-                !mesh.is_passable(to) && self.next.iter().any(|next| usize::from(next[to]) == relay)
-            };
-            // Dead ends go by two relays one of which was before the other in the line: they stay where they are.
-            if mesh.hops(relay).iter().any(hung) {
+            // Dead ends go by two relays, and what their ways pass in a common block was one before the other in its line:
+            // such relays stay where they are.
+            if self.holds_dead_ends(mesh, blocks, relay) {
                 return None;
             }
             self.shift(side, relay, &hops)?;
@@ -219,6 +216,20 @@ impl Trees {
         }
         self.next[side as usize][relay] = best(self, side)?;
         Some(())
+    }
+
+    /// Whether a relay that must not be passed has a way that enters a block by this one: over its link to it, or from
+    /// a block beyond, all ways out of which lead through it.
+    fn holds_dead_ends(&self, mesh: &Mesh, blocks: &Blocks, relay: usize) -> bool {
+        let is_joint = blocks.of_place(relay).len() > 1;
+        let passes = |side: Side, from: usize| self.way(side, from).any(|passed| passed == relay);
+        let enters_by = |next: &u16| {
+            let from = usize::from(*next);
+            *next != NOWHERE
+                && (from == relay || is_joint && passes(Side::Red, from) && passes(Side::Blue, from))
+        };
+        let mut dead_ends = (0..mesh.len()).filter(|place| !mesh.is_passable(*place));
+        dead_ends.any(|end| self.next.iter().any(|next| enters_by(&next[end])))
     }
 
     /// Whether one relay of a block comes after another on the way along its line.

@@ -197,6 +197,38 @@ fn check_redundancy(routes: &Routes, overlay: &Overlay) -> Result<(), TestCaseEr
     Ok(())
 }
 
+/// Relay 7 must not be passed, and goes by 1 and by 5; what comes by 5 passes 2, where two blocks meet. Without the link
+/// between 2 and 4 relay 2 has another place in the line of its block, and stood past 1 there when it was given one without
+/// regard to who comes by it from further out.
+#[test]
+fn a_dead_end_beyond_a_cut_vertex_keeps_its_ways_apart() {
+    let links = [
+        (1, 0, 10_000, 10_000),
+        (2, 0, 10_000, 10_000),
+        (3, 2, 10_000, 10_000),
+        (4, 0, 10_000, 10_000),
+        (5, 2, 188_123, 152_224),
+        (6, 1, 34_925, 61_916),
+        (7, 1, 117_526, 163_472),
+        (8, 5, 40_000, 50_000),
+        (2, 1, 18_978, 174_550),
+        (4, 2, 118_649, 128_198),
+        (1, 4, 30_000, 20_000),
+        (8, 3, 30_000, 40_000),
+        (0, 6, 50_000, 30_000),
+        (7, 5, 182_354, 57_098),
+    ];
+    let mut overlay = Overlay::new(9, links);
+    for (relay, transit) in [(1, Transit::Reluctant), (5, Transit::Reluctant), (7, Transit::Never)] {
+        overlay.transit[relay] = transit;
+    }
+    let mut changing = Changing::new(overlay);
+    let before = Routes::compute(Timestamp::ZERO, &changing.topology(), None, Executor::INLINE);
+    changing.links_gone.insert(9);
+    let after = Routes::compute(Timestamp::ZERO, &changing.topology(), Some(&before), Executor::INLINE);
+    check_redundancy(&after, &changing.overlay()).expect("red and blue are apart");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
