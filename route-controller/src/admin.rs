@@ -10,7 +10,7 @@ use crate::policies::{DryRunAnswer, PoliciesAnswer};
 use crate::ration::Ration;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::route_rows::{
-    DiffQuery, DiffRow, DrainRow, EpochRow, ExplainQuery, ExplainRow, WhyNotQuery, WhyNotRow,
+    DiffAtQuery, DiffQuery, DiffRow, DrainRow, EpochRow, ExplainQuery, ExplainRow, WhyNotQuery, WhyNotRow,
 };
 use crate::rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, JoinTokenAnswer, JoinTokenRequest, JoinTokenRow, LinkRow,
@@ -26,8 +26,13 @@ use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +64,7 @@ pub(crate) fn router(admin: Admin) -> axum::Router {
         .route("/v1/routes", get(routes))
         .route("/v1/routes/epochs", get(epochs))
         .route("/v1/routes/diff", get(routes_diff))
+        .route("/v1/routes/diff-at", get(routes_diff_at))
         .route("/v1/routes/explain", get(explain))
         .route("/v1/routes/why-not", get(why_not))
         .route("/v1/trace", get(trace))
@@ -176,14 +182,16 @@ async fn routes_diff(
     State(admin): State<Admin>,
     query: Result<Query<DiffQuery>, QueryRejection>,
 ) -> Result<Json<DiffRow>, Refusal> {
-    admin
-        .operations
-        .routes_diff(asked(
-            query,
-            "the query has before=EPOCH and after=EPOCH, or before_at and after_at, and perhaps policy=NAME",
-        )?)
-        .await
-        .map(Json)
+    let query = asked(query, "the query has before=EPOCH and after=EPOCH, and perhaps policy=NAME")?;
+    admin.operations.routes_diff(query).await.map(Json)
+}
+
+async fn routes_diff_at(
+    State(admin): State<Admin>,
+    query: Result<Query<DiffAtQuery>, QueryRejection>,
+) -> Result<Json<DiffRow>, Refusal> {
+    let query = asked(query, "the query has before=SECONDS and after=SECONDS since 1970")?;
+    admin.operations.routes_diff_at(query).await.map(Json)
 }
 
 async fn explain(
@@ -219,14 +227,14 @@ const POLICIES_HINT: &str = "send for instance {\"policies\":[{\"name\":\"cheap\
 
 async fn set_policies(
     State(admin): State<Admin>,
-    body: Result<Json<Value>, JsonRejection>,
+    body: Result<Json<Table<Value>>, JsonRejection>,
 ) -> Result<Json<PoliciesAnswer>, Refusal> {
     admin.operations.set_policies(understood(body, POLICIES_HINT)?).await.map(Json)
 }
 
 async fn dry_run(
     State(admin): State<Admin>,
-    body: Result<Json<Value>, JsonRejection>,
+    body: Result<Json<Table<Value>>, JsonRejection>,
 ) -> Result<Json<DryRunAnswer>, Refusal> {
     admin.operations.dry_run(understood(body, POLICIES_HINT)?).await.map(Json)
 }
@@ -242,7 +250,7 @@ async fn trace(
 
 async fn create_token(
     State(admin): State<Admin>,
-    body: Result<Json<TokenRequest>, JsonRejection>,
+    body: Result<Json<Table<TokenRequest>>, JsonRejection>,
 ) -> Result<Json<TokenAnswer>, Refusal> {
     let request = understood(
         body,
@@ -253,7 +261,7 @@ async fn create_token(
 
 async fn create_join_token(
     State(admin): State<Admin>,
-    body: Result<Json<JoinTokenRequest>, JsonRejection>,
+    body: Result<Json<Table<JoinTokenRequest>>, JsonRejection>,
 ) -> Result<Json<JoinTokenAnswer>, Refusal> {
     let request =
         understood(body, "send for instance {\"name\":\"fra-1\",\"region\":\"eu-central\",\"ttl_s\":86400}")?;
@@ -277,7 +285,7 @@ async fn token_keys(State(admin): State<Admin>) -> Result<Listing<TokenKeyRow>, 
 
 async fn set_token_key(
     State(admin): State<Admin>,
-    body: Result<Json<TokenKeyRequest>, JsonRejection>,
+    body: Result<Json<Table<TokenKeyRequest>>, JsonRejection>,
 ) -> Result<StatusCode, Refusal> {
     let row = understood(
         body,
@@ -300,7 +308,7 @@ async fn api_tokens(State(admin): State<Admin>) -> Listing<ApiTokenRow> {
 
 async fn create_api_token(
     State(admin): State<Admin>,
-    body: Result<Json<ApiTokenRequest>, JsonRejection>,
+    body: Result<Json<Table<ApiTokenRequest>>, JsonRejection>,
 ) -> Result<Json<ApiTokenAnswer>, Refusal> {
     let hint = "send for instance {\"name\":\"grafana\",\"rights\":\"read\"}; rights are read, issue, operate or admin;";
     admin.operations.create_api_token(understood(body, hint)?).await.map(Json)
@@ -389,7 +397,7 @@ async fn unknown(uri: Uri) -> Refusal {
     Refusal::new(
         RefusalKind::NotFound,
         format!("there is no {}", uri.path()),
-        "there are /v1/nodes, /v1/nodes/NAME/revoke, /cordon, /uncordon and /drain, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/routes/epochs, /diff, \
+        "there are /v1/nodes, /v1/nodes/NAME/revoke, /cordon, /uncordon and /drain, /v1/links, /v1/streams, /v1/namespaces, /v1/routes, /v1/routes/epochs, /diff, /diff-at, \
          /explain and /why-not, /v1/trace, /v1/policies, /v1/policies/dry-run, /v1/tokens, /v1/join-tokens, \
          /v1/token-keys, /v1/signing-key/rotate, /v1/api-tokens, /metrics, /healthz, /readyz and /openapi.json, which describes them",
     )
@@ -407,11 +415,34 @@ fn asked<T>(query: Result<Query<T>, QueryRejection>, hint: &str) -> Result<T, Re
     query.map(|Query(query)| query).map_err(|rejection| Refusal::invalid(rejection.body_text(), hint))
 }
 
-fn understood<T>(body: Result<Json<T>, JsonRejection>, hint: &str) -> Result<T, Refusal> {
+fn understood<T>(body: Result<Json<Table<T>>, JsonRejection>, hint: &str) -> Result<T, Refusal> {
     match body {
-        Ok(Json(body)) => Ok(body),
+        Ok(Json(Table(body))) => Ok(body),
         Err(rejection) => {
             Err(Refusal::invalid(rejection.body_text(), format!("{hint} as content-type application/json")))
         }
+    }
+}
+
+/// What comes as an object: serde takes a list of values in the order of the fields as well, which nobody means.
+struct Table<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Table<T>, D::Error> {
+        deserializer.deserialize_map(TableVisitor(PhantomData)).map(Table)
+    }
+}
+
+struct TableVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(table))
     }
 }

@@ -58,8 +58,8 @@ pub use policies::{
 };
 pub use refusal::{Refusal, RefusalKind};
 pub use route_rows::{
-    DiffQuery, DiffRow, DrainRow, EpochRow, ExplainQuery, ExplainRow, HopRow, PriceChangeRow, RouteChangeRow,
-    TermsRow, TurnRow, WayRow, WhyNotQuery, WhyNotRow,
+    DiffAtQuery, DiffQuery, DiffRow, DrainRow, EpochRow, ExplainQuery, ExplainRow, HopRow, PriceChangeRow,
+    RouteChangeRow, TermsRow, TurnRow, WayRow, WhyNotQuery, WhyNotRow,
 };
 pub use rows::{
     ApiTokenAnswer, ApiTokenRequest, ApiTokenRow, ErrorAnswer, JoinTokenAnswer, JoinTokenRequest,

@@ -1,6 +1,7 @@
 //! Policies as operators write them: a file in TOML, or JSON with the same keys in a request. Both become
 //! [`route_core::Policies`], or say which key is wrong.
 
+use crate::rows::whole;
 use anyhow::Context as _;
 use control_proto::cli::nearest;
 use route_core::{DryRunView, Pin, Place, Policies, Policy, Weights};
@@ -140,11 +141,13 @@ impl PolicyDocument {
             let name = policy.get("name").and_then(Value::as_str).unwrap_or("?");
             let whose = format!("policy `{name}`: ");
             known(policy, &whose, &KEYS)?;
-            if let Some(Value::Object(weights)) = policy.get("weights") {
+            // Of a list the numbers would be taken in their order.
+            if let Some(weights) = policy.get("weights") {
+                let Value::Object(weights) = weights else { anyhow::bail!("{whose}`weights` is no table") };
                 known(weights, &format!("{whose}weights: "), &WEIGHTS)?;
             }
         }
-        serde_json::from_value(value).context("policies are not written like this")
+        serde_json::from_value(with_whole_numbers(value)).context("policies are not written like this")
     }
 
     /// What it means.
@@ -233,6 +236,18 @@ impl From<&Policy> for PolicyRow {
 impl From<&Policies> for PolicyDocument {
     fn from(policies: &Policies) -> PolicyDocument {
         PolicyDocument { policies: policies.iter().map(|(_, policy)| PolicyRow::from(policy)).collect() }
+    }
+}
+
+/// JSON has one kind of numbers, and some programs write 100 as 100.0.
+fn with_whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::Number(whole(&number).map_or(number, Into::into)),
+        Value::Array(items) => items.into_iter().map(with_whole_numbers).collect(),
+        Value::Object(table) => {
+            Value::Object(table.into_iter().map(|(key, value)| (key, with_whole_numbers(value))).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => value,
     }
 }
 

@@ -4,7 +4,7 @@ use crate::engine::Request;
 use crate::operations::Operations;
 use crate::policies::{DryRunAnswer, PoliciesAnswer, PolicyDocument, PolicyRow, PolicyStatus};
 use crate::refusal::{Refusal, RefusalKind};
-use route_core::{Controller, DEFAULT_POLICY, Policies};
+use route_core::{Controller, DEFAULT_POLICY, Policies, PolicyError};
 use serde_json::Value;
 use wire_format::PolicyIndex;
 
@@ -61,7 +61,9 @@ fn understood(document: Value) -> Result<Policies, Refusal> {
     let policies = PolicyDocument::from_json(document).and_then(|document| document.policies());
     policies.map_err(|error| {
         let hint = "deploy/policies.toml is an example; GET /v1/policies shows those there are";
-        Refusal::invalid(format!("{error:#}"), hint)
+        let conflict = error.downcast_ref::<PolicyError>().is_some_and(PolicyError::is_conflict);
+        let kind = if conflict { RefusalKind::Conflict } else { RefusalKind::Invalid };
+        Refusal::new(kind, format!("{error:#}"), hint)
     })
 }
 

@@ -1,7 +1,6 @@
 //! What can be asked about routes, and how relays are emptied.
 
 use crate::engine::Request;
-use crate::history::{Between, between};
 use crate::operations::{Operations, unknown_relay};
 use crate::policy_operations::policy_of;
 use crate::refusal::{Refusal, RefusalKind};
@@ -57,11 +56,7 @@ impl Operations {
     /// # Errors
     /// If one of them is not known any more, or the controller stops.
     pub async fn routes_diff(&self, query: DiffQuery) -> Result<DiffRow, Refusal> {
-        let (before, after) = match between(&query)? {
-            Between::Epochs(before, after) => (before, after),
-            Between::Moments(before, after) => return self.diff_at(before, after).await,
-        };
-        let policy = query.policy;
+        let DiffQuery { before, after, policy } = query;
         let diff = move |core: &Controller, _| {
             Ok(core.routes_diff(policy_of(core, policy)?, Epoch(before), Epoch(after)))
         };

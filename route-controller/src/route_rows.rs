@@ -39,25 +39,27 @@ pub struct WhyNotQuery {
     pub policy: Option<String>,
 }
 
-/// What `GET /v1/routes/diff` asks for: two epochs, or two moments, seconds since 1970.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+/// What `GET /v1/routes/diff` asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiffQuery {
     /// The first epoch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<u32>,
+    pub before: u32,
     /// The second one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<u32>,
-    /// The first moment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before_at: Option<f64>,
-    /// The second one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after_at: Option<f64>,
+    pub after: u32,
     /// By this policy; without it, by `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+}
+
+/// What `GET /v1/routes/diff-at` asks for.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffAtQuery {
+    /// The first moment, seconds since 1970.
+    pub before: f64,
+    /// The second one.
+    pub after: f64,
 }
 
 /// One hop of a way, at present.

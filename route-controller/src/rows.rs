@@ -406,15 +406,18 @@ pub struct ErrorAnswer {
 
 /// A number without a fraction: JSON has one kind of numbers, and some programs write 3600 as 3600.0.
 fn whole_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    /// From here on not every whole number is a floating point number.
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
-    let whole = |number: f64| (0.0..EXACT_MAX).contains(&number) && number.fract() == 0.0;
-    let value =
-        number.as_u64().or_else(|| number.as_f64().filter(|float| whole(*float)).map(|float| float as u64));
-    value.map(Some).ok_or_else(|| {
+    whole(&number).map(Some).ok_or_else(|| {
         serde::de::Error::custom(format!("{number} where a whole number from 0 on is expected"))
     })
+}
+
+/// A number from 0 on that has no fraction, however it is written.
+pub(crate) fn whole(number: &serde_json::Number) -> Option<u64> {
+    /// From here on not every whole number is a floating point number.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let is_whole = |number: &f64| (0.0..EXACT_MAX).contains(number) && number.fract() == 0.0;
+    number.as_u64().or_else(|| number.as_f64().filter(is_whole).map(|float| float as u64))
 }
 
 pub(crate) fn micros(duration: Duration) -> u64 {

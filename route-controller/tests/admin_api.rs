@@ -122,6 +122,40 @@ async fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
     }
 }
 
+/// Serde takes a list of values for a struct as well: the first one would have been a relay's name.
+#[tokio::test]
+async fn a_list_is_no_object() {
+    let overlay = Overlay::start().await;
+    for (path, body) in [
+        ("/v1/join-tokens", "[\"fra-1\"]"),
+        ("/v1/tokens", "[\"demo\",\"*\",true,true,null,null]"),
+        ("/v1/api-tokens", "[\"grafana\",\"read\",null]"),
+        ("/v1/policies/dry-run", "[[]]"),
+        ("/v1/policies/dry-run", "{\"policies\":[{\"name\":\"cheap\",\"weights\":[100,100]}]}"),
+    ] {
+        let (status, answer) = post(&overlay, path, body).await;
+        assert_eq!(status, 400, "{path} {body}: {answer}");
+        error(&answer);
+    }
+}
+
+#[tokio::test]
+async fn policies_that_cannot_be_together_conflict() {
+    let overlay = Overlay::start().await;
+    for (policies, status) in [
+        ("[{\"name\":\"a\",\"hop_us\":100.0,\"relief\":null,\"weights\":{\"money_pct\":5e2}}]", 200),
+        ("[{\"name\":\"a\"},{\"name\":\"a\"}]", 409),
+        ("[{\"name\":\"a\",\"relief\":\"nobody\"}]", 409),
+        ("[{\"name\":\"a\",\"pins\":[\"x > y > x\"]}]", 409),
+        ("[{\"name\":\"a\",\"pins\":[\"x\"]}]", 400),
+        ("[{\"name\":\"a\",\"prefer_pct\":0}]", 400),
+    ] {
+        let body = format!("{{\"policies\":{policies}}}");
+        let (answered, answer) = post(&overlay, "/v1/policies/dry-run", &body).await;
+        assert_eq!(answered, status, "{body}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_web_page_reaches_nothing() {
     let overlay = Overlay::start().await;
@@ -410,6 +444,11 @@ async fn routes_are_explained_and_relays_emptied() {
         ("GET", "/v1/routes/why-not?from=fra-1&to=gru-1&via=nowhere", 404),
         ("GET", "/v1/routes/diff?before=x&after=1", 400),
         ("GET", "/v1/routes/diff?before=0&after=1", 404),
+        ("GET", "/v1/routes/diff", 400),
+        ("GET", "/v1/routes/diff-at?before=0&after=1", 404),
+        ("GET", "/v1/routes/diff-at?before=0", 400),
+        ("GET", "/v1/routes/diff-at?before=0&after=1&policy=default", 400),
+        ("GET", "/v1/routes/explain?from=fra-1&to=gru-1&at=1&policy=other", 404),
         ("GET", "/v1/nodes/nowhere/drain", 404),
         ("POST", "/v1/nodes/nowhere/cordon", 404),
     ] {

@@ -79,8 +79,6 @@ async fn the_controller_serves_it_and_answers_every_list_that_it_names() {
             let parameters = document["paths"][path]["get"]["parameters"].as_array();
             parameters.is_some_and(|all| all.iter().any(|parameter| parameter["required"] == true))
         };
-        // It wants two epochs or two moments: neither pair is required, but one is.
-        let asks_back = |path: &str| asks_back(path) || path == "/v1/routes/diff";
         let lists = described().into_iter().filter(|(method, path)| method == "get" && !asks_back(path));
         lists.map(|(_, path)| (get(&path), path)).collect::<Vec<_>>()
     });

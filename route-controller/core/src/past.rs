@@ -158,6 +158,9 @@ impl Moment {
     /// Rows of the tables.
     #[must_use]
     pub fn routes(&self, filter: RouteFilter) -> Vec<RouteView> {
+        if filter.epoch.is_some() && filter.epoch != self.epoch {
+            return Vec::new();
+        }
         let wanted = self
             .next
             .iter()

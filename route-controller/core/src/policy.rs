@@ -17,7 +17,6 @@ use crate::cost::CostTerms;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use wire_format::PolicyIndex;
-use wire_format::control::limits::NAME_BYTES;
 
 /// The name of the policy of everything that no other is meant for.
 pub const DEFAULT_POLICY: &str = "default";
@@ -27,6 +26,8 @@ pub const WEIGHT_PCT_MAX: u32 = 10_000;
 pub const HOP_MAX: Duration = Duration::from_secs(1);
 /// Namespaces, places or pins that one policy may name of each kind.
 pub const POLICY_LIST_MAX: usize = 1_024;
+/// Longest name of a policy, of what it names, and longest pattern.
+const NAME_CHARACTERS: usize = 255;
 /// Relays on a pinned path.
 pub const PIN_RELAYS_MAX: usize = 24;
 /// What a link of a pinned path costs.
@@ -111,18 +112,19 @@ impl Pin {
     /// # Errors
     /// [`PolicyError::Pin`] if it has fewer than two relays, too many, or one twice.
     pub fn new(path: Vec<String>) -> Result<Pin, PolicyError> {
-        let wrong = |problem| Err(PolicyError::Pin { pin: path.join(" > "), problem });
+        let text = || path.join(" > ");
+        let wrong = |problem| Err(PolicyError::Pin { pin: text(), problem });
         if path.len() < 2 {
             return wrong("a path has two ends: write FROM > VIA > TO");
         }
         if path.len() > PIN_RELAYS_MAX {
             return wrong("a packet crosses 23 relays at most: name fewer");
         }
-        if path.iter().any(|name| name.is_empty() || name.len() > NAME_BYTES) {
-            return wrong("a relay's name has 1 to 255 bytes");
+        if !path.iter().all(|name| is_name(name)) {
+            return wrong("a relay's name has 1 to 255 characters");
         }
         if path.iter().collect::<BTreeSet<_>>().len() < path.len() {
-            return wrong("it passes a relay twice: name each once");
+            return Err(PolicyError::Loop { pin: text() });
         }
         Ok(Pin(path))
     }
@@ -186,7 +188,7 @@ pub enum PolicyError {
     #[error("{0} policies: at most 8, `default` included; give namespaces that want the same one policy")]
     TooMany(usize),
     /// A name that is none.
-    #[error("`{0}` names no policy: 1 to 255 bytes")]
+    #[error("`{0}` names no policy: 1 to 255 characters")]
     Name(String),
     /// A name twice.
     #[error("policy `{0}` is there twice: give one of them another name")]
@@ -220,6 +222,12 @@ pub enum PolicyError {
         pin: String,
         /// What is wrong and what to do.
         problem: &'static str,
+    },
+    /// A pin that passes a relay twice.
+    #[error("pin `{pin}` passes a relay twice: name each once")]
+    Loop {
+        /// As it was written.
+        pin: String,
     },
     /// Two pins of which one cannot be.
     #[error(
@@ -265,6 +273,31 @@ pub enum PolicyError {
     },
 }
 
+impl PolicyError {
+    /// Whether each part could be so, and all together cannot.
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            PolicyError::TooMany(_)
+            | PolicyError::Twice(_)
+            | PolicyError::Loop { .. }
+            | PolicyError::Conflict { .. }
+            | PolicyError::Forbidden { .. }
+            | PolicyError::Mapped { .. }
+            | PolicyError::Relief { .. } => true,
+            PolicyError::Name(_)
+            | PolicyError::Range { .. }
+            | PolicyError::List { .. }
+            | PolicyError::Pin { .. } => false,
+        }
+    }
+}
+
+/// Whether this may name something. Characters are counted: what is longer than any name in bytes fits nothing, and
+/// descriptions of JSON count characters.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= NAME_CHARACTERS
+}
+
 /// All policies of an overlay. What exists is legal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policies {
@@ -295,7 +328,7 @@ impl Policies {
         let mut names = BTreeSet::new();
         let mut patterns: BTreeMap<&str, &str> = BTreeMap::new();
         for policy in &policies {
-            if policy.name.is_empty() || policy.name.len() > NAME_BYTES {
+            if !is_name(&policy.name) {
                 return Err(PolicyError::Name(policy.name.clone()));
             }
             if !names.insert(policy.name.as_str()) {
@@ -430,8 +463,8 @@ impl Policy {
             if list.len() > POLICY_LIST_MAX {
                 return wrong(key, "has more than 1024 entries: use a region, a tag or a pattern");
             }
-            if list.iter().any(|name| name.is_empty() || name.len() > NAME_BYTES) {
-                return wrong(key, "has a name of no or of more than 255 bytes");
+            if !list.iter().all(|name| is_name(name)) {
+                return wrong(key, "has a name of no or of more than 255 characters");
             }
         }
         Ok(())

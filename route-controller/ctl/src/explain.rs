@@ -27,13 +27,16 @@ pub(crate) fn epochs(controller: &ControllerArgs, args: &ListArgs) -> anyhow::Re
 }
 
 pub(crate) fn diff(controller: &ControllerArgs, args: &DiffArgs) -> anyhow::Result<()> {
-    let mut query = match (args.before, args.after, &args.at[..]) {
-        (Some(before), Some(after), []) => vec![("before", before.to_string()), ("after", after.to_string())],
-        (None, None, [before, after]) => vec![("before_at", before.query()), ("after_at", after.query())],
+    let pair = |before, after| vec![("before", before), ("after", after)];
+    let (path, mut query) = match (args.before, args.after, &args.at[..]) {
+        (Some(before), Some(after), []) => ("/v1/routes/diff", pair(before.to_string(), after.to_string())),
+        (None, None, [before, after]) => ("/v1/routes/diff-at", pair(before.query(), after.query())),
         _ => anyhow::bail!("name two epochs, or two moments: --at TIME --at TIME"),
     };
-    query.push(("policy", args.policy.clone()));
-    let answer = Client::new(controller)?.get("/v1/routes/diff", &query)?;
+    if args.at.is_empty() {
+        query.push(("policy", args.policy.clone()));
+    }
+    let answer = Client::new(controller)?.get(path, &query)?;
     output::print(&match args.output {
         ListFormat::Json => output::json(&answer),
         ListFormat::Table => changes(&output::parsed(answer)?).to_table(),

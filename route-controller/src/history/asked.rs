@@ -3,10 +3,10 @@
 use super::Past;
 use crate::operations::Operations;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::route_rows::{DiffQuery, DiffRow, ExplainQuery, ExplainRow};
+use crate::route_rows::{DiffAtQuery, DiffRow, ExplainQuery, ExplainRow};
 use crate::rows::{LinkRow, RouteRow, RoutesQuery};
 use route_core::{Moment, RouteFilter};
-use wire_format::{NodeIndex, Plane};
+use wire_format::{Epoch, NodeIndex, Plane};
 
 /// Relays named in a hint.
 const NAMES_IN_HINT: usize = 8;
@@ -28,9 +28,6 @@ impl Operations {
 
     /// What tables were.
     pub(crate) async fn routes_at(&self, query: RoutesQuery, at: f64) -> Result<Vec<RouteRow>, Refusal> {
-        if query.epoch.is_some() {
-            return Err(Refusal::invalid("both an epoch and a moment are given", "give one of them"));
-        }
         only_default(query.policy.as_deref())?;
         let Past { moment, as_of_ms: _ } = self.history.at(millis(at)?).await?;
         let relay = |name: Option<&String>| name.map(|name| index(&moment, name)).transpose();
@@ -38,7 +35,7 @@ impl Operations {
             node: relay(query.node.as_ref())?,
             destination: relay(query.destination.as_ref())?,
             plane: query.plane.map(Plane),
-            epoch: None,
+            epoch: query.epoch.map(Epoch),
             ..RouteFilter::default()
         };
         Ok(moment.routes(filter).into_iter().map(RouteRow::from).collect())
@@ -51,33 +48,22 @@ impl Operations {
     }
 
     /// What was another at the second of two moments.
-    pub(crate) async fn diff_at(&self, before: f64, after: f64) -> Result<DiffRow, Refusal> {
+    ///
+    /// # Errors
+    /// If the history has nothing of one of them, or the controller stops.
+    pub async fn routes_diff_at(
+        &self,
+        DiffAtQuery { before, after }: DiffAtQuery,
+    ) -> Result<DiffRow, Refusal> {
         let before = self.history.at(millis(before)?).await?;
         let after = self.history.at(millis(after)?).await?;
         Ok(before.moment.diff(&after.moment).into())
     }
 }
 
-/// The two epochs or moments of a query.
-pub(crate) enum Between {
-    Epochs(u32, u32),
-    Moments(f64, f64),
-}
-
-pub(crate) fn between(query: &DiffQuery) -> Result<Between, Refusal> {
-    match (query.before, query.after, query.before_at, query.after_at) {
-        (Some(before), Some(after), None, None) => Ok(Between::Epochs(before, after)),
-        (None, None, Some(before), Some(after)) => Ok(Between::Moments(before, after)),
-        _ => Err(Refusal::invalid(
-            "the query names neither two epochs nor two moments",
-            "it has before=EPOCH and after=EPOCH, or before_at and after_at, seconds since 1970",
-        )),
-    }
-}
-
 fn millis(at: f64) -> Result<u64, Refusal> {
     // Far beyond any history, and far from where numbers end.
-    if (0.0..1e11).contains(&at) {
+    if (0.0..=1e11).contains(&at) {
         return Ok((at * 1e3).round() as u64);
     }
     Err(Refusal::invalid(format!("{at} is no moment"), "give seconds since 1970"))
@@ -101,7 +87,8 @@ fn index(moment: &Moment, name: &str) -> Result<NodeIndex, Refusal> {
 fn only_default(policy: Option<&str>) -> Result<(), Refusal> {
     match policy.filter(|policy| *policy != route_core::DEFAULT_POLICY) {
         None => Ok(()),
-        Some(policy) => Err(Refusal::invalid(
+        Some(policy) => Err(Refusal::new(
+            RefusalKind::NotFound,
             format!("the history does not keep policy {policy:?}"),
             "ask for policy `default`, or for the last hundred epochs: `relayctl routes dump --epoch N --policy NAME`",
         )),

@@ -14,7 +14,6 @@ mod segments;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use asked::{Between, between};
 pub(crate) use config::HistoryConfig;
 pub(crate) use keeper::Keeper;
 

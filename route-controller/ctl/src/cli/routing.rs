@@ -41,8 +41,8 @@ pub struct DiffArgs {
     /// Two moments of the past instead; see `relayctl routes explain`.
     #[arg(long, value_name = "TIME", value_parser = when, allow_hyphen_values = true, num_args = 1, conflicts_with = "before")]
     pub at: Vec<When>,
-    /// By this policy, one of `relayctl policy show`.
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    /// By this policy, one of `relayctl policy show`; the past is known of `default` alone.
+    #[arg(long, value_name = "NAME", default_value = "default", conflicts_with = "at")]
     pub policy: String,
     /// How to print: `table`, `json` or `csv`.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
