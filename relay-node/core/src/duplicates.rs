@@ -49,9 +49,7 @@ impl DuplicateWindow {
             if ahead >= WINDOW {
                 self.seen = [0; WORDS];
             } else {
-                for step in 1..=ahead {
-                    self.clear(newest.wrapping_add(step));
-                }
+                self.clear(newest.wrapping_add(1), ahead - 1);
             }
             self.newest = Some(sequence.0);
             self.mark(sequence.0);
@@ -92,9 +90,17 @@ impl DuplicateWindow {
         self.seen[word] |= bit;
     }
 
-    fn clear(&mut self, sequence: u32) {
-        let (word, bit) = place(sequence);
-        self.seen[word] &= !bit;
+    /// Forgets so many sequences from `first` on, a word at a time.
+    fn clear(&mut self, mut first: u32, mut count: u32) {
+        while count > 0 {
+            let (word, bit) = place(first);
+            let here = count.min(u64::BITS - first % u64::BITS);
+            // All bits from `bit` on, but those beyond the last of them here.
+            let beyond = bit.checked_shl(here).unwrap_or(0).wrapping_neg();
+            self.seen[word] &= !(bit.wrapping_neg() & !beyond);
+            first = first.wrapping_add(here);
+            count -= here;
+        }
     }
 }
 

@@ -143,7 +143,7 @@ impl Relay {
         self.media_came(now, carrier, header.slack);
         header.slack = self.spend(header.slack, carrier.excess);
         if !self.traces.is_empty() {
-            self.trace_in(now, &Arriving::media(&header, carrier, body.len()));
+            self.trace_media_in(now, &header, carrier, body.len());
         }
         let packet = at + header_bytes..at + body.len();
         self.forward(now, &mut header, packet, Some(from));

@@ -38,7 +38,7 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    pub(crate) fn media(header: &MediaHeader, carrier: &Carrier, bytes: usize) -> Arriving {
+    fn media(header: &MediaHeader, carrier: &Carrier, bytes: usize) -> Arriving {
         Arriving {
             key: header.key,
             sequence: header.sequence,
@@ -311,6 +311,19 @@ impl Relay {
             let from = || packet.carrier.and_then(|carrier| peer(carrier.link)).unwrap_or(TracedPeer::Plain);
             trace.came(now, packet, from);
         }
+    }
+
+    /// The same of media from a relay. The packet is described in here, not on the way of those of which nobody asks.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn trace_media_in(
+        &mut self,
+        now: Timestamp,
+        header: &MediaHeader,
+        carrier: &Carrier,
+        bytes: usize,
+    ) {
+        self.trace_in(now, &Arriving::media(header, carrier, bytes));
     }
 
     /// A train leaves, perhaps with packets of watched streams.

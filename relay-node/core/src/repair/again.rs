@@ -13,9 +13,9 @@ use wire_format::{PacketNumber, Timestamp};
 
 /// Datagrams that wait to be sent again on one link.
 const PENDING_MAX: usize = 512;
-/// Repairs may use so many hundredths of the bytes that media does: with all that comes beside it, a link that comes back
-/// after an outage carries less than one and a half times its media.
-const SHARE_PCT: i64 = 36;
+/// Repairs may use 36% of the bytes that media does, counted in parts of 1,024: with all that comes beside it, a link that
+/// comes back after an outage carries less than one and a half times its media.
+const SHARE: u64 = 36 * 1024 / 100;
 /// What may be saved up for a burst of losses, bytes.
 const SAVED_MAX: i64 = 64 << 10;
 /// Copies of a datagram leave at least so far apart.
@@ -125,7 +125,7 @@ impl Again {
 
     /// Media of so many bytes left.
     pub(crate) fn media_left(&mut self, bytes: u64) {
-        self.allowance = (self.allowance + bytes as i64 * SHARE_PCT / 100).min(SAVED_MAX);
+        self.allowance = (self.allowance + (bytes * SHARE / 1024) as i64).min(SAVED_MAX);
     }
 
     /// When the next repair is due; none if none waits.

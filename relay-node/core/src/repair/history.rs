@@ -12,7 +12,7 @@ use super::{RepairMemory, Urgency};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
-use wire_format::{PacketNumber, Timestamp};
+use wire_format::{PacketNumber, Slack, Timestamp};
 
 /// Datagrams are kept for so long where the bounds allow, and for as long as their media has slack if that is longer: a
 /// request comes a round trip after the loss, and may have to be repeated.
@@ -106,8 +106,10 @@ impl History {
         while let Some(oldest) = self.sent.front()
             && (place.end > oldest.position + self.ring.len() as u64 || self.is_full())
         {
-            let keep = KEEP.max(oldest.urgency.slack.as_duration());
-            if now.since(oldest.at) < keep && self.grow(memory) {
+            // Whole numbers: this is done for each datagram that leaves once the ring is in use.
+            let slack = u64::from(oldest.urgency.slack.0) * Slack::UNIT_US;
+            let age = now.as_micros().saturating_sub(oldest.at.as_micros());
+            if age < slack.max(KEEP.as_micros() as u64) && self.grow(memory) {
                 place = self.place(bytes);
                 continue;
             }
@@ -202,7 +204,7 @@ fn footprint(ring: usize) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire_format::{Priority, Slack};
+    use wire_format::Priority;
 
     const URGENCY: Urgency = Urgency { priority: Priority::VIDEO, slack: Slack(2000) };
 
