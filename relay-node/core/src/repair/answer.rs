@@ -156,7 +156,8 @@ impl Repair {
 
     /// It is audio beside larger media.
     fn is_small(&self, now: Timestamp, sent: &Sent) -> bool {
-        let others = self.spacings[1].last.is_some_and(|at| now.since(at) < OTHERS_FLOW);
+        let last = self.hurried[1].last().max(self.patient[1].last());
+        let others = last.is_some_and(|at| now.since(at) < OTHERS_FLOW);
         others && class(sent.urgency, self.history.plain(sent).len()) == 0
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! One [`Repair`] belongs to each end of a link and does both directions' work. As receiver it sees gaps in the packet
 //! numbers ([`gaps`]), asks for what is missing, and restores from parity ([`restore`]). As sender it keeps what it sent
-//! ([`history`]), sends again what is asked for ([`answer`]) while it may still come in time ([`again`]), and covers what it sends with
-//! parity ([`protect`]), and what is lost with more of it ([`lost_rows`]), where [`policy`] says so. A datagram restored is handled like one that arrived, with the time that
-//! it took to restore counted against its slack.
+//! ([`history`]), sends again what is asked for ([`answer`]) while it may still come in time ([`again`]), covers what no round
+//! trip would help ([`flow`]) with parity ([`protect`]), and what is lost with more of it ([`lost_rows`]), where [`policy`]
+//! says so. A datagram restored is handled like one that arrived, with the time that it took to restore counted against
+//! its slack.
 
 mod again;
 mod answer;
 mod bursts;
+mod flow;
 mod gaps;
 mod history;
 mod lost_rows;
@@ -21,10 +23,11 @@ mod spacing;
 mod stats;
 
 use crate::Train;
-use crate::measure::{Mean, MostOf};
+use crate::measure::MostOf;
 use again::Again;
 use answer::LOOKUPS_PER_MS;
 use bursts::Bursts;
+use flow::{Flow, class};
 pub(crate) use gaps::Arrival;
 use gaps::Gaps;
 pub(crate) use history::{History, Sent};
@@ -52,8 +55,6 @@ const MARGIN: Duration = Duration::from_millis(1);
 /// Loss is believed for so long after the other end last named a number that it is sure to miss: what reports count as
 /// not received may be reordered.
 const LOSS_TOLD: Duration = Duration::from_secs(10);
-/// Audio in a larger datagram goes with other media.
-const AUDIO_BYTES_MAX: usize = 400;
 /// A second copy leaves after this part of the delay budget, in percent: far from the first, early enough to help.
 const SECOND_PERCENT: u32 = 66;
 /// How often the plan is made anew.
@@ -62,10 +63,8 @@ const PLAN_EVERY: Duration = Duration::from_millis(100);
 const SHARE_WEIGHT: u64 = 8;
 const LOSS_WEIGHT: u64 = 256;
 
-/// Class of a datagram for budgets and parity: 0 audio, 1 others. What is as large as others counts with them.
-fn class(urgency: Urgency, bytes: usize) -> usize {
-    usize::from(urgency.priority != Priority::AUDIO || bytes > AUDIO_BYTES_MAX)
-}
+/// A plan is made for what left within this time.
+const HURRY_REMEMBERED: Duration = Duration::from_secs(10);
 
 /// Rows of parity that are taken from a peer within a millisecond: a whole train of them. An honest one puts each into a
 /// datagram of its own, and beside more than a third of what media takes has no more than 64 KiB of them at once.
@@ -117,16 +116,21 @@ pub(crate) struct Repair {
     /// Bursts of loss of what is sent.
     pub(crate) lost: Bursts,
     conditions: Conditions,
+    /// What has no more slack than this is in a hurry: no round trip fits.
+    hurry: Slack,
+    /// Audio and others that are in a hurry, and those that are not.
+    hurried: [Flow; 2],
+    patient: [Flow; 2],
+    /// As told of audio and of others.
     plans: [Plan; 2],
+    /// Of what is in a hurry.
     share_ppm: [u64; 2],
     windows: [usize; 2],
     planned_at: Timestamp,
-    /// Slack of audio and of others at sending.
-    budgets: [Mean; 2],
-    /// Of audio and of others, and of all.
-    spacings: [Spacing; 2],
+    /// Of all that leaves, and of what is in a hurry.
     spacing: Spacing,
-    /// Audio and others are sent twice.
+    hurried_spacing: Spacing,
+    /// Audio and others in a hurry are sent twice.
     twice: [bool; 2],
     loss_slow_ppm256: u64,
     lookups_at: Timestamp,
@@ -164,13 +168,15 @@ impl Repair {
                 audio_spacing: None,
                 limited: false,
             },
+            hurry: Slack(0),
+            hurried: [Flow::new(); 2],
+            patient: [Flow::new(); 2],
             plans: [Plan::IDLE; 2],
             share_ppm: [0; 2],
             windows: [0; 2],
             planned_at: now,
-            budgets: [Mean::default(); 2],
-            spacings: [Spacing::default(); 2],
             spacing: Spacing::default(),
+            hurried_spacing: Spacing::default(),
             twice: [false; 2],
             loss_slow_ppm256: 0,
             lookups_at: now,
@@ -188,7 +194,9 @@ impl Repair {
         self.mode = mode;
         if let RepairMode::Parity(parity) = mode {
             let share_ppm = u64::from(parity.m) * 1_000_000 / u64::from(parity.k.max(1));
-            self.protect.set([share_ppm; 2], (parity.k * parity.depth) as usize, [BUDGET_DEFAULT; 2]);
+            self.hurry = Slack(u16::MAX);
+            let window = (parity.k * parity.depth) as usize;
+            self.protect.set([share_ppm; 2], window, [BUDGET_DEFAULT; 2], self.hurry);
         }
     }
 
@@ -339,15 +347,30 @@ impl Repair {
         }
         self.again.media_left(plain.len() as u64);
         let class = class(urgency, plain.len());
-        self.protect.media_left(now, class, plain.len());
+        if urgency.slack <= self.hurry {
+            self.hurried_left(now, number, urgency, class, plain.len());
+        } else {
+            self.patient[class].left(now, urgency);
+        }
+        let _ = self.spacing.left(now);
+    }
+
+    /// The same of what no round trip would help.
+    fn hurried_left(
+        &mut self,
+        now: Timestamp,
+        number: PacketNumber,
+        urgency: Urgency,
+        class: usize,
+        bytes: usize,
+    ) {
+        self.protect.media_left(now, class, bytes);
         if self.twice[class] {
             let slack = urgency.slack.as_duration();
             self.again.second(number, now + slack * SECOND_PERCENT / 100, now + slack.saturating_sub(MARGIN));
         }
-        if self.spacings[class].left(now) {
-            self.budgets[class].sample(urgency.slack.as_duration().as_micros() as u64);
-        }
-        let _ = self.spacing.left(now);
+        self.hurried[class].left(now, urgency);
+        let _ = self.hurried_spacing.left(now);
     }
 
     /// The datagram to be sent again now, of at most so many plain bytes.
@@ -446,12 +469,24 @@ impl Repair {
             limited: path.limited,
         };
         self.gaps.hurry(self.round_trip(), self.useful_for());
+        let all = self.conditions;
+        for (class, flow) in self.patient.iter_mut().enumerate() {
+            flow.plan(now, class == 0, &all);
+        }
+        // Rows cover what is in a hurry, and nothing else: that is what a window has.
+        let spacing = self.hurried_spacing.mean.get().unwrap_or(all.spacing);
+        for (class, flow) in self.hurried.iter_mut().enumerate() {
+            flow.plan(now, class == 0, &Conditions { spacing, ..all });
+            self.plans[class] = Flow::told(now, flow, &self.patient[class]);
+        }
+        self.set_parity(now);
+    }
+
+    /// Moves what stands against loss towards the plans.
+    fn set_parity(&mut self, now: Timestamp) {
         let mut useful = [Duration::ZERO; 2];
         for (class, useful) in useful.iter_mut().enumerate() {
-            let Some(budget) = self.budgets[class].get() else { continue };
-            let audio_spacing = self.spacings[class].mean.get().filter(|_| class == 0);
-            let plan = policy::plan(&Conditions { budget, audio_spacing, ..self.conditions });
-            self.plans[class] = plan;
+            let plan = self.hurried[class].plan;
             self.twice[class] = plan.twice && self.peer_repairs && self.mode == RepairMode::Adaptive;
             let (before, wanted) = (self.share_ppm[class], plan.parity_ppm);
             // Smoothly, and all the way.
@@ -461,15 +496,16 @@ impl Repair {
             if plan.window > 0 || self.share_ppm[class] == 0 {
                 self.windows[class] = plan.window as usize;
             }
-            if self.share_ppm[class] > 0 {
+            if let Some(budget) = self.hurried[class].budget(now).filter(|_| self.share_ppm[class] > 0) {
                 *useful = budget;
             }
         }
         if self.mode != RepairMode::Adaptive {
             return;
         }
+        self.hurry = Slack::from_duration(policy::round_needs(&self.conditions));
         let share_ppm = if self.peer_repairs { self.share_ppm } else { [0; 2] };
-        self.protect.set(share_ppm, self.windows[0].max(self.windows[1]), useful);
+        self.protect.set(share_ppm, self.windows[0].max(self.windows[1]), useful, self.hurry);
     }
 
     /// When media left last.

@@ -157,10 +157,18 @@ fn datagrams(budget: Duration, spacing: Duration) -> u32 {
 
 /// Rounds of retransmission that fit into so much time.
 pub fn rounds(conditions: &Conditions, time: Duration) -> u32 {
-    let round = conditions.rtt + 2 * conditions.rtt_var + Duration::from_millis(1);
     // The loss is noticed when the next datagram comes.
     let Some(left) = time.checked_sub(conditions.spacing) else { return 0 };
-    ((left.as_micros() / round.as_micros().max(1)) as u32).min(ROUNDS_MAX)
+    ((left.as_micros() / round(conditions).as_micros().max(1)) as u32).min(ROUNDS_MAX)
+}
+
+/// The time below which no round fits.
+pub(crate) fn round_needs(conditions: &Conditions) -> Duration {
+    conditions.spacing + round(conditions)
+}
+
+fn round(conditions: &Conditions) -> Duration {
+    conditions.rtt + 2 * conditions.rtt_var + Duration::from_millis(1)
 }
 
 /// Copies to send of a datagram that was already sent `sent` times, when so many more rounds fit after this one.

@@ -7,14 +7,14 @@
 //! the window of a class does not wait for more to come. Of a group larger than a window rows slide over all of it. Audio
 //! whose video pauses gets rows over audio alone, which are short.
 
-use super::class;
+use super::flow::class;
 use super::history::{History, Sent};
 use super::lost_rows::LostRows;
 use std::time::Duration;
 use wire_format::parity::{
     self, PARITY_COVERED_MAX, PARITY_FIXED_BYTES, PARITY_ROWS, PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES,
 };
-use wire_format::{PacketNumber, Timestamp};
+use wire_format::{PacketNumber, Slack, Timestamp};
 
 /// The packets of a picture leave closer together than this.
 const PAUSE: Duration = Duration::from_millis(3);
@@ -34,6 +34,9 @@ pub(crate) struct Protect {
     window: usize,
     /// How long audio, and others, may be restored.
     useful_for: [Duration; 2],
+    /// What has more slack is not covered: it has time to be sent again, and each of its losses would take a row from what
+    /// has not.
+    hurry: Slack,
     /// Bytes that rows may have; what was sent on credit counts below zero.
     credit: i64,
     /// What a row would cost: the length of the last one, or of the longest datagram since.
@@ -57,6 +60,7 @@ impl Protect {
             share_ppm: [0; 2],
             window: 0,
             useful_for: [Duration::ZERO; 2],
+            hurry: Slack(0),
             credit: 0,
             cost: 0,
             next_row: 0,
@@ -68,21 +72,27 @@ impl Protect {
         }
     }
 
-    /// Sets how much parity there is to be: its share of the rate of audio and of others, how many datagrams a row may
-    /// cover, and how long each of them is of use.
-    pub(crate) fn set(&mut self, share_ppm: [u64; 2], window: usize, useful_for: [Duration; 2]) {
-        (self.share_ppm, self.useful_for) = (share_ppm, useful_for);
+    /// Sets how much parity there is to be: its share of the rate of audio and of others in a hurry, how many datagrams a
+    /// row may cover, how long each of them is of use, and the most slack that they have.
+    pub(crate) fn set(
+        &mut self,
+        share_ppm: [u64; 2],
+        window: usize,
+        useful_for: [Duration; 2],
+        hurry: Slack,
+    ) {
+        (self.share_ppm, self.useful_for, self.hurry) = (share_ppm, useful_for, hurry);
         self.window = window.min(PARITY_COVERED_MAX);
         for class in (0..2).filter(|class| share_ppm[*class] == 0) {
             self.uncovered[class] = None;
         }
         if share_ppm == [0; 2] {
             let lost = std::mem::take(&mut self.lost);
-            *self = Protect { next_row: self.next_row, lost, ..Protect::new() };
+            *self = Protect { next_row: self.next_row, lost, hurry, ..Protect::new() };
         }
     }
 
-    /// A datagram with media left.
+    /// A datagram with media in a hurry left.
     pub(crate) fn media_left(&mut self, now: Timestamp, class: usize, bytes: usize) {
         let share_ppm = self.share_ppm[class];
         if share_ppm == 0 {
@@ -133,9 +143,14 @@ impl Protect {
         self.lost.give_up();
     }
 
+    /// It may be among what a row covers.
+    fn may_cover(&self, sent: &Sent) -> bool {
+        sent.repeats.is_none() && sent.urgency.slack <= self.hurry
+    }
+
     /// How many of the newest datagrams the next row leaves to those after it.
     fn skipped(&self, now: Timestamp, history: &History) -> usize {
-        let media = history.sent().iter().rev().filter(|sent| sent.repeats.is_none());
+        let media = history.sent().iter().rev().filter(|sent| self.may_cover(sent));
         let is_fresh =
             |sent: &&Sent| Some(sent.number) > self.through && now.since(sent.at) < self.oldest_useful();
         let fresh = media.take_while(is_fresh).count();
@@ -159,8 +174,8 @@ impl Protect {
         }
         let audio_only = self.share_ppm[1] == 0 || self.earned_at.is_none() && self.uncovered[1].is_none();
         let skipped = self.skipped(now, history);
-        let sent_before = history.sent().iter().rev().filter(|sent| sent.repeats.is_none()).skip(skipped);
-        let Some(newest) = sent_before.clone().next().map(|sent| sent.number) else {
+        let newest = history.sent().iter().rev().filter(|sent| self.may_cover(sent)).nth(skipped);
+        let Some(newest) = newest.map(|sent| sent.number) else {
             // What was sent goes another way now, or could not be kept.
             (self.uncovered, self.cost, self.earned_at) = ([None; 2], 0, None);
             self.credit = self.credit.min(0);
@@ -168,7 +183,8 @@ impl Protect {
         };
         self.through = Some(newest);
         let (mut covered, mut base, mut longest, mut count) = (0_u128, newest.0, 0, 0);
-        for sent in sent_before {
+        let sent_before = history.sent().iter().rev().filter(|sent| sent.number <= newest);
+        for sent in sent_before.filter(|sent| self.may_cover(sent)) {
             let apart = (newest.0 - sent.number.0) as usize;
             if apart >= PARITY_SPAN || count >= self.window || now.since(sent.at) >= self.oldest_useful() {
                 break;
@@ -223,7 +239,7 @@ pub(super) fn write_row(header: &ParityHeader, history: &History, longest: usize
 mod tests {
     use super::super::{RepairMemory, Urgency};
     use super::*;
-    use wire_format::{Priority, Slack};
+    use wire_format::Priority;
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_micros(ms * 1000)
@@ -239,7 +255,7 @@ mod tests {
     impl Sender {
         fn new(share_ppm: u64) -> Sender {
             let mut protect = Protect::new();
-            protect.set([share_ppm; 2], 16, [Duration::from_millis(60); 2]);
+            protect.set([share_ppm; 2], 16, [Duration::from_millis(60); 2], Slack(600));
             Sender { protect, history: History::default(), memory: RepairMemory::default(), rows: Vec::new() }
         }
 
@@ -340,7 +356,7 @@ mod tests {
     #[test]
     fn each_class_is_closed_in_its_own_time() {
         let mut sender = Sender::new(1);
-        sender.protect.set([1; 2], 16, [Duration::from_millis(60), Duration::from_millis(100)]);
+        sender.protect.set([1; 2], 16, [Duration::from_millis(60), Duration::from_millis(100)], Slack(1000));
         sender.send(0, 0, Priority::VIDEO, 1200);
         assert_eq!(sender.protect.due(), Some(at(66)));
         sender.send(10, 1, Priority::AUDIO, 100);
