@@ -57,6 +57,15 @@ impl Flow {
         });
     }
 
+    /// How far apart what is in a hurry leaves, of all classes; `None` if that is all that leaves.
+    pub(super) fn spacing(now: Timestamp, hurried: &[Flow; 2], patient: &[Flow; 2]) -> Option<Duration> {
+        patient.iter().find_map(|flow| flow.budget(now))?;
+        let flows = hurried.iter().filter(|flow| flow.budget(now).is_some());
+        let apart = flows.filter_map(|flow| flow.spacing.mean.get());
+        let a_second: u64 = apart.map(|apart| 1_000_000 / (apart.as_micros() as u64).max(1)).sum();
+        1_000_000_u64.checked_div(a_second).map(Duration::from_micros)
+    }
+
     /// Of two flows of a class the plan to tell: that of what is in a hurry, if it is a good part of all.
     pub(super) fn told(now: Timestamp, hurried: &Flow, patient: &Flow) -> Plan {
         let is_rare = || {

@@ -127,9 +127,8 @@ pub(crate) struct Repair {
     share_ppm: [u64; 2],
     windows: [usize; 2],
     planned_at: Timestamp,
-    /// Of all that leaves, and of what is in a hurry.
+    /// Of all that leaves.
     spacing: Spacing,
-    hurried_spacing: Spacing,
     /// Audio and others in a hurry are sent twice.
     twice: [bool; 2],
     loss_slow_ppm256: u64,
@@ -176,7 +175,6 @@ impl Repair {
             windows: [0; 2],
             planned_at: now,
             spacing: Spacing::default(),
-            hurried_spacing: Spacing::default(),
             twice: [false; 2],
             loss_slow_ppm256: 0,
             lookups_at: now,
@@ -370,7 +368,6 @@ impl Repair {
             self.again.second(number, now + slack * SECOND_PERCENT / 100, now + slack.saturating_sub(MARGIN));
         }
         self.hurried[class].left(now, urgency);
-        let _ = self.hurried_spacing.left(now);
     }
 
     /// The datagram to be sent again now, of at most so many plain bytes.
@@ -474,7 +471,7 @@ impl Repair {
             flow.plan(now, class == 0, &all);
         }
         // Rows cover what is in a hurry, and nothing else: that is what a window has.
-        let spacing = self.hurried_spacing.mean.get().unwrap_or(all.spacing);
+        let spacing = Flow::spacing(now, &self.hurried, &self.patient).unwrap_or(all.spacing);
         for (class, flow) in self.hurried.iter_mut().enumerate() {
             flow.plan(now, class == 0, &Conditions { spacing, ..all });
             self.plans[class] = Flow::told(now, flow, &self.patient[class]);

@@ -32,8 +32,12 @@ pub(crate) struct Protect {
     /// Share of the rate, parts per million: of audio, and of others.
     share_ppm: [u64; 2],
     window: usize,
-    /// How long audio, and others, may be restored.
-    useful_for: [Duration; 2],
+    /// What is not covered by a row after this time gets one: audio, and others.
+    close_after: [Duration; 2],
+    /// A row that has been earned waits so long for a pause.
+    wait_for_pause: Duration,
+    /// How old a datagram may be that a row covers, in microseconds.
+    oldest_useful_us: u64,
     /// What has more slack is not covered: it has time to be sent again, and each of its losses would take a row from what
     /// has not.
     hurry: Slack,
@@ -59,7 +63,9 @@ impl Protect {
         Protect {
             share_ppm: [0; 2],
             window: 0,
-            useful_for: [Duration::ZERO; 2],
+            close_after: [Duration::ZERO; 2],
+            wait_for_pause: Duration::ZERO,
+            oldest_useful_us: 0,
             hurry: Slack(0),
             credit: 0,
             cost: 0,
@@ -81,7 +87,11 @@ impl Protect {
         useful_for: [Duration; 2],
         hurry: Slack,
     ) {
-        (self.share_ppm, self.useful_for, self.hurry) = (share_ppm, useful_for, hurry);
+        (self.share_ppm, self.hurry) = (share_ppm, hurry);
+        self.close_after = useful_for.map(|useful_for| useful_for * CLOSE_PERCENT / 100);
+        let oldest_useful = useful_for[0].max(useful_for[1]);
+        self.wait_for_pause = oldest_useful / WAIT_PART;
+        self.oldest_useful_us = oldest_useful.as_micros() as u64;
         self.window = window.min(PARITY_COVERED_MAX);
         for class in (0..2).filter(|class| share_ppm[*class] == 0) {
             self.uncovered[class] = None;
@@ -116,19 +126,13 @@ impl Protect {
 
     /// When a row is to leave.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        let closed = (0..2).filter_map(|class| {
-            self.uncovered[class].map(|since| since + self.useful_for[class] * CLOSE_PERCENT / 100)
-        });
+        let closed =
+            (0..2).filter_map(|class| self.uncovered[class].map(|since| since + self.close_after[class]));
         let earned = self.earned_at.map(|since| {
             let pause = self.media_at.map_or(since, |at| at + PAUSE);
-            pause.min(since + self.oldest_useful() / WAIT_PART)
+            pause.min(since + self.wait_for_pause)
         });
         closed.chain(earned).chain(self.lost.due()).min()
-    }
-
-    /// How old a datagram may be that a row covers.
-    fn oldest_useful(&self) -> Duration {
-        self.useful_for[0].max(self.useful_for[1])
     }
 
     /// A row is to leave now.
@@ -148,11 +152,15 @@ impl Protect {
         sent.repeats.is_none() && sent.urgency.slack <= self.hurry
     }
 
+    /// A row would come too late for it.
+    fn is_old(&self, now: Timestamp, sent: &Sent) -> bool {
+        now.as_micros().saturating_sub(sent.at.as_micros()) >= self.oldest_useful_us
+    }
+
     /// How many of the newest datagrams the next row leaves to those after it.
     fn skipped(&self, now: Timestamp, history: &History) -> usize {
         let media = history.sent().iter().rev().filter(|sent| self.may_cover(sent));
-        let is_fresh =
-            |sent: &&Sent| Some(sent.number) > self.through && now.since(sent.at) < self.oldest_useful();
+        let is_fresh = |sent: &&Sent| Some(sent.number) > self.through && !self.is_old(now, sent);
         let fresh = media.take_while(is_fresh).count();
         let rows = usize::try_from(self.credit / self.cost.max(1)).unwrap_or(0).max(1);
         if fresh > self.window { fresh - fresh.div_ceil(rows) } else { 0 }
@@ -174,19 +182,18 @@ impl Protect {
         }
         let audio_only = self.share_ppm[1] == 0 || self.earned_at.is_none() && self.uncovered[1].is_none();
         let skipped = self.skipped(now, history);
-        let newest = history.sent().iter().rev().filter(|sent| self.may_cover(sent)).nth(skipped);
-        let Some(newest) = newest.map(|sent| sent.number) else {
+        let mut coverable = history.sent().iter().rev().filter(|sent| self.may_cover(sent)).skip(skipped);
+        let Some(first) = coverable.next() else {
             // What was sent goes another way now, or could not be kept.
             (self.uncovered, self.cost, self.earned_at) = ([None; 2], 0, None);
             self.credit = self.credit.min(0);
             return None;
         };
-        self.through = Some(newest);
+        let newest = first.number;
         let (mut covered, mut base, mut longest, mut count) = (0_u128, newest.0, 0, 0);
-        let sent_before = history.sent().iter().rev().filter(|sent| sent.number <= newest);
-        for sent in sent_before.filter(|sent| self.may_cover(sent)) {
+        for sent in std::iter::once(first).chain(coverable) {
             let apart = (newest.0 - sent.number.0) as usize;
-            if apart >= PARITY_SPAN || count >= self.window || now.since(sent.at) >= self.oldest_useful() {
+            if apart >= PARITY_SPAN || count >= self.window || self.is_old(now, sent) {
                 break;
             }
             if audio_only && class(sent.urgency, history.plain(sent).len()) != 0 {
@@ -201,6 +208,7 @@ impl Protect {
             longest = bytes;
             count += 1;
         }
+        self.through = Some(newest);
         self.uncovered[0] = None;
         if !audio_only {
             self.uncovered[1] = None;
