@@ -38,7 +38,11 @@ impl Trees {
     fn way(&self, side: Side, from: usize) -> impl Iterator<Item = usize> + '_ {
         let next = self.next(side);
         let onwards = move |at: &usize| (next[*at] != NOWHERE).then(|| usize::from(next[*at]));
-        std::iter::successors(Some(from), onwards)
+        let relays = next.len();
+        std::iter::successors(Some(from), onwards).enumerate().map(move |(steps, at)| {
+            debug_assert!(steps < relays, "a way of a tree runs in a circle");
+            at
+        })
     }
 
     /// Whether a relay's way neither begins over the link to `suspect` nor passes it.
@@ -208,7 +212,7 @@ impl Trees {
             if self.holds_dead_ends(mesh, blocks, relay) {
                 return None;
             }
-            self.shift(side, relay, &hops)?;
+            self.shift(side, relay, &hops, |other| other != gate && blocks.of_place(other).contains(&block))?;
             let other = usize::from(self.next(side.other())[relay]);
             if other != gate && !self.is_further(side.other(), relay, other) {
                 self.next[side.other() as usize][relay] = best(self, side.other())?;
@@ -241,7 +245,14 @@ impl Trees {
     }
 
     /// Moves a relay back in its line, just past the first of its neighbours there, so that one lies before it again.
-    fn shift(&mut self, side: Side, relay: usize, hops: &[Hop]) -> Option<()> {
+    /// `is_in_line` names those of the line.
+    fn shift(
+        &mut self,
+        side: Side,
+        relay: usize,
+        hops: &[Hop],
+        is_in_line: impl Fn(usize) -> bool,
+    ) -> Option<()> {
         let ranks = hops.iter().map(|hop| self.ranks[hop.to as usize]);
         let rank = match side {
             Side::Red => ranks.min()?.checked_add(1)?,
@@ -251,10 +262,11 @@ impl Trees {
             return None;
         }
         self.ranks[relay] = rank;
-        // Those who come by it must still be behind.
-        let comes_by = |hop: &&Hop| usize::from(self.next(side)[hop.to as usize]) == relay;
-        let behind = |hop: &Hop| self.is_further(side, hop.to as usize, relay);
-        hops.iter().filter(comes_by).all(behind).then_some(())
+        // Those who come by it must still be behind: also over links that are gone, as long as their turn has not come, or
+        // ways would run in a circle until then.
+        let comes_by = (0..self.ranks.len()).filter(|other| usize::from(self.next(side)[*other]) == relay);
+        let mut behind = comes_by.filter(|other| is_in_line(*other));
+        behind.all(|other| self.is_further(side, other, relay)).then_some(())
     }
 }
 
