@@ -9,8 +9,9 @@
 //! Shortest paths move with every change of a cost, and that is their purpose. Red and blue are for bad moments, and
 //! whether they are a little longer than they could be hardly matters: as long as the relays hang together in the same
 //! blocks, a destination's trees stay as they are, but for those who lose a link ([`forest`]), until others would be cheaper
-//! by a tenth, over all relays together. To know that, others must be made, which is most of the work in a large overlay:
-//! there each computation looks at the trees of some destinations, taking turns. Nor does a relay turn to its other
+//! by a tenth, over all relays together, or would keep apart what may fail together for no more than that is worth. To know
+//! that, others must be made, which is most of the work in a large overlay: there each computation looks at the trees of
+//! some destinations, taking turns. Nor does a relay turn to its other
 //! redundant plane for a gain, but when the one that it has avoids its next hop no longer.
 //!
 //! Relays that share a region, an ISP or what an operator names may fail together. Where the graph allows, red and blue go

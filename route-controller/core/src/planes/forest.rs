@@ -113,8 +113,13 @@ impl Trees {
         })
     }
 
-    /// What the ways of both trees cost together, and what it is worth that they share no group.
-    pub(super) fn whole_us(&self, mesh: &Mesh, destination: usize, costs_us: &TreeCosts) -> u128 {
+    /// What all ways of both trees cost together.
+    pub(super) fn ways_us(costs_us: &TreeCosts) -> u128 {
+        costs_us.iter().flatten().map(|cost_us| u128::from(*cost_us)).sum()
+    }
+
+    /// What the groups that relays' two ways share count as, in microseconds of way.
+    pub(super) fn sharing_us(&self, mesh: &Mesh, destination: usize) -> u128 {
         let [red, blue] = self.passed(mesh);
         let shared_us = |(relay, (red_next, blue_next)): (usize, (&u16, &u16))| {
             let passed = |passed: &[Groups], next: u16| passed.get(usize::from(next)).copied().unwrap_or(0);
@@ -122,8 +127,7 @@ impl Trees {
             u128::from(shared_us(passed(&red, *red_next) & passed(&blue, *blue_next) & !ends))
         };
         let pairs = self.next(Side::Red).iter().zip(self.next(Side::Blue)).enumerate();
-        let sharing_us: u128 = if red.is_empty() { 0 } else { pairs.map(shared_us).sum() };
-        costs_us.iter().flatten().map(|cost_us| u128::from(*cost_us)).sum::<u128>() + sharing_us
+        if red.is_empty() { 0 } else { pairs.map(shared_us).sum() }
     }
 
     /// Whether a way takes one of these links, seen from their beginnings.

@@ -16,7 +16,7 @@ use crate::topology::Topology;
 use std::sync::Arc;
 use wire_format::{Plane, Timestamp};
 
-/// New trees replace old ones when they cost less than this share of them.
+/// New trees that share no less replace old ones when they cost less than this share of them.
 const BETTER_PCT: u128 = 90;
 /// Each computation judges the trees of so many destinations that their links, counted once for each, are about as many: all
 /// destinations of 34 relays with links to all others, one of a thousand with 32 links each.
@@ -215,11 +215,27 @@ impl<'a> Update<'a> {
         let Some(kept) = kept else { return Grown::Fresh(fresh, costs_us) };
         let kept_trees = kept.as_ref().map_or(before, |(trees, _)| trees);
         let kept_us = kept_trees.costs(self.mesh, destination);
-        let whole_us = |trees: &Trees, costs_us: &TreeCosts| trees.whole_us(self.mesh, destination, costs_us);
-        if whole_us(&fresh, &costs_us) * 100 < whole_us(kept_trees, &kept_us) * BETTER_PCT {
+        if self.are_worth_it(destination, (&fresh, &costs_us), (kept_trees, &kept_us)) {
             return Grown::Fresh(fresh, costs_us);
         }
         kept.map_or(Grown::Kept, |(trees, moved)| Grown::Mended(trees, moved))
+    }
+}
+
+impl Update<'_> {
+    /// Whether fresh trees take the place of kept ones: when they are much cheaper, or share less at all. One relay whose ways
+    /// fail together is a small part of what all ways cost, and would otherwise stay as links happened to be when the trees
+    /// were made. What is gained so is given up again for much cheaper trees only, so prices that tremble turn nothing.
+    fn are_worth_it(
+        &self,
+        destination: usize,
+        (fresh, fresh_us): (&Trees, &TreeCosts),
+        (kept, kept_us): (&Trees, &TreeCosts),
+    ) -> bool {
+        let sharing_us = [fresh, kept].map(|trees| trees.sharing_us(self.mesh, destination));
+        let [fresh_us, kept_us] =
+            [Trees::ways_us(fresh_us) + sharing_us[0], Trees::ways_us(kept_us) + sharing_us[1]];
+        fresh_us * 100 < kept_us * BETTER_PCT || sharing_us[0] < sharing_us[1] && fresh_us < kept_us
     }
 }
 

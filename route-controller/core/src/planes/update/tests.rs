@@ -126,8 +126,10 @@ fn plainly(before: &Routes, after: &Routes) -> Vec<(Trees, Vec<u8>)> {
         let kept = mended.map(|(trees, _)| trees).or(untouched.then(|| Trees::clone(&old.trees)));
         let (fresh, costs_us) = Forester::new(mesh, blocks).towards(destination, primary);
         let much_better = |kept: &Trees| {
-            let kept_us = kept.whole_us(mesh, destination, &kept.costs(mesh, destination));
-            fresh.whole_us(mesh, destination, &costs_us) * 100 < kept_us * BETTER_PCT
+            let sharing_us = [&fresh, kept].map(|trees| trees.sharing_us(mesh, destination));
+            let kept_us = Trees::ways_us(&kept.costs(mesh, destination)) + sharing_us[1];
+            let fresh_us = Trees::ways_us(&costs_us) + sharing_us[0];
+            fresh_us * 100 < kept_us * BETTER_PCT || sharing_us[0] < sharing_us[1] && fresh_us < kept_us
         };
         let mut backups = old.backups.to_vec();
         match kept {
@@ -227,6 +229,40 @@ fn a_dead_end_beyond_a_cut_vertex_keeps_its_ways_apart() {
     changing.links_gone.insert(9);
     let after = Routes::compute(Timestamp::ZERO, &changing.topology(), Some(&before), Executor::INLINE);
     check_redundancy(&after, &changing.overlay()).expect("red and blue are apart");
+}
+
+/// Relays 1 and 2 are one region, and the two shortest ways from 0 to 4 pass it. While the way by 3 is long it is worth no
+/// detour; when it is hardly longer, what one relay gains by it is little beside what all ways cost together.
+#[test]
+fn ways_that_share_a_region_part_as_soon_as_a_link_allows_it() {
+    let links = [
+        (0, 1, 10_000, 10_000),
+        (1, 4, 10_000, 10_000),
+        (0, 2, 12_000, 12_000),
+        (2, 4, 12_000, 12_000),
+        (0, 3, 60_000, 60_000),
+        (3, 4, 16_000, 16_000),
+        (1, 2, 2_000, 2_000),
+    ];
+    let mut overlay = Overlay::new(5, links);
+    overlay.groups = vec![None, Some(1), Some(1), None, None];
+    let mut changing = Changing::new(overlay);
+    let shared = |changing: &Changing, routes: &Routes| {
+        let ways = [RED, BLUE].map(|plane| way(routes, 0, plane, 4).expect("there is a way"));
+        let [red, blue] = ways.map(|way| changing.overlay().passed_groups(&way));
+        red.intersection(&blue).count()
+    };
+    let mut routes = Routes::compute(Timestamp::ZERO, &changing.topology(), None, Executor::INLINE);
+    let mut after = |changing: &Changing| {
+        routes = Routes::compute(Timestamp::ZERO, &changing.topology(), Some(&routes), Executor::INLINE);
+        shared(changing, &routes)
+    };
+    assert_eq!(after(&changing), 1);
+    changing.percents.insert(4, (27, 27));
+    assert_eq!(after(&changing), 0);
+    // Nothing turns back where it trembles about what a detour is worth.
+    changing.percents.insert(4, (60, 60));
+    assert_eq!(after(&changing), 0);
 }
 
 proptest! {
