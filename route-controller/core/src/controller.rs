@@ -22,7 +22,7 @@ use crate::neighbours::Neighbours;
 use crate::planes::WeakPoints;
 use crate::policy::Policies;
 use crate::recovery::Recovery;
-use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Relays, SESSION_GRACE};
+use crate::relays::{NAME_IN_USE, NEIGHBOUR_KEEP, OFFLINE_GRACE, Relay, Relays, SESSION_GRACE};
 use crate::rollout::Rollout;
 use crate::view::Counters;
 use relief::Relief;
@@ -63,6 +63,8 @@ pub struct Controller {
     token_keys: Option<Vec<TokenKey>>,
     /// When neighbour lists and routes are due to be looked at.
     refresh_at: Option<Timestamp>,
+    /// Something changed since it was last looked at who is there and who may feed others.
+    unjudged: bool,
     refreshed_at: Timestamp,
     effects: Vec<Effect>,
     outputs: VecDeque<Output>,
@@ -112,6 +114,7 @@ impl Controller {
             recovery,
             token_keys: None,
             refresh_at: None,
+            unjudged: true,
             refreshed_at: Timestamp::ZERO,
             effects: Vec::new(),
             outputs: VecDeque::new(),
@@ -283,8 +286,12 @@ impl Controller {
         let down = state == LinkState::Down;
         let change = self.links.report(now, node, report, &self.cost);
         self.link_changed(now, change);
-        if before != Some(state) && (self.directory.is_unfit(neighbour) || self.is_missed(neighbour)) {
-            self.judge_holders(now);
+        if before != Some(state) {
+            // What one end says of the other is about both: whether one is missed, and whether the other is in doubt.
+            for end in [neighbour, node] {
+                let unfit = self.relays.relay(end).is_some_and(|relay| self.must_not_feed(end, relay));
+                self.directory.judge_feeder(now, end, unfit, &mut self.effects);
+            }
         }
         if down && self.links.is_doubted(neighbour) {
             self.rollout.doubt(now, neighbour);
@@ -293,21 +300,18 @@ impl Controller {
 
     /// Finds out who must not feed others: who leaves, is to be avoided, cannot do it, or is missed by its neighbours.
     fn judge_holders(&mut self, now: Timestamp) {
-        let unfit = self.relays.iter().filter(|(node, relay)| {
-            relay.leaving
-                || relay.record.cordoned
-                || relay.certificates.revoked
-                || relay.offline_since.is_some()
-                || !relay.holds
-                || self.is_missed(*node)
-        });
+        let unfit = self.relays.iter().filter(|(node, relay)| self.must_not_feed(*node, relay));
         let unfit: BTreeSet<NodeIndex> = unfit.map(|(node, _)| node).collect();
         self.directory.set_unfit(now, &unfit, &mut self.effects);
     }
 
-    fn is_missed(&self, node: NodeIndex) -> bool {
-        let session = self.relays.relay(node).and_then(|relay| relay.session);
-        self.links.is_missed(node, session.is_some())
+    fn must_not_feed(&self, node: NodeIndex, relay: &Relay) -> bool {
+        relay.leaving
+            || relay.record.cordoned
+            || relay.certificates.revoked
+            || relay.offline_since.is_some()
+            || !relay.holds
+            || self.links.is_missed(node, relay.session.is_some())
     }
 
     fn link_changed(&mut self, now: Timestamp, change: LinkChange) {
@@ -351,6 +355,7 @@ impl Controller {
             Cause::Cost => (now + COALESCE).max(self.refreshed_at + REPRICE_EVERY),
         };
         self.refresh_at = Some(self.refresh_at.map_or(at, |earlier| earlier.min(at)));
+        self.unjudged = true;
     }
 
     /// Does everything that is due, until nothing is.
@@ -367,6 +372,7 @@ impl Controller {
                 if recovery.is_over(now, &self.relays, &self.links) {
                     self.recovery = None;
                     self.refresh_at = Some(now);
+                    self.unjudged = true;
                 }
             }
             self.step_rollout(now);
@@ -400,8 +406,11 @@ impl Controller {
 
     /// Looks at everything that follows from who is there and what links cost.
     fn refresh(&mut self, now: Timestamp) {
-        self.judge_presence(now);
-        self.judge_holders(now);
+        // While tables are on their way this is asked at each message, and all relays are too many to look at then.
+        if std::mem::take(&mut self.unjudged) {
+            self.judge_presence(now);
+            self.judge_holders(now);
+        }
         if self.recovery.is_some() {
             // What was pushed before stays right, or as right as anything that could be computed from half the facts.
             self.refresh_at = None;

@@ -71,6 +71,8 @@ pub(crate) struct Links {
     words: BTreeMap<(NodeIndex, NodeIndex), Word>,
     speaking: BTreeSet<NodeIndex>,
     links: BTreeMap<(NodeIndex, NodeIndex), Link>,
+    /// Those with a surcharge that will end: few, whereas somebody asks for the next of them at each message.
+    dear: BTreeSet<(NodeIndex, NodeIndex)>,
     /// For each relay, everyone with whom it has a link by anybody's word.
     others: BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
     positions: BTreeMap<NodeIndex, Position>,
@@ -183,7 +185,7 @@ impl Links {
         for other in self.others.remove(&node).unwrap_or_default() {
             self.words.remove(&(node, other));
             self.words.remove(&(other, node));
-            self.links.remove(&pair(node, other));
+            self.remove(node, other);
             if let Some(others) = self.others.get_mut(&other) {
                 others.remove(&node);
             }
@@ -192,7 +194,7 @@ impl Links {
 
     /// Forgets everything that anybody said of a link that is no more.
     pub(crate) fn forget_link(&mut self, a: NodeIndex, b: NodeIndex) {
-        self.links.remove(&pair(a, b));
+        self.remove(a, b);
         for (from, to) in [(a, b), (b, a)] {
             self.words.remove(&(from, to));
             if let Some(others) = self.others.get_mut(&from) {
@@ -212,12 +214,21 @@ impl Links {
 
     /// Ends surcharges that are due. True if one ended.
     pub(crate) fn tick(&mut self, now: Timestamp) -> bool {
-        self.links.values_mut().filter_map(|link| link.damping.tick(now).then_some(())).count() > 0
+        let links = &mut self.links;
+        let before = self.dear.len();
+        self.dear.retain(|pair| links.get_mut(pair).is_some_and(|link| !link.damping.tick(now)));
+        self.dear.len() < before
     }
 
     /// When [`Links::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.links.values().filter_map(|link| link.damping.deadline()).min()
+        let dear = self.dear.iter().filter_map(|pair| self.links.get(pair));
+        dear.filter_map(|link| link.damping.deadline()).min()
+    }
+
+    fn remove(&mut self, a: NodeIndex, b: NodeIndex) {
+        self.links.remove(&pair(a, b));
+        self.dear.remove(&pair(a, b));
     }
 
     /// Whether routes may use the link, in both directions.
@@ -339,6 +350,9 @@ impl Links {
         link.doubts = [None, None];
         if !usable {
             link.damping.fail(now);
+            if link.damping.deadline().is_some() {
+                self.dear.insert((low, high));
+            }
             return LinkChange::Failed;
         }
         link.damping.came_up(now);

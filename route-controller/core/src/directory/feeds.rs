@@ -423,25 +423,39 @@ impl Directory {
 
     /// These relays must feed nobody, all others may.
     pub(crate) fn set_unfit(&mut self, now: Timestamp, unfit: &BTreeSet<NodeIndex>, out: &mut Vec<Effect>) {
-        let mut left = Vec::new();
-        for node in unfit {
-            if self.feeding.unfit.insert(*node, None) != Some(None) {
-                left.extend(self.feeding.holders.get(node).into_iter().flatten().copied());
-            }
-        }
         for (_, until) in self.feeding.unfit.iter_mut().filter(|(node, _)| !unfit.contains(node)) {
             until.get_or_insert(now + FIT_AFTER);
         }
         self.feeding.unfit.retain(|_, until| until.is_none_or(|until| now < until));
-        let names: BTreeSet<_> = left.iter().filter_map(|key| self.names.get(key).cloned()).collect();
-        for name in names {
-            self.refresh(now, &name, out);
+        let turned = |node: &&NodeIndex| self.feeding.unfit.insert(**node, None) != Some(None);
+        let left: Vec<NodeIndex> = unfit.iter().filter(turned).copied().collect();
+        self.leave_feeders(now, &left, out);
+    }
+
+    /// The same of one relay alone.
+    pub(crate) fn judge_feeder(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        unfit: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        if unfit {
+            if self.feeding.unfit.insert(node, None) != Some(None) {
+                self.leave_feeders(now, &[node], out);
+            }
+        } else if let Some(until) = self.feeding.unfit.get_mut(&node) {
+            until.get_or_insert(now + FIT_AFTER);
         }
     }
 
-    /// Whether a relay must feed nobody now.
-    pub(crate) fn is_unfit(&self, node: NodeIndex) -> bool {
-        self.feeding.unfit.get(&node) == Some(&None)
+    /// Streams that these relays feed find others.
+    fn leave_feeders(&mut self, now: Timestamp, feeders: &[NodeIndex], out: &mut Vec<Effect>) {
+        let left = feeders.iter().filter_map(|node| self.feeding.holders.get(node)).flatten();
+        let names: BTreeSet<_> = left.filter_map(|key| self.names.get(key).cloned()).collect();
+        for name in names {
+            self.refresh(now, &name, out);
+        }
     }
 
     /// Something gives reason to look at all streams once.
