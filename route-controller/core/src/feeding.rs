@@ -16,6 +16,10 @@
 //! - if it is fed itself, which it has acknowledged, and is not about to leave;
 //! - never for a stream that asks for protection, which must not hang on one relay.
 //!
+//! Each relay's feeder is the best for it as the others are fed, and all together may still load dearer links than the ingress
+//! would alone, whose copies share more the more of them there are. Then the ingress takes over relays from holders until it
+//! does not ([`Sum::corrected`]), and no change for a gain leads there again: that is what keeps both from taking turns.
+//!
 //! [`Loads`] knows which links carry a stream for which stamp, [`quality`] how far that is from the best there could be.
 
 use crate::planes::Routes;
@@ -188,6 +192,73 @@ impl FeedingConfig {
     pub(crate) fn delay_max_us(&self, direct_us: u64) -> u64 {
         let detour_us = direct_us * u64::from(self.detour_pct) / 100;
         direct_us + detour_us.min(u64::try_from(self.detour_max.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a stream's links cost together, as relays are fed and if its ingress fed them all.
+#[derive(Clone, Debug)]
+pub(crate) struct Sum<'a> {
+    routes: &'a Routes,
+    ingress: NodeIndex,
+    loads: Loads,
+    haul_us: u64,
+    direct_us: u64,
+}
+
+impl<'a> Sum<'a> {
+    /// Of those among `feeds`, pairs of feeder and fed, to whom a way leads from the ingress.
+    pub(crate) fn new(
+        routes: &'a Routes,
+        ingress: NodeIndex,
+        feeds: impl Iterator<Item = (NodeIndex, NodeIndex)>,
+    ) -> Sum<'a> {
+        let feeds: Vec<_> = feeds.filter(|(_, fed)| routes.way_cost_us(ingress, *fed).is_some()).collect();
+        let loads = Loads::new(routes, feeds.iter().copied());
+        let direct = Loads::new(routes, feeds.iter().map(|(_, fed)| (ingress, *fed)));
+        let (haul_us, direct_us) = (loads.haul_us(routes), direct.haul_us(routes));
+        Sum { routes, ingress, loads, haul_us, direct_us }
+    }
+
+    /// Whether the ingress would do it for less.
+    pub(crate) fn is_dearer(&self) -> bool {
+        self.haul_us > self.direct_us
+    }
+
+    /// Another feeder for one relay. What the links cost more then.
+    pub(crate) fn turn(&mut self, fed: NodeIndex, [before, after]: [NodeIndex; 2]) -> i64 {
+        self.loads.remove(self.routes, before, fed);
+        let price_us = |feeder| self.loads.price_us(self.routes, feeder, fed).unwrap_or(0);
+        let (freed_us, taken_us) = (price_us(before), price_us(after));
+        self.loads.add(self.routes, after, fed);
+        self.haul_us = self.haul_us.saturating_sub(freed_us).saturating_add(taken_us);
+        taken_us as i64 - freed_us as i64
+    }
+
+    /// Whom of `feeds` the ingress is to feed instead of a holder so that it would not do everything for less: those first
+    /// that save most, or cost least. When it feeds them all it costs what it costs.
+    pub(crate) fn corrected(
+        &mut self,
+        feeds: impl Iterator<Item = (NodeIndex, NodeIndex)>,
+    ) -> Vec<NodeIndex> {
+        let ingress = self.ingress;
+        let mut by_holders: Vec<_> = feeds
+            .filter(|(feeder, fed)| *feeder != ingress && self.routes.way_cost_us(ingress, *fed).is_some())
+            .map(|(feeder, fed)| {
+                let more_us = self.turn(fed, [feeder, ingress]);
+                self.turn(fed, [ingress, feeder]);
+                (more_us, fed, feeder)
+            })
+            .collect();
+        by_holders.sort_unstable();
+        let mut turned = Vec::new();
+        for (_, fed, feeder) in by_holders {
+            if !self.is_dearer() {
+                break;
+            }
+            self.turn(fed, [feeder, ingress]);
+            turned.push(fed);
+        }
+        turned
     }
 }
 
