@@ -119,7 +119,9 @@ fn plainly(before: &Routes, after: &Routes) -> Vec<(Trees, Vec<u8>)> {
     let everyone: Vec<u32> = (0..mesh.len() as u32).collect();
     let plain = |destination: usize| {
         let (old, primary) = (&before.destinations[destination], &after.destinations[destination].primary);
-        let mended = old.trees.mended(mesh, blocks, destination, &update.gone).filter(|_| update.hangs_alike);
+        // Of other blocks the trees know nothing.
+        let mended =
+            update.hangs_alike.then(|| old.trees.mended(mesh, blocks, destination, &update.gone)).flatten();
         // Who must not be passed is joined to others by rules of its own: its trees are mended by nobody, and stay as
         // long as they serve.
         let untouched = update.hangs_alike && !old.trees.take_any(&update.gone_ends);
