@@ -347,7 +347,7 @@ impl World<'_> {
             region: spec.region.clone(),
             isp: String::new(),
             tags: Vec::new(),
-            position: None,
+            position: spec.position,
             addresses: vec![std::net::SocketAddr::from(([10, 0, (relay.0 >> 8) as u8, relay.0 as u8], 4700))],
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wire_versions: WIRE_VERSIONS,

@@ -53,6 +53,7 @@ section! {
     Relay {
         name: String,
         region: Option<String>,
+        position: Option<[f64; 2]>,
     }
 }
 section! {

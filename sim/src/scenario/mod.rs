@@ -15,6 +15,7 @@ use route_core::{EgressPrice, Place, Policies};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+use wire_format::control::Position;
 use wire_format::{MediaKind, PolicyIndex, Priority};
 
 /// A relay, by its place in [`Scenario::relays`].
@@ -98,6 +99,8 @@ pub struct RelaySpec {
     pub name: String,
     /// Region.
     pub region: String,
+    /// Where it stands, as it tells the controller.
+    pub position: Option<Position>,
 }
 
 /// An SFU.

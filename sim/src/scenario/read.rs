@@ -11,6 +11,7 @@ use route_core::PolicyError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::Priority;
+use wire_format::control::Position;
 
 /// Why a text is no scenario. The message says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +149,7 @@ impl Reader {
             name: file.name.clone(),
             seed: file.seed.unwrap_or(1),
             run_for: self.run_for,
-            relays: file.relay.iter().map(relay).collect(),
+            relays: file.relay.iter().map(relay).collect::<Result<_, _>>()?,
             paths: self.paths(file, &clients, read)?,
             clients,
             controller_delay: duration("the scenario", "controller_delay", controller_delay)?,
@@ -366,9 +367,18 @@ impl Reader {
     }
 }
 
-fn relay(relay: &keys::Relay) -> RelaySpec {
+fn relay(relay: &keys::Relay) -> Result<RelaySpec, ScenarioError> {
     let region = relay.region.clone().unwrap_or_else(|| "nowhere".to_owned());
-    RelaySpec { name: relay.name.clone(), region }
+    let place = |at: [f64; 2]| {
+        Position::from_degrees(at[0], at[1]).ok_or_else(|| ScenarioError::Value {
+            place: "[[relay]]",
+            key: "position",
+            value: format!("{at:?}"),
+            problem: "degrees north (-90 to 90) and east (-180 to 180) are expected".to_owned(),
+        })
+    };
+    let position = relay.position.map(place).transpose()?;
+    Ok(RelaySpec { name: relay.name.clone(), region, position })
 }
 
 fn stalls(stalls: &keys::Stalls) -> Result<Stalls, ScenarioError> {
