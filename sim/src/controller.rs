@@ -7,36 +7,23 @@ use crate::control_channel::{
 use crate::drive::ControllerDriver;
 use crate::node::{Core, Stimulus};
 use crate::scenario::{Host, RelayId};
+use crate::store::Store;
 use crate::trace::Event;
 use crate::world::{Happening, World};
 use link_model::{Seed, Xoshiro256};
 use relay_core::{RelayCommand, RelayConfig, RelayEvent};
-use route_core::{
-    Controller, ControllerConfig, CostConfig, FeedingConfig, Input, NodeRecord, Output, Policies, SessionId,
-    StoreUpdate,
-};
+use route_core::{Controller, ControllerConfig, Input, Output, Policies, SessionId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay};
 use wire_format::session::WIRE_VERSIONS;
-use wire_format::{Epoch, NodeIndex, PacketNumber, RoomId, RouteTable, TableDelta, Timestamp};
+use wire_format::{Epoch, PacketNumber, RouteTable, TableDelta, Timestamp};
 
 /// Between what is due and the process noticing it, at most.
 const LATENESS_US_MAX: u64 = 500;
 
 /// Tables remembered of what each relay was told: a change arrives while newer ones are on their way.
 const PUSHED_MAX: usize = 8;
-
-/// What survives a restart.
-#[derive(Clone, Debug)]
-struct Store {
-    term: u64,
-    nodes: BTreeMap<NodeIndex, NodeRecord>,
-    /// Since when.
-    quarantined: BTreeMap<NodeIndex, Duration>,
-    epoch_floor: Epoch,
-    room_floor: RoomId,
-}
 
 /// The controller's process.
 #[derive(Debug)]
@@ -61,18 +48,11 @@ impl ControllerProcess {
     pub(crate) fn new(seed: Seed) -> ControllerProcess {
         let mut rng = seed.child("shell").stream();
         let origin = Duration::from_micros(rng.within(0..=3_600_000_000));
-        let store = Store {
-            term: 0,
-            nodes: BTreeMap::new(),
-            quarantined: BTreeMap::new(),
-            epoch_floor: Epoch(0),
-            room_floor: RoomId(0),
-        };
         ControllerProcess {
             seed,
             driver: None,
             life: 0,
-            store,
+            store: Store::new(),
             origin,
             rng,
             alarm: None,
@@ -125,24 +105,6 @@ impl ControllerProcess {
     pub(crate) fn core_at(&self, now: Duration) -> Option<(&Controller, Timestamp)> {
         Some((self.driver.as_ref()?.core(), self.local(now)))
     }
-
-    fn persist(&mut self, now: Duration, update: StoreUpdate) {
-        match update {
-            StoreUpdate::Node(record) => {
-                self.store.quarantined.remove(&record.node);
-                self.store.nodes.insert(record.node, record);
-            }
-            StoreUpdate::NodeQuarantined(node) => {
-                self.store.quarantined.insert(node, now);
-            }
-            StoreUpdate::NodeFreed(node) => {
-                self.store.quarantined.remove(&node);
-                self.store.nodes.remove(&node);
-            }
-            StoreUpdate::EpochFloor(epoch) => self.store.epoch_floor = epoch,
-            StoreUpdate::RoomFloor(room) => self.store.room_floor = room,
-        }
-    }
 }
 
 impl World<'_> {
@@ -152,21 +114,8 @@ impl World<'_> {
         let policies = self.policies_now();
         let process = &mut self.controller;
         process.life += 1;
-        process.store.term += 1;
-        let store = process.store.clone();
         let seed = process.seed.numbered(process.life.into()).0;
-        let since = |at: Duration| self.now.saturating_sub(at);
-        let config = ControllerConfig {
-            nodes: store.nodes.into_values().collect(),
-            quarantined: store.quarantined.into_iter().map(|(node, at)| (node, since(at))).collect(),
-            index_quarantine: self.scenario.index_quarantine,
-            epoch_floor: store.epoch_floor,
-            room_floor: store.room_floor,
-            feeding: FeedingConfig { gain: self.scenario.feed_gain, ..FeedingConfig::default() },
-            cost: CostConfig { egress: self.scenario.egress.clone(), ..CostConfig::default() },
-            policies,
-            ..ControllerConfig::new(store.term, seed)
-        };
+        let config = ControllerConfig { policies, ..process.store.config(self.scenario, self.now, seed) };
         process.driver = Some(ControllerDriver::new(Controller::new(config)));
         process.alarm = None;
         self.set_controller_alarm();
@@ -221,7 +170,7 @@ impl World<'_> {
         for output in outputs {
             match output {
                 Output::ToRelay { session, message } => self.push_to_relay(session, message),
-                Output::Persist(update) => self.controller.persist(self.now, update),
+                Output::Persist(update) => self.controller.store.persist(self.now, update),
                 Output::Kick { session, cause: _, reason: _ } => {
                     let dismissed = self.sessions.get_mut(&session).and_then(|session| {
                         session.controller_open = false;

@@ -20,6 +20,8 @@ mod controller;
 mod datagrams;
 mod draw;
 mod drive;
+mod files;
+mod flow;
 mod freeze;
 mod graph;
 mod hostile;
@@ -32,17 +34,22 @@ mod play;
 mod queue;
 mod report;
 mod scenario;
+mod store;
 mod swarm;
+pub mod topology;
 mod trace;
 mod world;
 
 pub use check::{Objection, judge};
 pub use draw::{drawn, drawn_text};
+pub use files::{DATA, read_named};
+pub use flow::{FlowOutcome, RouteShares, Spread};
 pub use loss::{Cost, Limits, LossRow, RowResult, loss_rows, run_rows};
 pub use report::Outcome;
 pub use scenario::{
-    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, Recorded, RelayId, RelaySpec, Rhythm, Scenario,
-    ScenarioError, Stalls, StreamNumber, StreamSpec, SubscriptionSpec,
+    Backdrop, ClientId, ClientSpec, Expect, Fault, FaultKind, Grain, Host, Recorded, RelayId, RelaySpec,
+    Rhythm, RoomMedia, Rooms, RouteLimits, Scenario, ScenarioError, Stalls, StreamNumber, StreamSpec,
+    SubscriptionSpec, Visit, Visits,
 };
 pub use swarm::{SeedOutcome, SwarmResult, run_seed, run_seeds};
 pub use trace::{

@@ -11,6 +11,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// How often a long run says how far it is.
+const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Runs the overlay's real cores in a simulated network and judges what happened.
 #[derive(Parser)]
 #[command(
@@ -19,6 +22,7 @@ use std::process::ExitCode;
   sim run sim/scenarios/ring-cut.toml
   sim run sim/scenarios/line.toml --seed 7 --json
   sim run sim/scenarios/line.toml --events
+  CASCADE_DATA=~/data sim run sim/scenarios/cities-measured.toml
   sim swarm --seeds 0..200 --jobs 4
   sim swarm --seeds 17..18 --show > seventeen.toml
   sim loss
@@ -84,7 +88,11 @@ fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Run { scenario, seed, events, media, json } => {
             let scenario = load(&scenario)?;
-            let outcome = Outcome::of(&scenario, seed.unwrap_or(scenario.seed));
+            let seed = seed.unwrap_or(scenario.seed);
+            if scenario.grain == sim::Grain::Flow {
+                return run_flow(&scenario, seed, json);
+            }
+            let outcome = Outcome::of(&scenario, seed);
             let mut out = std::io::stdout().lock();
             let shown = |event: &sim::Event| if event.is_media() { media } else { events };
             for (at, event) in outcome.trace.events().iter().filter(|(_, event)| shown(event)) {
@@ -106,6 +114,28 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Swarm { seeds, jobs, show: false } => swarm(seeds, jobs),
         Command::Loss(args) => loss::run(&args),
     }
+}
+
+fn run_flow(scenario: &Scenario, seed: u64, json: bool) -> anyhow::Result<bool> {
+    let started = std::time::Instant::now();
+    let mut told = started;
+    let outcome = sim::FlowOutcome::of(scenario, seed, &mut |now| {
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = std::time::Instant::now();
+            let share = now.as_secs_f64() * 100.0 / scenario.run_for.as_secs_f64();
+            // Progress that cannot be shown is no reason to stop.
+            let _ = writeln!(std::io::stderr().lock(), "{share:.0}% of {:?}", scenario.run_for);
+        }
+    });
+    let took = started.elapsed().as_secs_f64();
+    let rate = outcome.events as f64 / took.max(1e-9);
+    let _ = writeln!(std::io::stderr().lock(), "{took:.1} s, {rate:.0} events a second");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{outcome}")?;
+    if json {
+        writeln!(out, "{}", outcome.json())?;
+    }
+    Ok(outcome.objections.is_empty())
 }
 
 fn swarm(seeds: Range<u64>, jobs: Option<usize>) -> anyhow::Result<bool> {
@@ -150,9 +180,9 @@ fn swarm(seeds: Range<u64>, jobs: Option<usize>) -> anyhow::Result<bool> {
 
 fn load(path: &Path) -> anyhow::Result<Scenario> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    // Loss traces are named from where the scenario is.
+    // Files are named from where the scenario is, or from the folder of measured data.
     let folder = path.parent().unwrap_or(Path::new("."));
-    Scenario::parse(&text, &mut |file| std::fs::read_to_string(folder.join(file)))
+    Scenario::parse(&text, &mut |file| sim::read_named(folder, file))
         .with_context(|| path.display().to_string())
 }
 

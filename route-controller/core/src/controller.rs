@@ -355,7 +355,8 @@ impl Controller {
             Cause::Cost => (now + COALESCE).max(self.refreshed_at + REPRICE_EVERY),
         };
         self.refresh_at = Some(self.refresh_at.map_or(at, |earlier| earlier.min(at)));
-        self.unjudged = true;
+        // Prices say nothing of who is there and who may feed others.
+        self.unjudged |= cause == Cause::Topology;
     }
 
     /// Does everything that is due, until nothing is.

@@ -37,7 +37,7 @@ const RTT_MAX: Duration = Duration::from_secs(10);
 const LOSS_PPM_MAX: u64 = 900_000;
 const PPM: u64 = 1_000_000;
 /// Published costs are multiples of this.
-const QUANTUM_US: u64 = 500;
+const QUANTUM_US: u64 = 100;
 /// A link is young for as long as it has fewer samples (a new one gives 30 a second) ...
 const YOUNG_SAMPLES: u64 = 100;
 /// ... and less time than this. Measurements of a young link replace each other: the first ones were taken while

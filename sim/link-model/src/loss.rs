@@ -93,6 +93,12 @@ impl LossTrace {
     pub fn file(&self) -> &str {
         &self.file
     }
+
+    /// The share that is lost, millionths.
+    pub fn mean_ppm(&self) -> u32 {
+        let lost = self.lost.iter().filter(|lost| **lost).count() as u64;
+        (lost * 1_000_000 / self.lost.len() as u64) as u32
+    }
 }
 
 /// Decides datagram by datagram what the wire loses.

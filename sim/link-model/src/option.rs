@@ -146,9 +146,20 @@ impl LinkSchedule {
         Ok(LinkSchedule { steps })
     }
 
+    /// The same at all times.
+    pub fn constant(spec: LinkSpec) -> LinkSchedule {
+        LinkSchedule { steps: vec![(Duration::ZERO, spec)] }
+    }
+
     /// What the link does at first.
     pub fn first(&self) -> &LinkSpec {
         &self.steps[0].1
+    }
+
+    /// What it does then.
+    pub fn at(&self, time: Duration) -> &LinkSpec {
+        let step = self.steps.iter().rfind(|(from, _)| *from <= time);
+        &step.expect("the first is from zero on").1
     }
 
     /// What it does later, and from when on, by time.

@@ -49,6 +49,28 @@ pub enum Loss {
     Trace(LossTrace),
 }
 
+impl Loss {
+    /// The share of datagrams that is lost in the long run, millionths.
+    pub fn mean_ppm(&self) -> u32 {
+        match self {
+            Loss::Alone(probability) => probability.as_ppm(),
+            Loss::Bursts(bursts) => bursts.probability().as_ppm(),
+            Loss::Trace(trace) => trace.mean_ppm(),
+        }
+    }
+}
+
+impl LinkSpec {
+    /// The share of datagrams that is lost on the wire in the long run, all segments together, millionths.
+    pub fn mean_loss_ppm(&self) -> u32 {
+        if self.down {
+            return 1_000_000;
+        }
+        let arrives = 1.0 - f64::from(self.loss.mean_ppm()) / 1e6;
+        ((1.0 - arrives.powi(self.segments.into())) * 1e6).round() as u32
+    }
+}
+
 impl Default for LinkSpec {
     fn default() -> LinkSpec {
         LinkSpec {
@@ -177,6 +199,11 @@ impl LinkChange {
     /// The switch alone.
     pub fn down(down: bool) -> LinkChange {
         LinkChange { settings: vec![Setting::Down(down)] }
+    }
+
+    /// The delay alone.
+    pub fn delay(delay: Duration) -> LinkChange {
+        LinkChange { settings: vec![Setting::Delay(delay)] }
     }
 
     /// Reads `KEY=VALUE,...`, each key at most once; `down` alone means `down=true`. `read` gives the text of a trace

@@ -101,11 +101,12 @@ impl fmt::Display for BurstLength {
 }
 
 /// Longest duration understood.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 
-/// Reads `20ms`, `1.5s`, `500us` or `2m`; up to a day.
+/// Reads `20ms`, `1.5s`, `500us`, `2m` or `24h`; up to 31 days.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
+    const UNITS: [(&str, u64); 5] =
+        [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000)];
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -121,7 +122,7 @@ pub(crate) struct Written(pub(crate) Duration);
 
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = u64::try_from(self.0.as_micros()).expect("at most a day");
+        let micros = u64::try_from(self.0.as_micros()).expect("at most a month");
         let (unit, scale) = match micros {
             1_000_000.. => ("s", 1_000_000),
             1_000.. => ("ms", 1_000),
@@ -192,7 +193,7 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Some(Duration::from_micros(us)), "{text}");
         }
-        for text in ["20", "ms", "1.0001ms", "-5ms", "25h", "1e3s", "99999m"] {
+        for text in ["20", "ms", "1.0001ms", "-5ms", "800h", "1e3s", "99999m"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
         assert_eq!(BurstLength::parse("1.5"), Some(BurstLength(1_500)));

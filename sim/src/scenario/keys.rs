@@ -22,8 +22,13 @@ section! {
     File {
         name: String,
         seed: Option<u64>,
+        grain: Option<String>,
         run_for: String,
         mesh: Option<String>,
+        mesh_max: Option<u32>,
+        report_every: Option<String>,
+        sample_every: Option<String>,
+        topology: Option<Topology>,
         clients_link: Option<String>,
         controller_delay: Option<String>,
         index_quarantine: Option<String>,
@@ -31,16 +36,65 @@ section! {
         packets_from: Option<u64>,
         policies_from: Option<String>,
         stalls: Option<Stalls>,
-        relay: Vec<Relay>,
+        relay: Option<Vec<Relay>>,
         link: Option<Vec<Link>>,
-        client: Vec<Client>,
-        stream: Vec<Stream>,
-        subscription: Vec<Subscription>,
+        client: Option<Vec<Client>>,
+        stream: Option<Vec<Stream>>,
+        subscription: Option<Vec<Subscription>>,
+        rooms: Option<Vec<Rooms>>,
         fault: Option<Vec<Fault>>,
         policy: Option<Vec<Policy>>,
         price: Option<Vec<Price>>,
-        expect: Expect,
+        expect: Option<Expect>,
+        routes: Option<Routes>,
     }
+}
+section! {
+    Topology {
+        matrix: Option<OneOrMore>,
+        every: Option<String>,
+        places: Option<String>,
+        backbone: Option<String>,
+        world: Option<bool>,
+        relays: Option<u32>,
+        seed: Option<u64>,
+        is: Option<String>,
+    }
+}
+section! {
+    Rooms {
+        name: String,
+        count: u32,
+        users: String,
+        namespace: Option<String>,
+        stay: Option<String>,
+        video_kbps: Option<u32>,
+        recording: Option<String>,
+        audio: Option<bool>,
+        budget: Option<String>,
+        protect: Option<bool>,
+    }
+}
+section! {
+    Routes {
+        oracle_gain_pct: Option<[f64; 3]>,
+        gain_pct: Option<[f64; 2]>,
+        direct_kept_pct: Option<f64>,
+        worse_pct: Option<f64>,
+        oracle_kept_pct: Option<f64>,
+        over_two_relays_pct: Option<f64>,
+        changes_per_hour: Option<f64>,
+        optimum_factor: Option<f64>,
+        unserved_pct: Option<f64>,
+    }
+}
+
+/// One text, or a list.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMore {
+    One(String),
+    More(Vec<String>),
 }
 section! {
     Stalls {
@@ -150,7 +204,10 @@ section! {
 }
 
 /// Tables within the file, their keys.
-const TABLES: [(&str, &[&str]); 10] = [
+const TABLES: [(&str, &[&str]); 13] = [
+    ("topology", Topology::KEYS),
+    ("rooms", Rooms::KEYS),
+    ("routes", Routes::KEYS),
     ("stalls", Stalls::KEYS),
     ("relay", Relay::KEYS),
     ("link", Link::KEYS),

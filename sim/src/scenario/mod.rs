@@ -5,11 +5,18 @@ mod keys;
 mod policies;
 mod read;
 mod rhythm;
+mod rooms;
+mod routes;
+mod spread;
 
 pub use read::ScenarioError;
 pub use rhythm::{Recorded, Rhythm};
+pub(crate) use rooms::bits_per_s;
+pub use rooms::{RoomMedia, Rooms, Visit, Visits};
+pub use routes::RouteLimits;
 
-use link_model::LinkSchedule;
+use crate::topology::Topology;
+use link_model::{LinkSchedule, LinkSpec};
 use relay_core::ClientRights;
 use route_core::{EgressPrice, Place, Policies};
 use std::collections::BTreeMap;
@@ -46,6 +53,8 @@ pub struct Scenario {
     pub name: String,
     /// Seed of runs that name none.
     pub seed: u64,
+    /// How closely it is looked at.
+    pub grain: Grain,
     /// When the run ends; media stops a little earlier.
     pub run_for: Duration,
     /// All relays.
@@ -54,6 +63,19 @@ pub struct Scenario {
     pub clients: Vec<ClientSpec>,
     /// Each direction of the network between two hosts. Hosts without one cannot reach each other.
     pub paths: BTreeMap<(Host, Host), LinkSchedule>,
+    /// Where the relays that no table names come from. At packet grain its links are among [`Scenario::paths`], at flow
+    /// grain they are not.
+    pub topology: Option<Backdrop>,
+    /// Calls whose users come and go; at packet grain they are among clients, streams and subscriptions.
+    pub rooms: Vec<Rooms>,
+    /// Up to so many relays all link to each other; `None`: as many as controllers do unless told otherwise.
+    pub mesh_max: Option<usize>,
+    /// At flow grain: how often relays report their links, beside changes of state.
+    pub report_every: Duration,
+    /// At flow grain: how often routes and streams are looked at.
+    pub sample_every: Duration,
+    /// What routes must be like.
+    pub routes: RouteLimits,
     /// One way between a relay and the controller.
     pub controller_delay: Duration,
     /// How long the index of a relay that left is given to no other.
@@ -78,6 +100,27 @@ pub struct Scenario {
     pub egress: Vec<EgressPrice>,
     /// What must hold.
     pub expect: Expect,
+}
+
+/// How closely a scenario is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grain {
+    /// Every datagram goes through the cores of relays, SFUs and the controller.
+    Packet,
+    /// The controller's core alone is real. Relays say what their links are like and hold what they are told; links are
+    /// formulas, streams are rates.
+    Flow,
+}
+
+/// Relays and links that a scenario names by their source.
+#[derive(Clone, Debug)]
+pub struct Backdrop {
+    /// Where they are, and how far apart.
+    pub topology: Topology,
+    /// What every link does beside taking its time.
+    pub is: LinkSpec,
+    /// The first of its relays among [`Scenario::relays`]; the others follow.
+    pub first: usize,
 }
 
 /// How a busy host keeps the process of a relay from running, again and again: how long each time, and how far apart the

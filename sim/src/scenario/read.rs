@@ -1,10 +1,10 @@
 //! From TOML to a legal scenario.
 
 use super::{
-    ClientId, ClientSpec, Expect, Fault, FaultKind, Host, RelayId, RelaySpec, Rhythm, Scenario, Stalls,
-    StreamSpec, SubscriptionSpec,
+    Backdrop, ClientId, ClientSpec, Expect, Fault, FaultKind, Grain, Host, RelayId, RelaySpec, Rhythm, Rooms,
+    RouteLimits, Scenario, Stalls, StreamSpec, SubscriptionSpec,
 };
-use super::{keys, policies};
+use super::{keys, policies, spread};
 use link_model::{LinkOption, LinkSchedule, LinkSpec, Selector, SpecError, parse_duration};
 use relay_core::ClientRights;
 use route_core::PolicyError;
@@ -14,7 +14,7 @@ use wire_format::Priority;
 use wire_format::control::Position;
 
 /// Why a text is no scenario. The message says what is wrong and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
     /// No TOML, a key absent, or a value of the wrong type.
     #[error("{0}")]
@@ -75,6 +75,7 @@ pub enum ScenarioError {
 const HOSTS_MAX: usize = 1_000;
 const STREAMS_MAX: usize = 10_000;
 const RUN_MAX: Duration = Duration::from_secs(3_600);
+const FLOW_RUN_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
 
 pub(super) type FileReader<'a> = &'a mut dyn FnMut(&str) -> std::io::Result<String>;
 
@@ -88,7 +89,9 @@ impl Scenario {
         let table: toml::Table = toml::from_str(text).map_err(syntax)?;
         keys::check(&table)?;
         let file: keys::File = toml::from_str(text).map_err(syntax)?;
-        Reader::new(&file)?.scenario(&file, read)
+        let backdrop =
+            file.topology.as_ref().map(|wanted| spread::backdrop(wanted, &file, read)).transpose()?;
+        Reader::new(&file, backdrop.as_ref())?.scenario(&file, backdrop, read)
     }
 }
 
@@ -100,21 +103,26 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(file: &keys::File) -> Result<Reader, ScenarioError> {
-        let relays: Vec<_> = file.relay.iter().map(|relay| relay.name.clone()).collect();
-        let clients: Vec<_> = file.client.iter().map(|client| client.name.clone()).collect();
+    fn new(file: &keys::File, backdrop: Option<&Backdrop>) -> Result<Reader, ScenarioError> {
+        let own = file.relay.iter().flatten().map(|relay| relay.name.clone());
+        let placed = backdrop.iter().flat_map(|backdrop| &backdrop.topology.places);
+        let relays: Vec<_> = own.chain(placed.map(|place| place.name.clone())).collect();
+        let clients: Vec<_> = file.client.iter().flatten().map(|client| client.name.clone()).collect();
         let mut seen = BTreeSet::new();
         if let Some(twice) = relays.iter().chain(&clients).find(|name| !seen.insert(name.as_str())) {
             return Err(ScenarioError::TwoOfAName(twice.clone()));
         }
+        let streams = file.stream.as_ref().map_or(0, Vec::len);
+        // Rooms bring their own; at flow grain nobody needs to speak.
+        let least = usize::from(file.rooms.is_none() && grain(file)? == Grain::Packet);
         let counts = [
-            ("relay", relays.len(), HOSTS_MAX),
-            ("client", clients.len(), HOSTS_MAX),
-            ("stream", file.stream.len(), STREAMS_MAX),
+            ("relay", relays.len(), 1, HOSTS_MAX),
+            ("client", clients.len(), least, HOSTS_MAX),
+            ("stream", streams, least, STREAMS_MAX),
         ];
-        for (key, count, most) in counts {
-            if count == 0 || count > most {
-                let problem = format!("1 to {most} are possible");
+        for (key, count, least, most) in counts {
+            if count < least || count > most {
+                let problem = format!("{least} to {most} are possible");
                 return Err(ScenarioError::Value {
                     place: "the scenario",
                     key,
@@ -124,16 +132,26 @@ impl Reader {
             }
         }
         let run_for = duration("the scenario", "run_for", &file.run_for)?;
-        if run_for < 2 * Scenario::TAIL || run_for > RUN_MAX {
-            let problem = format!("{:?} to {RUN_MAX:?} are possible", 2 * Scenario::TAIL);
+        let run_max = match grain(file)? {
+            Grain::Packet => RUN_MAX,
+            Grain::Flow => FLOW_RUN_MAX,
+        };
+        if run_for < 2 * Scenario::TAIL || run_for > run_max {
+            let problem = format!("{:?} to {run_max:?} are possible", 2 * Scenario::TAIL);
             let value = file.run_for.clone();
             return Err(ScenarioError::Value { place: "the scenario", key: "run_for", value, problem });
         }
         Ok(Reader { relays, clients, run_for })
     }
 
-    fn scenario(&self, file: &keys::File, read: FileReader<'_>) -> Result<Scenario, ScenarioError> {
-        let clients = file.client.iter().map(|client| self.client(client)).collect::<Result<Vec<_>, _>>()?;
+    fn scenario(
+        &self,
+        file: &keys::File,
+        backdrop: Option<Backdrop>,
+        read: FileReader<'_>,
+    ) -> Result<Scenario, ScenarioError> {
+        let clients = file.client.iter().flatten();
+        let clients = clients.map(|client| self.client(client)).collect::<Result<Vec<_>, _>>()?;
         let faults = file.fault.iter().flatten().map(|fault| self.fault(fault)).collect::<Result<_, _>>()?;
         let controller_delay = file.controller_delay.as_deref().unwrap_or("10ms");
         let feed_gain = match file.feed_gain.as_deref() {
@@ -145,22 +163,53 @@ impl Reader {
             Some(text) => duration("the scenario", "index_quarantine", text)?,
             None => route_core::INDEX_QUARANTINE,
         };
-        Ok(Scenario {
+        let grain = grain(file)?;
+        let mut relays = file.relay.iter().flatten().map(relay).collect::<Result<Vec<_>, _>>()?;
+        relays.extend(backdrop.iter().flat_map(Backdrop::relays));
+        let rooms =
+            file.rooms.iter().flatten().map(|rooms| Rooms::read(rooms, read)).collect::<Result<_, _>>()?;
+        let expected = match (&file.expect, grain) {
+            (Some(table), _) => expect(table)?,
+            (None, Grain::Flow) => Expect::nothing(),
+            (None, Grain::Packet) => {
+                let problem =
+                    "[expect] says what must hold: give `recover_within` and `delivered_min`".to_owned();
+                return Err(ScenarioError::Syntax(problem));
+            }
+        };
+        let mut scenario = Scenario {
             name: file.name.clone(),
             seed: file.seed.unwrap_or(1),
+            grain,
             run_for: self.run_for,
-            relays: file.relay.iter().map(relay).collect::<Result<_, _>>()?,
-            paths: self.paths(file, &clients, read)?,
+            relays,
+            paths: self.paths(file, &clients, backdrop.as_ref(), read)?,
+            topology: backdrop,
+            rooms,
+            mesh_max: file
+                .mesh_max
+                .map(|most| in_range("the scenario", "mesh_max", most, 2, 1_000))
+                .transpose()?
+                .map(|most| most as usize),
+            report_every: every("report_every", file.report_every.as_deref(), "1s")?,
+            sample_every: every("sample_every", file.sample_every.as_deref(), "60s")?,
+            routes: file.routes.as_ref().map(RouteLimits::read).transpose()?.unwrap_or_default(),
             clients,
             controller_delay: duration("the scenario", "controller_delay", controller_delay)?,
             index_quarantine,
             feed_gain,
             packets_from: packets_from(file.packets_from)?,
             stalls: file.stalls.as_ref().map(stalls).transpose()?,
-            streams: file.stream.iter().map(|stream| self.stream(stream, read)).collect::<Result<_, _>>()?,
+            streams: file
+                .stream
+                .iter()
+                .flatten()
+                .map(|stream| self.stream(stream, read))
+                .collect::<Result<_, _>>()?,
             subscriptions: file
                 .subscription
                 .iter()
+                .flatten()
                 .map(|s| self.subscription(s))
                 .collect::<Result<_, _>>()?,
             faults,
@@ -170,8 +219,12 @@ impl Reader {
                 None => Duration::ZERO,
             },
             egress: file.price.iter().flatten().map(policies::price).collect(),
-            expect: expect(&file.expect)?,
-        })
+            expect: expected,
+        };
+        if grain == Grain::Packet {
+            scenario.move_in()?;
+        }
+        Ok(scenario)
     }
 
     fn relay_id(&self, place: &'static str, name: &str) -> Result<RelayId, ScenarioError> {
@@ -326,6 +379,7 @@ impl Reader {
         &self,
         file: &keys::File,
         clients: &[ClientSpec],
+        backdrop: Option<&Backdrop>,
         read: FileReader<'_>,
     ) -> Result<BTreeMap<(Host, Host), LinkSchedule>, ScenarioError> {
         const PLACE: &str = "[[link]]";
@@ -347,6 +401,9 @@ impl Reader {
             }
         }
         let mut options: BTreeMap<(Host, Host), Vec<LinkOption>> = BTreeMap::new();
+        if let Some(backdrop) = backdrop.filter(|_| grain(file) == Ok(Grain::Packet)) {
+            backdrop.lay(&mut base, &mut options);
+        }
         for link in file.link.iter().flatten() {
             let from = link.from.as_deref().unwrap_or("0");
             let option =
@@ -356,7 +413,10 @@ impl Reader {
                 base.entry(direction).or_default();
             }
         }
-        let name = |host| self.hosts().find(|(other, _)| *other == host).expect("a host of this file").1;
+        let name = |host| match host {
+            Host::Relay(relay) => &self.relays[usize::from(relay.0)],
+            Host::Client(client) => &self.clients[usize::from(client.0)],
+        };
         base.into_iter()
             .map(|(direction, spec)| {
                 let own = options.remove(&direction).unwrap_or_default();
@@ -379,6 +439,31 @@ fn relay(relay: &keys::Relay) -> Result<RelaySpec, ScenarioError> {
     };
     let position = relay.position.map(place).transpose()?;
     Ok(RelaySpec { name: relay.name.clone(), region, position })
+}
+
+fn grain(file: &keys::File) -> Result<Grain, ScenarioError> {
+    match file.grain.as_deref() {
+        None | Some("packet") => Ok(Grain::Packet),
+        Some("flow") => Ok(Grain::Flow),
+        Some(other) => Err(ScenarioError::Value {
+            place: "the scenario",
+            key: "grain",
+            value: other.to_owned(),
+            problem: "packet and flow are possible".to_owned(),
+        }),
+    }
+}
+
+/// At least a tenth of a second.
+fn every(key: &'static str, text: Option<&str>, default: &str) -> Result<Duration, ScenarioError> {
+    const PLACE: &str = "the scenario";
+    let text = text.unwrap_or(default);
+    let parsed = duration(PLACE, key, text)?;
+    if parsed >= Duration::from_millis(100) {
+        return Ok(parsed);
+    }
+    let problem = "100ms at least".to_owned();
+    Err(ScenarioError::Value { place: PLACE, key, value: text.to_owned(), problem })
 }
 
 fn stalls(stalls: &keys::Stalls) -> Result<Stalls, ScenarioError> {
@@ -409,6 +494,21 @@ fn expect(expect: &keys::Expect) -> Result<Expect, ScenarioError> {
         settled_within: optional("settled_within", &expect.settled_within)?,
         delivered_min: expect.delivered_min,
     })
+}
+
+impl Expect {
+    /// What judges of packets ask of a scenario without packets.
+    fn nothing() -> Expect {
+        let within = Duration::MAX;
+        Expect {
+            recover_within: within,
+            reroute_within: within,
+            gap_max: None,
+            join_within: within,
+            settled_within: None,
+            delivered_min: 0,
+        }
+    }
 }
 
 fn priority(place: &'static str, text: &str) -> Result<Priority, ScenarioError> {

@@ -59,13 +59,7 @@ impl Rhythm {
                 return Err(value("stream", &stream.stream, problem));
             }
             (Some(file), None) if stream.burst.is_none() && stream.spread.is_none() => {
-                let text = match file.as_str() {
-                    "call" => CALL.to_owned(),
-                    file => read(file).map_err(|error| value("recording", file, error.to_string()))?,
-                };
-                return recorded(&text)
-                    .map(Rhythm::Recorded)
-                    .map_err(|error| value("recording", file, error));
+                return call(file, read);
             }
             (Some(file), _) => {
                 let problem =
@@ -119,6 +113,21 @@ impl Rhythm {
 
 fn nth(packets: &[Recorded], number: u64) -> Recorded {
     packets[(number % packets.len() as u64) as usize]
+}
+
+/// The recording of that name: `call` is built in, others are files.
+pub(super) fn call(file: &str, read: super::read::FileReader<'_>) -> Result<Rhythm, ScenarioError> {
+    let wrong = |problem: String| ScenarioError::Value {
+        place: PLACE,
+        key: "recording",
+        value: file.to_owned(),
+        problem,
+    };
+    let text = match file {
+        "call" => CALL.to_owned(),
+        file => read(file).map_err(|error| wrong(error.to_string()))?,
+    };
+    recorded(&text).map(Rhythm::Recorded).map_err(wrong)
 }
 
 /// Lines `TIME BYTES` in the order of time, the last one with the time at which the first comes again.
