@@ -9,10 +9,11 @@
 //! restarts what died. Every host has a clock of its own origin, and notices everything a little late.
 //!
 //! What happened is a [`Trace`], whose hash two runs of the same scenario and seed share. [`judge`] asks the judges, who
-//! see only scenario and trace.
+//! see only scenario and trace. [`capture()`] writes down what crosses links instead.
 //!
 //! Simulated are our protocols, not QUIC, TLS, gRPC and the kernel: those are tested on real sockets.
 
+mod capture;
 mod check;
 mod connection;
 mod control_channel;
@@ -40,6 +41,7 @@ pub mod topology;
 mod trace;
 mod world;
 
+pub use capture::{Captured, LinkNameError, capture, links_named};
 pub use check::{Objection, judge};
 pub use draw::{drawn, drawn_text};
 pub use files::{DATA, read_named};

@@ -2,6 +2,8 @@
 
 #[path = "main/loss.rs"]
 mod loss;
+#[path = "main/pcap.rs"]
+mod pcap;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -25,6 +27,7 @@ const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
   CASCADE_DATA=~/data sim run sim/scenarios/cities-measured.toml
   sim swarm --seeds 0..200 --jobs 4
   sim swarm --seeds 17..18 --show > seventeen.toml
+  sim pcap sim/scenarios/ring-cut.toml --out ring.pcapng
   sim loss
   sim loss --row rtt40-trace5 --row no-loss --packets 100000 --json
 
@@ -69,6 +72,9 @@ enum Command {
     /// Measure what repair leaves of a link's losses, and at what price, row by row of sim/loss/rows.toml.
     #[command(after_help = loss::HELP)]
     Loss(loss::LossArgs),
+    /// Run one scenario and write what crosses its links, for Wireshark.
+    #[command(after_help = pcap::HELP)]
+    Pcap(pcap::PcapArgs),
 }
 
 fn main() -> ExitCode {
@@ -113,6 +119,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Swarm { seeds, jobs, show: false } => swarm(seeds, jobs),
         Command::Loss(args) => loss::run(&args),
+        Command::Pcap(args) => pcap::run(&args, load).map(|()| true),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The network between ports: paths, what crosses them, and connections over them.
 
+use crate::capture::Crossing;
 use crate::connection::{
     Connection, ConnectionId, DIAL_TIMEOUT, End, Flight, QUIC_OVERHEAD_BYTES, RESEND_FIRST, RESEND_LAST,
     Stage, next_backoff,
@@ -351,7 +352,10 @@ impl World<'_> {
         }
         let fate = self.offer((host, to_host), bytes);
         let end = from;
-        if let (Host::Relay(from), Host::Relay(to), Observer::Trace(_)) = (host, to_host, &self.observer) {
+        self.tap(connection, end, Crossing::Datagram(departure.number.0, &departure.plain), fate);
+        if let (Host::Relay(from), Host::Relay(to), Observer::Trace(_) | Observer::Hash(_)) =
+            (host, to_host, &self.observer)
+        {
             self.observe_datagram((connection, end), (from, to), &departure.plain[..sound], fate);
         }
         let Departure { link: _, number, plain } = departure;
@@ -424,7 +428,13 @@ impl World<'_> {
         let Some(bytes) = end.unacknowledged.get(&place).filter(|_| end.link.is_some()).map(Vec::len) else {
             return;
         };
-        match self.offer(direction, bytes + QUIC_OVERHEAD_BYTES) {
+        let fate = self.offer(direction, bytes + QUIC_OVERHEAD_BYTES);
+        if self.is_tapped(direction)
+            && let Some(message) = self.connection(connection).end(from).unacknowledged.get(&place).cloned()
+        {
+            self.tap(connection, from, Crossing::Message(place, &message), fate);
+        }
+        match fate {
             Fate::Delivered { at, copy_at: _ } => {
                 self.queue.push(at, Happening::SegmentArrives { connection, to: from.other(), place });
             }

@@ -316,14 +316,13 @@ impl Event {
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     events: Vec<(Duration, Event)>,
-    digest: Digest,
+    hash: RunHash,
 }
 
 impl Trace {
     /// Appends an event.
     pub fn push(&mut self, at: Duration, event: Event) {
-        self.digest.write_u64(u64::try_from(at.as_micros()).unwrap_or(u64::MAX));
-        event.hash(&mut self.digest);
+        self.hash.see(at, &event);
         self.events.push((at, event));
     }
 
@@ -334,7 +333,7 @@ impl Trace {
 
     /// A number that two runs share only if the same happened in both.
     pub fn hash(&self) -> u64 {
-        self.digest.finish()
+        self.hash.value()
     }
 
     /// The same trace, changed by whoever wants to see a judge object.
@@ -345,6 +344,23 @@ impl Trace {
             mutated.push(at, event);
         }
         mutated
+    }
+}
+
+/// The hash of a trace, for whoever keeps no trace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunHash(Digest);
+
+impl RunHash {
+    /// The next event.
+    pub(crate) fn see(&mut self, at: Duration, event: &Event) {
+        self.0.write_u64(u64::try_from(at.as_micros()).unwrap_or(u64::MAX));
+        event.hash(&mut self.0);
+    }
+
+    /// A number that two runs share only if the same happened in both.
+    pub(crate) fn value(&self) -> u64 {
+        self.0.finish()
     }
 }
 

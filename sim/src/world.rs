@@ -1,5 +1,6 @@
 //! The world of a run: everyone in it, the queue of what is going to happen, and the loop that lets it happen.
 
+use crate::capture::Tap;
 use crate::connection::{Connection, ConnectionId, End, Flight};
 use crate::control_channel::{Session, Way};
 use crate::controller::ControllerProcess;
@@ -8,7 +9,7 @@ use crate::network::Path;
 use crate::node::{Core, Node, NodeEvent, Stimulus};
 use crate::queue::EventQueue;
 use crate::scenario::{Host, RelayId, Scenario, StreamNumber};
-use crate::trace::{Delivered, Event, Trace};
+use crate::trace::{Delivered, Event, RunHash, Trace};
 use crate::{drive, media};
 use link_model::{Fate, LinkSpec, Seed};
 use relay_core::{Output, Received};
@@ -81,6 +82,8 @@ pub(crate) enum Observer {
     Trace(Trace),
     /// Packets are counted and forgotten: runs may be as long as anyone likes.
     Meter(Meter),
+    /// Everything is hashed and forgotten.
+    Hash(RunHash),
 }
 
 /// A run.
@@ -104,19 +107,18 @@ pub(crate) struct World<'a> {
     pub(crate) first_halves: BTreeMap<(ConnectionId, End, u16), (Vec<u8>, Fate)>,
     /// Next packet of each stream, once it has begun.
     pub(crate) next_packet: BTreeMap<StreamNumber, u64>,
+    /// Who writes down what crosses links.
+    pub(crate) tap: Option<Tap<'a>>,
 }
 
 /// Runs a scenario and returns what happened.
 pub fn run(scenario: &Scenario, seed: u64) -> Trace {
     let mut world = World::new(scenario, Seed(seed), Observer::Trace(Trace::default()));
     world.run_until(scenario.run_for);
-    let hosts: Vec<_> = world.nodes.keys().copied().collect();
-    for host in hosts {
-        world.record_counters(host);
-    }
+    world.record_all_counters();
     match world.observer {
         Observer::Trace(trace) => trace,
-        Observer::Meter(_) => unreachable!("made with a trace"),
+        Observer::Meter(_) | Observer::Hash(_) => unreachable!("made with a trace"),
     }
 }
 
@@ -154,6 +156,7 @@ impl<'a> World<'a> {
             stream_of_key: BTreeMap::new(),
             first_halves: BTreeMap::new(),
             next_packet: BTreeMap::new(),
+            tap: None,
         };
         world.schedule_all();
         world
@@ -178,6 +181,7 @@ impl<'a> World<'a> {
         match &mut self.observer {
             Observer::Trace(trace) => trace.push(self.now, event),
             Observer::Meter(meter) => meter.see(self.now, &event),
+            Observer::Hash(hash) => hash.see(self.now, &event),
         }
     }
 
@@ -319,6 +323,14 @@ impl<'a> World<'a> {
             batch.push(Received { link, number, range: start..arena.len() });
         }
         self.feed(host, &arena, Stimulus::Datagrams(&batch));
+    }
+
+    /// What all cores have counted at the end.
+    pub(crate) fn record_all_counters(&mut self) {
+        let hosts: Vec<_> = self.nodes.keys().copied().collect();
+        for host in hosts {
+            self.record_counters(host);
+        }
     }
 
     /// What a host's core counted, before it is gone.
