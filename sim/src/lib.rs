@@ -9,7 +9,8 @@
 //! restarts what died. Every host has a clock of its own origin, and notices everything a little late.
 //!
 //! What happened is a [`Trace`], whose hash two runs of the same scenario and seed share. [`judge`] asks the judges, who
-//! see only scenario and trace. [`capture()`] writes down what crosses links instead.
+//! see only scenario and trace. [`capture()`] writes down what crosses links instead. What fails is made
+//! small by [`shrink()`].
 //!
 //! Simulated are our protocols, not QUIC, TLS, gRPC and the kernel: those are tested on real sockets.
 
@@ -33,8 +34,10 @@ mod node;
 mod observe;
 mod play;
 mod queue;
+mod regressions;
 mod report;
 mod scenario;
+mod shrink;
 mod store;
 mod swarm;
 pub mod topology;
@@ -47,12 +50,14 @@ pub use draw::{drawn, drawn_text};
 pub use files::{DATA, read_named};
 pub use flow::{FlowOutcome, RouteShares, Spread};
 pub use loss::{Cost, Limits, LossRow, RowResult, loss_rows, run_rows};
+pub use regressions::{Regression, RegressionError};
 pub use report::Outcome;
 pub use scenario::{
     Backdrop, ClientId, ClientSpec, Expect, Fault, FaultKind, Grain, Host, Recorded, RelayId, RelaySpec,
     Rhythm, RoomMedia, Rooms, RouteLimits, Scenario, ScenarioError, Stalls, StreamNumber, StreamSpec,
     SubscriptionSpec, Visit, Visits,
 };
+pub use shrink::{Failure, Shrunk, Size, failures_of, outcome_of, shrink};
 pub use swarm::{SeedOutcome, SwarmResult, run_seed, run_seeds};
 pub use trace::{
     Beliefs, Datagram, Delivered, Digest, Event, Frame, Packet, Purpose, PushedTable, Row, Trace,

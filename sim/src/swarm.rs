@@ -1,9 +1,8 @@
 //! Many scenarios, each drawn from a seed, run at once.
 
 use crate::draw::drawn;
-use crate::report::Outcome;
+use crate::shrink::outcome_of;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,17 +35,10 @@ impl SwarmResult {
 
 /// Runs the scenario of one seed.
 pub fn run_seed(seed: u64) -> SwarmResult {
-    let caught = catch_unwind(AssertUnwindSafe(|| {
-        let outcome = Outcome::of(&drawn(seed), seed);
-        SeedOutcome {
-            hash: outcome.trace.hash(),
-            delivered: outcome.trace.events().iter().filter(|(_, event)| event.delivered().is_some()).count(),
-            objections: outcome.objections.iter().map(ToString::to_string).collect(),
-        }
-    }));
-    let outcome = caught.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+    let outcome = outcome_of(&drawn(seed), seed).map(|outcome| SeedOutcome {
+        hash: outcome.trace.hash(),
+        delivered: outcome.trace.events().iter().filter(|(_, event)| event.delivered().is_some()).count(),
+        objections: outcome.objections.iter().map(ToString::to_string).collect(),
     });
     SwarmResult { seed, outcome }
 }

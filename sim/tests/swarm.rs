@@ -1,7 +1,7 @@
 //! A fixed swarm: two hundred networks drawn from their seeds, no judge objects to any. In four parts, so that they run
 //! beside each other.
 
-use sim::{Outcome, Scenario, run_seeds};
+use sim::{Regression, Scenario, failures_of, run_seeds};
 use std::ops::Range;
 
 fn nobody_objects(seeds: Range<u64>) {
@@ -44,24 +44,28 @@ fn seeds_150_to_200() {
     nobody_objects(150..200);
 }
 
-/// Every scenario of the folder was drawn from a seed once, and an objection to it was right.
+/// Every scenario of the list was drawn from a seed once, and an objection to it was right.
 #[test]
 fn what_swarms_have_found_stays_mended() {
-    let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/seeds");
-    let mut files: Vec<_> = std::fs::read_dir(folder)
+    let here = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let list = std::fs::read_to_string(here.join("regressions.txt")).expect("the list");
+    assert!(list.starts_with(Regression::HEAD));
+    let list = Regression::list(&list).expect("a list");
+    let mut files: Vec<_> = std::fs::read_dir(here.join("tests/seeds"))
         .expect("the folder of seeds")
-        .map(|entry| entry.expect("an entry of it").path())
+        .map(|entry| format!("tests/seeds/{}", entry.expect("an entry of it").file_name().display()))
         .collect();
     files.sort();
-    assert!(files.len() >= 7, "{files:?}");
-    for file in files {
-        let text = std::fs::read_to_string(&file).expect("a scenario");
-        assert!(text.starts_with("# Once "), "{} says what was wrong", file.display());
+    let mut listed: Vec<_> = list.iter().map(|regression| regression.file.clone()).collect();
+    listed.sort();
+    assert_eq!(listed, files, "the list names what is in the folder, and nothing else");
+    for Regression { seed, file, version: _ } in list {
+        let text = std::fs::read_to_string(here.join(&file)).expect("a scenario");
+        assert!(text.starts_with("# Once "), "{file} says what was wrong");
         let scenario = Scenario::parse(&text, &mut |_| unreachable!("drawn scenarios name no files"))
-            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let outcome = Outcome::of(&scenario, scenario.seed);
-        let file = file.display();
-        assert_eq!(outcome.objections, [], "replay: cargo run --release --bin sim -- run {file}");
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
+        let failures = failures_of(&scenario, seed);
+        assert_eq!(failures, [], "replay: cargo run --release --bin sim -- run sim/{file} --seed {seed}");
     }
 }
 
