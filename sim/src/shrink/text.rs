@@ -65,7 +65,7 @@ const OPTIONAL: [(&str, &[&str]); 5] = [
             "policies_from",
         ],
     ),
-    ("relay", &["region"]),
+    ("relay", &["region", "position"]),
     ("client", &["others", "namespace", "rooms", "publish", "subscribe"]),
     ("stream", &["burst", "spread", "budget", "protect", "priority", "from", "until"]),
     ("subscription", &["user", "stream", "from", "until"]),
