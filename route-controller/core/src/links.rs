@@ -69,6 +69,9 @@ const LOAD_US_MAX: u64 = 10_000_000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Links {
     words: BTreeMap<(NodeIndex, NodeIndex), Word>,
+    /// Words that are no praise: about whom, and whose. Few, whereas every question about a relay would look at all of its
+    /// neighbours' words.
+    complaints: BTreeSet<(NodeIndex, NodeIndex)>,
     speaking: BTreeSet<NodeIndex>,
     links: BTreeMap<(NodeIndex, NodeIndex), Link>,
     /// Those with a surcharge that will end: few, whereas somebody asks for the next of them at each message.
@@ -95,6 +98,10 @@ impl Links {
         let (rate, deliverable) = (report.rate_out, report.quality.deliverable_out);
         self.others.entry(from).or_default().insert(to);
         self.others.entry(to).or_default().insert(from);
+        match report.state {
+            LinkState::Up => self.complaints.remove(&(to, from)),
+            LinkState::Suspect | LinkState::Down => self.complaints.insert((to, from)),
+        };
         self.words.insert((from, to), Word { report, at: now, stale: false });
         let change = self.judge(now, from, to, config);
         if change != LinkChange::None || !self.is_usable(from, to) {
@@ -162,7 +169,11 @@ impl Links {
         from: NodeIndex,
         config: &CostConfig,
     ) -> Vec<LinkChange> {
-        self.words.retain(|(end, _), word| *end != from || !word.stale);
+        let of = self.words.range(from_all(from));
+        let stale: Vec<NodeIndex> = of.filter(|(_, word)| word.stale).map(|((_, to), _)| *to).collect();
+        for to in stale {
+            self.forget_word(from, to);
+        }
         self.speaking.insert(from);
         self.judge_all(now, from, config)
     }
@@ -183,8 +194,8 @@ impl Links {
         self.speaking.remove(&node);
         self.positions.remove(&node);
         for other in self.others.remove(&node).unwrap_or_default() {
-            self.words.remove(&(node, other));
-            self.words.remove(&(other, node));
+            self.forget_word(node, other);
+            self.forget_word(other, node);
             self.remove(node, other);
             if let Some(others) = self.others.get_mut(&other) {
                 others.remove(&node);
@@ -196,7 +207,7 @@ impl Links {
     pub(crate) fn forget_link(&mut self, a: NodeIndex, b: NodeIndex) {
         self.remove(a, b);
         for (from, to) in [(a, b), (b, a)] {
-            self.words.remove(&(from, to));
+            self.forget_word(from, to);
             if let Some(others) = self.others.get_mut(&from) {
                 others.remove(&to);
             }
@@ -226,6 +237,11 @@ impl Links {
         dear.filter_map(|link| link.damping.deadline()).min()
     }
 
+    fn forget_word(&mut self, from: NodeIndex, to: NodeIndex) {
+        self.words.remove(&(from, to));
+        self.complaints.remove(&(to, from));
+    }
+
     fn remove(&mut self, a: NodeIndex, b: NodeIndex) {
         self.links.remove(&pair(a, b));
         self.dear.remove(&pair(a, b));
@@ -251,14 +267,22 @@ impl Links {
         let says_down = |from: NodeIndex, to: NodeIndex| {
             self.words.get(&(from, to)).is_some_and(|word| word.report.state == LinkState::Down)
         };
-        self.others_of(node)
+        self.complaining_of(node)
             .any(|other| self.speaking.contains(&other) && says_down(other, node) && !says_down(node, other))
+    }
+
+    /// Who says of a relay that the link to it is down or suspect.
+    fn complaining_of(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.complaints.range(from_all(node)).map(|(_, by)| *by)
     }
 
     /// Whether a relay looks as one does that died a moment ago, long before its links are down: at least half of the
     /// neighbours that speak and have a link to it miss it, or one of them and its session is gone; or it is in doubt. Links
     /// on which little is sent notice late, so their word for it counts little.
     pub(crate) fn is_missed(&self, node: NodeIndex, in_session: bool) -> bool {
+        if self.complaining_of(node).next().is_none() {
+            return false;
+        }
         let (mut missing, mut hearing) = (0, 0);
         for other in self.others_of(node).filter(|other| self.speaking.contains(other)) {
             match self.words.get(&(other, node)).map(|word| word.report.state) {

@@ -136,14 +136,17 @@ fn epochs_of_the_past_are_as_they_were_and_their_differences_lead_from_one_to_th
             assert_eq!(next, wanted, "{before} to {after}");
         }
     }
-    // Prices, too: the first change was one link's, in both directions.
+    // Prices, too: the first change was one link's, in both directions; four fifths of the rise are believed by then.
     let mut epochs = seen.keys();
     let (first, second) = (*epochs.next().expect("six"), *epochs.next().expect("six"));
     let priced =
         lab.controller.routes_diff(PolicyIndex::DEFAULT, first, second).expect("both are known").prices;
     let ends: Vec<(&str, &str)> = priced.iter().map(|price| (&*price.from, &*price.to)).collect();
     assert_eq!(ends, [("r1", "r2"), ("r2", "r1")]);
-    assert!(priced.iter().all(|price| price.before_us == Some(21_000) && price.after_us > Some(90_000)));
+    assert!(
+        priced.iter().all(|price| price.before_us == Some(21_000) && price.after_us > Some(80_000)),
+        "{priced:?}"
+    );
     assert_eq!(lab.controller.routes_diff(PolicyIndex::DEFAULT, first, Epoch(9_999_999)), None);
 }
 
