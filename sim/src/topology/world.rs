@@ -25,7 +25,7 @@ const CABLE_MORE: f64 = 0.17;
 /// How cities differ in standing: the deviation of the logarithm of what cables and detours cost them more.
 const STANDING: f64 = 0.436;
 /// The chance that a pair of ordinary standing exchanges its traffic far away.
-const DETOURS: f64 = 0.165;
+const DETOURS: f64 = 0.14;
 /// A detour is at most so many times as long as the great circle, and so much longer: nobody goes around the world to
 /// the next town for long.
 const DETOUR_FACTOR_MAX: f64 = 1.2;
