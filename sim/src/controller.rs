@@ -6,7 +6,7 @@ use crate::control_channel::{
 };
 use crate::drive::ControllerDriver;
 use crate::node::{Core, Stimulus};
-use crate::scenario::{Host, RelayId};
+use crate::scenario::{Host, RelayId, Routing};
 use crate::store::Store;
 use crate::trace::Event;
 use crate::world::{Happening, World};
@@ -420,6 +420,13 @@ impl World<'_> {
         let wanted: Vec<_> = shell.neighbours.keys().filter(|node| own < Some(**node)).copied().collect();
         let wanted: Vec<_> =
             wanted.iter().filter_map(|node| self.relay_of_node.get(node).copied().map(Host::Relay)).collect();
+        // A tree is all that there is: nobody seeks links beside it for as long as it runs.
+        let wanted: Vec<_> = match self.scenario.routing {
+            Routing::Overlay | Routing::Direct => wanted,
+            Routing::Tree => {
+                wanted.into_iter().filter(|to| self.scenario.paths.contains_key(&(host, *to))).collect()
+            }
+        };
         self.node(host).dials.retain(|to, _| wanted.contains(to));
         for to in wanted {
             self.want_connection(host, to);

@@ -12,10 +12,14 @@
 //! see only scenario and trace. [`capture()`] writes down what crosses links instead. What fails is made
 //! small by [`shrink()`].
 //!
+//! What a run was like for those who used it is measured beside that ([`measure()`]), and runs are held against each other and
+//! against a CDN's routing ([`compare()`]).
+//!
 //! Simulated are our protocols, not QUIC, TLS, gRPC and the kernel: those are tested on real sockets.
 
 mod capture;
 mod check;
+mod compare;
 mod connection;
 mod control_channel;
 mod controller;
@@ -28,6 +32,7 @@ mod freeze;
 mod graph;
 mod hostile;
 mod loss;
+mod measure;
 mod media;
 mod network;
 mod node;
@@ -46,16 +51,21 @@ mod world;
 
 pub use capture::{Captured, LinkNameError, capture, links_named};
 pub use check::{Objection, judge};
+pub use compare::{
+    Comparison, Difference, METRICS, Measured, Metric, Plan, Variant, Versus, Wish, compare,
+    json as comparison_json, page, table,
+};
 pub use draw::{drawn, drawn_text};
 pub use files::{DATA, read_named};
 pub use flow::{FlowOutcome, RouteShares, Spread};
 pub use loss::{Cost, Limits, LossRow, RowResult, loss_rows, run_rows};
+pub use measure::{Fastest, Figures, Histogram, LinkLoad, Playback, measure};
 pub use regressions::{Regression, RegressionError};
 pub use report::Outcome;
 pub use scenario::{
     Backdrop, ClientId, ClientSpec, Expect, Fault, FaultKind, Grain, Host, Recorded, RelayId, RelaySpec,
-    Rhythm, RoomMedia, Rooms, RouteLimits, Scenario, ScenarioError, Stalls, StreamNumber, StreamSpec,
-    SubscriptionSpec, Visit, Visits,
+    Rhythm, RoomMedia, Rooms, RouteLimits, Routing, Scenario, ScenarioError, Stalls, StreamNumber,
+    StreamSpec, SubscriptionSpec, Visit, Visits,
 };
 pub use shrink::{Failure, Shrunk, Size, failures_of, outcome_of, shrink};
 pub use swarm::{SeedOutcome, SwarmResult, run_seed, run_seeds};

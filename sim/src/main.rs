@@ -1,5 +1,7 @@
 //! The simulator's command line.
 
+#[path = "main/compare.rs"]
+mod compare;
 #[path = "main/loss.rs"]
 mod loss;
 #[path = "main/pcap.rs"]
@@ -11,7 +13,7 @@ mod swarm;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use sim::{Outcome, Scenario};
+use sim::{Outcome, Routing, Scenario};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
   sim run sim/scenarios/line.toml --seed 7 --json
   sim run sim/scenarios/line.toml --events
   CASCADE_DATA=~/data sim run sim/scenarios/cities-measured.toml
+  sim run sim/scenarios/line.toml --routing tree
+  sim compare sim/compare/oceans.toml --out page.html
   sim swarm --seeds 0..200 --jobs 4
   sim swarm --seeds 17..18 --show > seventeen.toml
   sim shrink seventeen.toml --out small.toml
@@ -51,6 +55,9 @@ enum Command {
         /// Another seed than the scenario's own.
         #[arg(long)]
         seed: Option<u64>,
+        /// Lead streams otherwise than the scenario says: overlay, direct, tree.
+        #[arg(long, value_name = "HOW")]
+        routing: Option<Routing>,
         /// Print what happened first, all but media.
         #[arg(long)]
         events: bool,
@@ -61,6 +68,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Hold runs of two scenarios, or of one under two policies, against each other and against a CDN.
+    #[command(after_help = compare::HELP)]
+    Compare(compare::CompareArgs),
     /// Run scenarios that are drawn from seeds, and make those that fail small.
     #[command(after_help = swarm::HELP)]
     Swarm(swarm::SwarmArgs),
@@ -90,8 +100,12 @@ fn main() -> ExitCode {
 /// Whether no judge objects.
 fn run(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run { scenario, seed, events, media, json } => {
+        Command::Run { scenario, seed, routing, events, media, json } => {
             let scenario = load(&scenario)?;
+            if let Some(routing) = routing.filter(|_| scenario.grain == sim::Grain::Flow) {
+                anyhow::bail!("--routing {routing}: it takes a scenario of grain packet");
+            }
+            let scenario = routing.map_or(scenario.clone(), |routing| scenario.routed(routing));
             let seed = seed.unwrap_or(scenario.seed);
             if scenario.grain == sim::Grain::Flow {
                 return run_flow(&scenario, seed, json);
@@ -108,6 +122,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             }
             Ok(outcome.objections.is_empty())
         }
+        Command::Compare(args) => compare::run(&args),
         Command::Swarm(args) => swarm::run(&args),
         Command::Shrink(args) => shrink::run(&args),
         Command::Loss(args) => loss::run(&args),

@@ -353,8 +353,11 @@ impl World<'_> {
         let fate = self.offer((host, to_host), bytes);
         let end = from;
         self.tap(connection, end, Crossing::Datagram(departure.number.0, &departure.plain), fate);
-        if let (Host::Relay(from), Host::Relay(to), Observer::Trace(_) | Observer::Hash(_)) =
-            (host, to_host, &self.observer)
+        if let (
+            Host::Relay(from),
+            Host::Relay(to),
+            Observer::Trace(_) | Observer::Hash(_) | Observer::Survey(_),
+        ) = (host, to_host, &self.observer)
         {
             self.observe_datagram((connection, end), (from, to), &departure.plain[..sound], fate);
         }

@@ -1,7 +1,7 @@
 //! What a controller keeps over its restarts, and what it is started with.
 
 use crate::scenario::Scenario;
-use route_core::{ControllerConfig, CostConfig, FeedingConfig, NeighbourConfig, NodeRecord, StoreUpdate};
+use route_core::{ControllerConfig, FeedingConfig, NeighbourConfig, NodeRecord, StoreUpdate};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire_format::{Epoch, NodeIndex, RoomId};
@@ -44,7 +44,7 @@ impl Store {
             epoch_floor: self.epoch_floor,
             room_floor: self.room_floor,
             feeding: FeedingConfig { gain: scenario.feed_gain, ..FeedingConfig::default() },
-            cost: CostConfig { egress: scenario.egress.clone(), ..CostConfig::default() },
+            cost: scenario.cost_config(),
             neighbours: neighbours.unwrap_or(ordinary),
             ..ControllerConfig::new(self.term, seed)
         }

@@ -5,6 +5,7 @@ use crate::connection::{Connection, ConnectionId, End, Flight};
 use crate::control_channel::{Session, Way};
 use crate::controller::ControllerProcess;
 use crate::loss::Meter;
+use crate::measure::Survey;
 use crate::network::Path;
 use crate::node::{Core, Node, NodeEvent, Stimulus};
 use crate::queue::EventQueue;
@@ -84,6 +85,8 @@ pub(crate) enum Observer {
     Meter(Meter),
     /// Everything is hashed and forgotten.
     Hash(RunHash),
+    /// What users and links went through is measured, and events are forgotten.
+    Survey(Box<Survey>),
 }
 
 /// A run.
@@ -118,7 +121,7 @@ pub fn run(scenario: &Scenario, seed: u64) -> Trace {
     world.record_all_counters();
     match world.observer {
         Observer::Trace(trace) => trace,
-        Observer::Meter(_) | Observer::Hash(_) => unreachable!("made with a trace"),
+        Observer::Meter(_) | Observer::Hash(_) | Observer::Survey(_) => unreachable!("made with a trace"),
     }
 }
 
@@ -182,6 +185,7 @@ impl<'a> World<'a> {
             Observer::Trace(trace) => trace.push(self.now, event),
             Observer::Meter(meter) => meter.see(self.now, &event),
             Observer::Hash(hash) => hash.see(self.now, &event),
+            Observer::Survey(survey) => survey.see(self.scenario, self.now, &event),
         }
     }
 

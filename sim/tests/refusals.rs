@@ -10,9 +10,14 @@ fn refusal(change: impl Fn(&str) -> String) -> String {
 
 #[test]
 fn mistakes_are_named() {
-    let table: [(&str, &str, &str); 14] = [
+    let table: [(&str, &str, &str); 15] = [
         ("run_for", "runfor", "unknown key `runfor` in the scenario; did you mean `run_for`? Keys are name,"),
         ("region = \"eu\"", "regoin = \"eu\"", "unknown key `regoin` in [[relay]]; did you mean `region`?"),
+        (
+            "run_for = \"8s\"",
+            "run_for = \"8s\"\nrouting = \"around\"",
+            "the scenario: routing = \"around\": overlay, direct and tree are possible",
+        ),
         ("gap_max", "gapmax", "unknown key `gapmax` in [expect]; did you mean `gap_max`?"),
         ("run_for = \"8s\"", "run_for = \"8\"", "run_for = \"8\": expected a time"),
         ("run_for = \"8s\"", "run_for = \"1s\"", "run_for = \"1s\": 2s to 3600s are possible"),

@@ -129,7 +129,7 @@ pub fn capture(
     world.record_all_counters();
     let hash = match &world.observer {
         Observer::Hash(hash) => hash.value(),
-        Observer::Trace(_) | Observer::Meter(_) => unreachable!("made with a hash"),
+        Observer::Trace(_) | Observer::Meter(_) | Observer::Survey(_) => unreachable!("made with a hash"),
     };
     let tap = world.tap.take().expect("it was put there above");
     let bytes = tap.file.finish()?;

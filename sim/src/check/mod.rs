@@ -19,6 +19,9 @@ mod stamps;
 mod tables;
 mod twice;
 
+pub(crate) use outlook::disturbances;
+pub(crate) use pairs::pairs;
+
 use crate::scenario::Scenario;
 use crate::trace::{Delivered, Frame, Trace};
 use std::fmt;

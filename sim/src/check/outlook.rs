@@ -82,7 +82,7 @@ impl<'a> Outlook<'a> {
 }
 
 /// When the way of media is disturbed: faults that hurt it begin and end, links change.
-pub(super) fn disturbances(scenario: &Scenario) -> BTreeSet<Duration> {
+pub(crate) fn disturbances(scenario: &Scenario) -> BTreeSet<Duration> {
     let faults = scenario.faults.iter().filter(|fault| fault.kind.hurts_media());
     let faults = faults.flat_map(|fault| std::iter::once(fault.at).chain(fault.until));
     let changes = scenario.paths.values().flat_map(|schedule| schedule.later().iter().map(|(at, _)| *at));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// When a client wants a stream that is published: spans of time, apart from each other and ascending.
-pub(super) type Spans = Vec<(Duration, Duration)>;
+pub(crate) type Spans = Vec<(Duration, Duration)>;
 
 /// Whether a subscription of the scenario is for that stream, and allowed.
 pub(super) fn matches(scenario: &Scenario, wanted: &SubscriptionSpec, stream: StreamNumber) -> bool {
@@ -23,7 +23,7 @@ pub(super) fn matches(scenario: &Scenario, wanted: &SubscriptionSpec, stream: St
 }
 
 /// All clients and streams that belong together, and when.
-pub(super) fn pairs(scenario: &Scenario) -> BTreeMap<(ClientId, StreamNumber), Spans> {
+pub(crate) fn pairs(scenario: &Scenario) -> BTreeMap<(ClientId, StreamNumber), Spans> {
     let mut pairs: BTreeMap<(ClientId, StreamNumber), Spans> = BTreeMap::new();
     for wanted in &scenario.subscriptions {
         for stream in scenario.stream_numbers().filter(|stream| matches(scenario, wanted, *stream)) {

@@ -7,7 +7,7 @@ use super::planes::asks_for_two;
 use super::routes::Ways;
 use super::stamps::Stamps;
 use super::{Verdict, deliveries};
-use crate::scenario::{Host, RelayId, Scenario};
+use crate::scenario::{Host, RelayId, Routing, Scenario};
 use crate::trace::Trace;
 use petgraph::algo::dijkstra;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -17,7 +17,8 @@ use std::time::Duration;
 const HOP: Duration = Duration::from_millis(1);
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
-    let Some(within) = scenario.expect.settled_within else { return };
+    let straight = scenario.routing == Routing::Direct;
+    let Some(within) = scenario.expect.settled_within.filter(|_| !straight) else { return };
     let pairs = pairs(scenario);
     let joins = pairs.values().flatten().map(|(from, _)| *from);
     let settled = disturbances(scenario).into_iter().chain(joins).max().unwrap_or_default() + within;

@@ -182,7 +182,7 @@ fn relative(from: &Path, to: &Path) -> String {
     up.chain(to.iter().skip(same).map(String::as_str)).collect::<Vec<_>>().join("/")
 }
 
-fn seeds(text: &str) -> Result<Range<u64>, String> {
+pub(crate) fn seeds(text: &str) -> Result<Range<u64>, String> {
     let parsed =
         text.split_once("..").and_then(|(from, to)| Some(from.trim().parse().ok()?..to.trim().parse().ok()?));
     let expected =

@@ -35,6 +35,7 @@ section! {
         feed_gain: Option<String>,
         packets_from: Option<u64>,
         policies_from: Option<String>,
+        routing: Option<String>,
         stalls: Option<Stalls>,
         relay: Option<Vec<Relay>>,
         link: Option<Vec<Link>>,

@@ -7,6 +7,7 @@ mod read;
 mod rhythm;
 mod rooms;
 mod routes;
+mod routing;
 mod spread;
 
 pub use read::ScenarioError;
@@ -14,6 +15,7 @@ pub use rhythm::{Recorded, Rhythm};
 pub(crate) use rooms::bits_per_s;
 pub use rooms::{RoomMedia, Rooms, Visit, Visits};
 pub use routes::RouteLimits;
+pub use routing::Routing;
 
 use crate::topology::Topology;
 use link_model::{LinkSchedule, LinkSpec};
@@ -98,6 +100,8 @@ pub struct Scenario {
     pub policies_from: Duration,
     /// What traffic between regions costs.
     pub egress: Vec<EgressPrice>,
+    /// How streams are led.
+    pub routing: Routing,
     /// What must hold.
     pub expect: Expect,
 }

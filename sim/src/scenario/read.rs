@@ -2,7 +2,7 @@
 
 use super::{
     Backdrop, ClientId, ClientSpec, Expect, Fault, FaultKind, Grain, Host, RelayId, RelaySpec, Rhythm, Rooms,
-    RouteLimits, Scenario, Stalls, StreamSpec, SubscriptionSpec,
+    RouteLimits, Routing, Scenario, Stalls, StreamSpec, SubscriptionSpec,
 };
 use super::{keys, policies, spread};
 use link_model::{LinkOption, LinkSchedule, LinkSpec, Selector, SpecError, parse_duration};
@@ -91,7 +91,13 @@ impl Scenario {
         let file: keys::File = toml::from_str(text).map_err(syntax)?;
         let backdrop =
             file.topology.as_ref().map(|wanted| spread::backdrop(wanted, &file, read)).transpose()?;
-        Reader::new(&file, backdrop.as_ref())?.scenario(&file, backdrop, read)
+        let scenario = Reader::new(&file, backdrop.as_ref())?.scenario(&file, backdrop, read)?;
+        let routing = routing(file.routing.as_deref())?;
+        if scenario.grain == Grain::Flow && routing != Routing::Overlay {
+            let (value, problem) = (routing.to_string(), "it takes `grain = \"packet\"`".to_owned());
+            return Err(ScenarioError::Value { place: "the scenario", key: "routing", value, problem });
+        }
+        Ok(scenario.routed(routing))
     }
 }
 
@@ -219,6 +225,7 @@ impl Reader {
                 None => Duration::ZERO,
             },
             egress: file.price.iter().flatten().map(policies::price).collect(),
+            routing: Routing::Overlay,
             expect: expected,
         };
         if grain == Grain::Packet {
@@ -464,6 +471,15 @@ fn every(key: &'static str, text: Option<&str>, default: &str) -> Result<Duratio
     }
     let problem = "100ms at least".to_owned();
     Err(ScenarioError::Value { place: PLACE, key, value: text.to_owned(), problem })
+}
+
+fn routing(text: Option<&str>) -> Result<Routing, ScenarioError> {
+    text.map_or(Ok(Routing::Overlay), str::parse).map_err(|problem| ScenarioError::Value {
+        place: "the scenario",
+        key: "routing",
+        value: text.unwrap_or_default().to_owned(),
+        problem,
+    })
 }
 
 fn stalls(stalls: &keys::Stalls) -> Result<Stalls, ScenarioError> {

@@ -10,6 +10,8 @@ use wire_format::RTP_BYTES_MAX;
 const PLACE: &str = "[[stream]]";
 /// The recording that is built in.
 const CALL: &str = include_str!("../../media/call.txt");
+/// Packets of a recording that leave so long apart are of two frames.
+const FRAMES_APART: Duration = Duration::from_millis(10);
 /// Packets of a recording.
 const RECORDED_MAX: usize = 100_000;
 
@@ -107,6 +109,37 @@ impl Rhythm {
         match self {
             Rhythm::Even { interval, .. } => *interval,
             Rhythm::Recorded(packets) => packets.iter().map(|packet| packet.wait).max().unwrap_or_default(),
+        }
+    }
+
+    /// Packets of the frame that begins with that one: all, and those that are no RTCP.
+    #[must_use]
+    pub(crate) fn frame_packets(&self, number: u64) -> (u32, u32) {
+        let last = (number..).find(|number| self.ends_frame(*number)).expect("every recording has a pause");
+        let all = (number..=last).map(|number| u32::from(!crate::media::is_rtcp(number)));
+        ((last - number + 1) as u32, all.sum())
+    }
+
+    fn ends_frame(&self, number: u64) -> bool {
+        match self {
+            Rhythm::Even { burst, .. } => (number + 1).is_multiple_of(u64::from(*burst)),
+            Rhythm::Recorded(packets) => {
+                let longest = self.interval();
+                nth(packets, number).wait >= FRAMES_APART.min(longest)
+            }
+        }
+    }
+
+    /// From frame to frame, in the mean.
+    #[must_use]
+    pub(crate) fn frame_interval(&self) -> Duration {
+        match self {
+            Rhythm::Even { interval, .. } => *interval,
+            Rhythm::Recorded(packets) => {
+                let all: Duration = packets.iter().map(|packet| packet.wait).sum();
+                let frames = (0..packets.len() as u64).filter(|number| self.ends_frame(*number)).count();
+                all / (frames as u32).max(1)
+            }
         }
     }
 }
