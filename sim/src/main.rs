@@ -1,7 +1,11 @@
 //! The simulator's command line.
 
+#[path = "main/clock.rs"]
+mod clock;
 #[path = "main/compare.rs"]
 mod compare;
+#[path = "main/flow.rs"]
+mod flow;
 #[path = "main/loss.rs"]
 mod loss;
 #[path = "main/pcap.rs"]
@@ -17,9 +21,6 @@ use sim::{Outcome, Routing, Scenario};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// How often a long run says how far it is.
-const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Runs the overlay's real cores in a simulated network and judges what happened.
 #[derive(Parser)]
@@ -108,7 +109,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             let scenario = routing.map_or(scenario.clone(), |routing| scenario.routed(routing));
             let seed = seed.unwrap_or(scenario.seed);
             if scenario.grain == sim::Grain::Flow {
-                return run_flow(&scenario, seed, json);
+                return flow::run(&scenario, seed, json);
             }
             let outcome = Outcome::of(&scenario, seed);
             let mut out = std::io::stdout().lock();
@@ -128,28 +129,6 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Loss(args) => loss::run(&args),
         Command::Pcap(args) => pcap::run(&args, load).map(|()| true),
     }
-}
-
-fn run_flow(scenario: &Scenario, seed: u64, json: bool) -> anyhow::Result<bool> {
-    let started = std::time::Instant::now();
-    let mut told = started;
-    let outcome = sim::FlowOutcome::of(scenario, seed, &mut |now| {
-        if told.elapsed() >= PROGRESS_EVERY {
-            told = std::time::Instant::now();
-            let share = now.as_secs_f64() * 100.0 / scenario.run_for.as_secs_f64();
-            // Progress that cannot be shown is no reason to stop.
-            let _ = writeln!(std::io::stderr().lock(), "{share:.0}% of {:?}", scenario.run_for);
-        }
-    });
-    let took = started.elapsed().as_secs_f64();
-    let rate = outcome.events as f64 / took.max(1e-9);
-    let _ = writeln!(std::io::stderr().lock(), "{took:.1} s, {rate:.0} events a second");
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{outcome}")?;
-    if json {
-        writeln!(out, "{}", outcome.json())?;
-    }
-    Ok(outcome.objections.is_empty())
 }
 
 fn load(path: &Path) -> anyhow::Result<Scenario> {

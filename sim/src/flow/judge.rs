@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn each_judge_of_a_moment_notices_its_bug() {
         assert_eq!(judges(&good()), [""; 0]);
-        let planted: [(fn(&mut Sample), &str); 5] = [
+        type Bug = fn(&mut Sample);
+        let planted: [(Bug, &str); 5] = [
             (|sample| sample.loops.push("from a to b by a".to_owned()), "loops"),
             (|sample| sample.not_entitled.push("cam goes to c".to_owned()), "entitled"),
             (|sample| sample.routes.unreachable = 1, "reachable"),

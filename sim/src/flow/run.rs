@@ -188,7 +188,7 @@ impl<'a> Flow<'a> {
                     self.input(Input::FromRelay { session, message });
                 }
             }
-            Happening::ToRelay(session, message) => self.to_relay(session, message),
+            Happening::ToRelay(session, message) => self.relay_hears(session, message),
             Happening::Over(session) => {
                 if self.sessions.remove(&session).is_some() {
                     self.input(Input::RelayDown { session });
@@ -358,7 +358,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn to_relay(&mut self, session: SessionId, message: ToRelay) {
+    fn relay_hears(&mut self, session: SessionId, message: ToRelay) {
         let Some(relay) = self.sessions.get(&session).copied() else { return };
         let station = &mut self.stations[usize::from(relay.0)];
         if station.session != Some(session) {

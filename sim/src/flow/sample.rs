@@ -252,7 +252,7 @@ fn streams(
 ) {
     let (now, joined) = (sample.at, |since: Duration| since + JOINS_WITHIN <= sample.at);
     let name = |relay: RelayId| scenario.relays[usize::from(relay.0)].name.as_str();
-    let mut memory: BTreeMap<(RelayId, RelayId, PolicyIndex), Option<(Way, Vec<RelayId>)>> = BTreeMap::new();
+    let mut memory = Memory::new();
     let mut told = (Vec::new(), Vec::new(), Vec::new());
     for room in books.rooms.values() {
         for (number, published) in &room.streams {

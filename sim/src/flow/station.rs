@@ -121,12 +121,13 @@ impl Station {
         message: ToRelay,
         relay_of: &BTreeMap<NodeIndex, RelayId>,
     ) -> Result<Option<ToController>, String> {
-        let message = match message {
-            ToRelay::TableDelta(delta) => match self.tables.iter().find(|held| held.epoch == delta.base) {
+        let message = if let ToRelay::TableDelta(delta) = message {
+            match self.tables.iter().find(|held| held.epoch == delta.base) {
                 Some(base) => ToRelay::Table(delta.apply(base).map_err(|error| error.to_string())?),
                 None => return Ok(Some(ToController::TableWanted { epoch: delta.epoch })),
-            },
-            other => other,
+            }
+        } else {
+            message
         };
         Ok(match message {
             ToRelay::Welcome(welcome) => {

@@ -131,7 +131,7 @@ pub(super) const CITIES: &[City] = &[
     city("Lahore", "asia", 31.55, 74.34),
     city("Kathmandu", "asia", 27.72, 85.32),
     city("Bangkok", "asia", 13.76, 100.50),
-    city("Kuala Lumpur", "asia", 3.14, 101.69),
+    city("Kuala Lumpur", "asia", 3.139, 101.69),
     city("Jakarta", "asia", -6.21, 106.85),
     city("Manila", "asia", 14.60, 120.98),
     city("Hanoi", "asia", 21.03, 105.85),

@@ -3,9 +3,9 @@
 //!
 //! | source | what it is | relays |
 //! | --- | --- | --- |
-//! | [`matrix`] | round trips between all pairs, as CSV or whitespace-separated, one file or several for times one after the other | every pair that was measured has a link |
-//! | [`backbone`] | node-link JSON of SNDlib and the Topology Zoo (as topohub writes it) | the links of the file, as long as they are |
-//! | [`world`] | cities, great circles, fibre that goes astray | every pair |
+//! | `matrix` | round trips between all pairs, as CSV or whitespace-separated, one file or several for times one after the other | every pair that was measured has a link |
+//! | `backbone` | node-link JSON of SNDlib and the Topology Zoo (as topohub writes it) | the links of the file, as long as they are |
+//! | `world` | cities, great circles, fibre that goes astray | every pair |
 
 mod backbone;
 mod cities;
