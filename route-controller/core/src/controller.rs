@@ -481,7 +481,8 @@ impl Controller {
         let mut freed = Vec::new();
         let mut changed = false;
         let recovering = self.recovery.is_some();
-        for (node, relay) in self.relays.iter_mut() {
+        for node in self.relays.watch() {
+            let Some(relay) = self.relays.relay_mut(node) else { continue };
             if relay.lost_at.is_some_and(|at| at + SESSION_GRACE <= now) {
                 relay.lost_at = None;
                 silenced.push(node);
@@ -523,7 +524,7 @@ impl Controller {
 
     fn relay_deadline(&self) -> Option<Timestamp> {
         let recovering = self.recovery.is_some();
-        let deadlines = self.relays.iter().flat_map(|(_, relay)| {
+        let deadlines = self.relays.watched().flat_map(|(_, relay)| {
             let (grace, keep) = if relay.leaving {
                 (Duration::ZERO, Duration::ZERO)
             } else {

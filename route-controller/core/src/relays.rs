@@ -18,7 +18,7 @@ use crate::api::{CertificateRule, KickCause, NodeRecord, SessionId};
 use crate::directory::is_name;
 use crate::policy::Where;
 use crate::topology::{Risk, Transit};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire_format::control::{Neighbour, RelayHello, limits};
 use wire_format::session::{CLIENT_SINCE_VERSION, HOLDS_SINCE, WIRE_VERSIONS};
@@ -170,6 +170,11 @@ impl Relay {
         self.leaving || self.certificates.revoked
     }
 
+    /// Something becomes of it by itself after a time.
+    fn waits(&self) -> bool {
+        self.lost_at.is_some() || self.offline_since.is_some() || self.rival.is_some()
+    }
+
     /// In session, with everything reported.
     pub(crate) fn is_complete(&self) -> bool {
         self.session.is_some_and(|session| session.complete)
@@ -220,6 +225,9 @@ pub(crate) struct Relays {
     /// Where it is not the default, also of names that were forgotten.
     rules: BTreeMap<String, CertificateRule>,
     relays: BTreeMap<NodeIndex, Relay>,
+    /// Those that may wait for a time: all that were changed since it was last looked. Few, whereas somebody asks for the
+    /// next deadline at each message.
+    watched: BTreeSet<NodeIndex>,
     names: BTreeMap<String, NodeIndex>,
     sessions: BTreeMap<SessionId, NodeIndex>,
 }
@@ -232,6 +240,7 @@ impl Relays {
             relays.names.insert(record.name.clone(), record.node);
             let certificates = relays.rule(&record.name);
             let named = !record.addresses.is_empty() && !certificates.revoked;
+            relays.watched.insert(record.node);
             relays.relays.insert(record.node, Relay { named, certificates, ..Relay::new(record) });
         }
         relays
@@ -305,6 +314,7 @@ impl Relays {
                 return Opening::Refused(KickCause::NameInUse, NAME_IN_USE);
             }
             relay.rival = Some(Rival { id: session, since: now });
+            self.watched.extend(known);
             return Opening::Waits;
         }
         let replaced = known.and_then(|node| self.relays.get(&node)?.session).map(|session| session.id);
@@ -320,6 +330,7 @@ impl Relays {
         let record = NodeRecord { node, name: hello.name, region, addresses, cordoned, draining };
         self.names.insert(record.name.clone(), node);
         self.sessions.insert(session, node);
+        self.watched.insert(node);
         let relay = self.relays.entry(node);
         let relay = relay.or_insert_with(|| Relay { certificates, ..Relay::new(record.clone()) });
         let changed = known.is_none() || relay.record != record || relay.quarantined_until.is_some();
@@ -390,7 +401,7 @@ impl Relays {
             relay.rival.filter(|rival| rival.since + SESSION_SILENCE <= now)?;
             relay.session.map(|session| session.id)
         };
-        self.relays.values().find_map(outwaited)
+        self.watched().find_map(|(_, relay)| outwaited(relay))
     }
 
     /// A session that waits for its place is waited for no longer. False if it is none such.
@@ -423,6 +434,7 @@ impl Relays {
     /// A session ended. Whose, unless it is unknown.
     pub(crate) fn close(&mut self, now: Timestamp, session: SessionId) -> Option<NodeIndex> {
         let node = self.sessions.remove(&session)?;
+        self.watched.insert(node);
         let relay = self.relays.get_mut(&node)?;
         if relay.is_complete() {
             relay.lost_at = Some(now);
@@ -450,7 +462,21 @@ impl Relays {
 
     /// A relay, to change.
     pub(crate) fn relay_mut(&mut self, node: NodeIndex) -> Option<&mut Relay> {
-        self.relays.get_mut(&node)
+        let relay = self.relays.get_mut(&node)?;
+        self.watched.insert(node);
+        Some(relay)
+    }
+
+    /// Those that may wait for a time, ascending.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = (NodeIndex, &Relay)> {
+        self.watched.iter().filter_map(|node| Some((*node, self.relays.get(node)?)))
+    }
+
+    /// Who of them does; the others are looked at no longer.
+    pub(crate) fn watch(&mut self) -> Vec<NodeIndex> {
+        let relays = &self.relays;
+        self.watched.retain(|node| relays.get(node).is_some_and(Relay::waits));
+        self.watched.iter().copied().collect()
     }
 
     /// Its name, or its index where it has none.
@@ -465,12 +491,13 @@ impl Relays {
 
     /// All of them, ascending, to change.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeIndex, &mut Relay)> {
+        self.watched.extend(self.relays.keys());
         self.relays.iter_mut().map(|(node, relay)| (*node, relay))
     }
 
     /// The next time at which a rival has waited long enough.
     pub(crate) fn rival_deadline(&self) -> Option<Timestamp> {
-        let rivals = self.relays.values().filter_map(|relay| relay.rival);
+        let rivals = self.watched().filter_map(|(_, relay)| relay.rival);
         rivals.map(|rival| rival.since + SESSION_SILENCE).min()
     }
 
