@@ -182,10 +182,66 @@ fn audio_that_a_full_queue_drops_comes_again() {
     }
 }
 
+/// A queue of a few milliseconds never delays by much: that the link is full shows by what it drops.
+#[test]
+fn behind_a_shallow_queue_audio_loses_nothing() {
+    for (rate, queue, video_pct) in
+        [("1mbit", 10, 38), ("1mbit", 30, 38), ("1500kbit", 10, 57), ("1500kbit", 20, 57), ("3mbit", 10, 99)]
+    {
+        for seed in 1..=8 {
+            let spec = format!("delay=20ms,rate={rate},queue={queue}ms");
+            let links = format!("[[link]]\nbetween = \"r1-r2\"\nis = \"{spec}\"\n");
+            let text = include_str!("../scenarios/slow-link.toml").to_owned();
+            let (_, trace) = run_seed(text, Some(&links), seed);
+            let (sent, arrived, _) = between(&packets(&trace, AUDIO), 5_000, 21_000);
+            assert!(arrived + 3 >= sent, "{arrived} of {sent} packets of audio, {spec}, seed {seed}");
+            let (sent, arrived, _) = between(&packets(&trace, VIDEO), 5_000, 21_000);
+            assert!(
+                arrived * 100 >= sent * video_pct,
+                "{arrived} of {sent} packets of video, {spec}, seed {seed}"
+            );
+        }
+    }
+}
+
+/// Until the limit is known some are dropped, first and again.
+#[test]
+fn when_the_rate_falls_behind_a_shallow_queue_audio_loses_little() {
+    for (delay, seed) in [5, 20, 60].into_iter().flat_map(|delay| (1..=8).map(move |seed| (delay, seed))) {
+        let link = format!("delay={delay}ms,rate=20mbit,queue=20ms");
+        let text =
+            include_str!("../scenarios/slow-link.toml").replace("delay=20ms,rate=20mbit,queue=500ms", &link);
+        let audio = packets(&run_seed(text, None, seed).1, AUDIO);
+        let (sent, arrived, _) = between(&audio, 3_000, 21_000);
+        assert!(arrived + 6 >= sent, "{arrived} of {sent}, {link}, seed {seed}");
+        let (sent, arrived, _) = between(&audio, 6_000, 13_000);
+        assert!(arrived + 1 >= sent, "{arrived} of {sent} once the limit is known, {link}, seed {seed}");
+    }
+}
+
+/// Where a link is too narrow and loses by chance as well, chance does not lower its limit again and again.
+#[test]
+fn behind_a_shallow_queue_that_loses_by_chance_audio_loses_little_and_video_what_it_must() {
+    let links = "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=2mbit,queue=50ms,loss=5%,burst=3\"\n";
+    let mut sums = [[0; 2]; 2];
+    for seed in 1..=8 {
+        let text = include_str!("../scenarios/slow-link.toml").to_owned();
+        let (_, trace) = run_seed(text, Some(links), seed);
+        for (stream, sums) in [AUDIO, VIDEO].into_iter().zip(&mut sums) {
+            let (sent, arrived, _) = between(&packets(&trace, stream), 5_000, 21_000);
+            *sums = [sums[0] + sent, sums[1] + arrived];
+        }
+    }
+    let [audio, video] = sums;
+    assert!(audio[1] * 100 >= audio[0] * 98, "{audio:?} of audio");
+    assert!(video[1] * 100 >= video[0] * 78, "{video:?} of video");
+}
+
 #[test]
 fn loss_alone_and_jitter_slow_nobody() {
     for links in [
         "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=20mbit,loss=10%\"\n",
+        "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=20mbit,loss=20%,burst=3\"\n",
         "[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms,rate=20mbit,jitter=15ms\"\n",
     ] {
         let (_, trace) = run(Some(links));

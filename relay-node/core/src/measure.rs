@@ -282,6 +282,11 @@ impl Feedback {
         self.jitter
     }
 
+    /// Datagrams that were sent and that arrived, as last reported; low 32 bits, without probes.
+    pub(crate) fn expected_received(&self) -> (u32, u32) {
+        self.newest.unwrap_or_default()
+    }
+
     pub(crate) fn loss_ppm(&self) -> u32 {
         self.newest.map_or(0, |(expected, received)| self.loss.ppm(expected, received))
     }

@@ -10,6 +10,8 @@ use wire_format::{DATAGRAM_BYTES_MAX, Timestamp};
 /// As much as the rate brings in so long may leave at once.
 const BURST: Duration = Duration::from_millis(10);
 const BURST_NS: u64 = BURST.as_nanos() as u64;
+/// ... where the path has a shallow queue, in so long.
+const BURST_SHALLOW_NS: u64 = 2_000_000;
 /// What leaves in any case, as heartbeats do, never blocks the link for longer.
 const DEBT_NS_MAX: u64 = 200_000_000;
 /// Distance of two attempts to send what waits.
@@ -30,6 +32,7 @@ pub(crate) struct Pacer {
     paid_ns: u64,
     /// So much may leave beyond the rate: a trial is on.
     excess: Option<Excess>,
+    shallow: bool,
 }
 
 /// What leaves beyond the rate, once.
@@ -42,9 +45,10 @@ struct Excess {
 }
 
 impl Pacer {
-    /// Sets how many bytes a second may leave, `None` for as many as there are.
-    pub(crate) fn set_rate(&mut self, rate: Option<u64>) {
+    /// Sets how many bytes a second may leave, `None` for as many as there are, and whether the path's queue is shallow.
+    pub(crate) fn set_rate(&mut self, rate: Option<u64>, shallow: bool) {
         self.rate = rate;
+        self.shallow = shallow;
     }
 
     /// Bytes per second that may leave.
@@ -75,6 +79,7 @@ impl Pacer {
     fn burst_ns(&self) -> u64 {
         match self.excess {
             Some(Excess { stands_ns, left_ns: None }) => BURST_NS + MORE_NS.saturating_sub(stands_ns),
+            Some(Excess { stands_ns: _, left_ns: Some(_) }) | None if self.shallow => BURST_SHALLOW_NS,
             Some(Excess { stands_ns: _, left_ns: Some(_) }) | None => BURST_NS,
         }
     }
@@ -85,7 +90,10 @@ impl Pacer {
         self.rate.is_none_or(|rate| {
             let now_ns = nanos(now);
             let paid_ns = self.paid_ns.max(now_ns);
-            let paid = paid_ns == now_ns && bytes <= 2 * DATAGRAM_BYTES_MAX;
+            // Two datagrams leave together for a shallow queue only if the path was idle for as long as one takes.
+            let two = self.shallow && bytes > DATAGRAM_BYTES_MAX;
+            let idle_ns = if two { price_ns(rate, bytes) / 2 } else { 0 };
+            let paid = self.paid_ns + idle_ns <= now_ns && bytes <= 2 * DATAGRAM_BYTES_MAX;
             paid || paid_ns.saturating_add(price_ns(rate, bytes)) <= now_ns + self.burst_ns()
         })
     }
@@ -164,14 +172,14 @@ mod tests {
             assert!(pacer.may_send(at(5), 1 << 20));
             pacer.spend(at(5), 1 << 20);
         }
-        pacer.set_rate(Some(1000));
+        pacer.set_rate(Some(1000), false);
         assert!(pacer.may_send(at(5), 1400), "what left before is paid for");
     }
 
     #[test]
     fn a_burst_leaves_at_once_and_then_as_much_as_the_rate_brings() {
         let mut pacer = Pacer::default();
-        pacer.set_rate(Some(1_000_000));
+        pacer.set_rate(Some(1_000_000), false);
         let mut sent = 0;
         while pacer.may_send(at(0), 1000) {
             pacer.spend(at(0), 1000);
@@ -186,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_larger_than_a_burst_leaves_when_everything_is_paid_for() {
         let mut pacer = Pacer::default();
-        pacer.set_rate(Some(8_000));
+        pacer.set_rate(Some(8_000), false);
         pacer.spend(at(0), 80);
         assert!(!pacer.may_send(at(0), 1200));
         let next = pacer.next(at(0), 1200);
@@ -197,7 +205,7 @@ mod tests {
     #[test]
     fn what_may_leave_beyond_the_rate_leaves_once_and_idle_time_takes_it_back() {
         let mut pacer = Pacer::default();
-        pacer.set_rate(Some(1_000_000));
+        pacer.set_rate(Some(1_000_000), false);
         pacer.exceed();
         let leave = |now, pacer: &mut Pacer| {
             let mut sent = (0, false);
@@ -225,7 +233,7 @@ mod tests {
     #[test]
     fn debt_ends() {
         let mut pacer = Pacer::default();
-        pacer.set_rate(Some(8_000));
+        pacer.set_rate(Some(8_000), false);
         for _ in 0..100 {
             pacer.spend(at(0), 1400);
         }
@@ -238,7 +246,7 @@ mod tests {
             rate in 8_000u64..100_000_000, sizes in prop::collection::vec(40usize..1500, 50)
         ) {
             let mut pacer = Pacer::default();
-            pacer.set_rate(Some(rate));
+            pacer.set_rate(Some(rate), false);
             let (mut now, mut sent) = (at(0), 0_u64);
             let mut sizes = sizes.iter().cycle();
             let mut bytes = *sizes.next().expect("some");

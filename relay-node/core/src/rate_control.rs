@@ -16,10 +16,14 @@
 //!   usual step from one report to the next, and that in two reports in a row (the least of each interval counts
 //!   already, see `queueing`). So paths that jitter, and hosts that are busy, are not taken for full ones. A report of
 //!   an interval in which nothing arrived repeats what the one before said, and is no second witness to it.
+//! - **A queue that is never long** (a shallow one, a policer) shows by what it drops: see [`shallow`].
 //! - **A queue that is not ours**: if it is still there after [`OURS_WITHIN`] of sending less, it is another's, or the
 //!   path has become longer. Then it is what is usual from now on, and the limit is lifted (Copa's competitive mode).
 
+mod shallow;
+
 use crate::trial::Seen;
+use shallow::{Shallow, Span, Step};
 use std::collections::VecDeque;
 use std::time::Duration;
 use wire_format::{PacketNumber, Timestamp, WireTime};
@@ -83,7 +87,7 @@ const REPORTS_MAX: usize = 8;
 const REPORTS_APART_MAX: Duration = Duration::from_secs(3);
 
 /// What the other end says about what arrives there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ArrivalReport {
     /// When it said so, by its own clock.
     pub(crate) said_at: WireTime,
@@ -95,6 +99,11 @@ pub(crate) struct ArrivalReport {
     pub(crate) rtt: Duration,
     /// The last of what it knew to be sent.
     pub(crate) highest: Option<PacketNumber>,
+    /// Datagrams sent and received, low 32 bits.
+    pub(crate) expected: u32,
+    pub(crate) received: u32,
+    /// What is lost is likely to be what a full queue drops (`repair::overflow`).
+    pub(crate) overflows: bool,
 }
 
 /// How the limit may grow.
@@ -121,13 +130,14 @@ pub(crate) struct RateControl {
     step_us: u64,
     first_report_at: Option<Timestamp>,
     reported_at: Option<Timestamp>,
-    reports: VecDeque<(WireTime, u32)>,
+    reports: VecDeque<ArrivalReport>,
     over: Over,
     calm_since: Timestamp,
     queueing: Duration,
     /// Something came between the last two reports.
     came: bool,
     limited: u64,
+    shallow: Shallow,
 }
 
 /// A queue that reports tell of.
@@ -158,10 +168,15 @@ impl RateControl {
         self.limited
     }
 
+    /// The limit is one for a shallow queue.
+    pub(crate) fn is_shallow(&self) -> bool {
+        self.limit.is_some() && self.shallow.is_on()
+    }
+
     /// What the last report says to who tries whether the path carries more.
     pub(crate) fn seen(&self, keeps_out: bool, expected: Duration) -> Seen {
         Seen {
-            is_limited: self.limit.is_some(),
+            is_limited: self.limit.is_some() && !self.is_shallow(),
             is_found: self.limit.is_some_and(|limit| limit >= self.capacity / 16 * TRIED_FROM),
             keeps_out,
             queue: self.over.reports > 0,
@@ -197,7 +212,7 @@ impl RateControl {
 
     /// A report of the other end, and how the limit may grow if it tells of no queue.
     pub(crate) fn report(&mut self, now: Timestamp, report: ArrivalReport, growth: Growth) {
-        let nothing_came = self.reports.back().is_some_and(|(_, bytes)| *bytes == report.bytes);
+        let nothing_came = self.reports.back().is_some_and(|newest| newest.bytes == report.bytes);
         self.came = !nothing_came;
         let Some(rate) = self.rate(&report) else { return };
         let passed = self.reported_at.map_or(Duration::ZERO, |at| now.since(at)).min(RATE_OVER * 2);
@@ -223,15 +238,44 @@ impl RateControl {
         if self.over.calm >= OVER_AFTER {
             self.over = Over::default();
         }
-        if let Some(limit) = self.limit {
+        if self.looks_for_shallow(now, &report, rate, age)
+            && let Some(limit) = self.limit
+        {
             self.grow(now, limit, rate, passed, growth);
         }
     }
 
+    /// What the report says of a queue that is never long. `true` if the limit may grow.
+    fn looks_for_shallow(
+        &mut self,
+        now: Timestamp,
+        report: &ArrivalReport,
+        rate: u64,
+        age: Duration,
+    ) -> bool {
+        let Some(oldest) = self.reports.front() else { return true };
+        if !self.is_ours(rate, age) {
+            return true;
+        }
+        let delivered = rate_between(oldest, report).max(LIMIT_MIN);
+        let span = Span { oldest, newest: report, delivered, lately: rate };
+        match self.shallow.report(now, span, self.limit) {
+            Step::Grow => return true,
+            Step::Stay => {}
+            Step::Limit(limit) => {
+                self.limited += u64::from(self.limit.is_none());
+                self.capacity = delivered;
+                self.calm_since = now;
+                self.limit = limit.map(|limit| limit.clamp(LIMIT_MIN, LIMIT_MAX));
+            }
+        }
+        false
+    }
+
     /// Bytes per second that arrived of late.
     fn rate(&mut self, report: &ArrivalReport) -> Option<u64> {
-        if let Some((newest, _)) = self.reports.back() {
-            let apart = report.said_at.since(*newest);
+        if let Some(newest) = self.reports.back() {
+            let apart = report.said_at.since(newest.said_at);
             if apart > REPORTS_APART_MAX {
                 self.reports.clear();
             } else if apart.is_zero() {
@@ -242,13 +286,9 @@ impl RateControl {
         if self.reports.len() >= REPORTS_MAX {
             self.reports.pop_front();
         }
-        self.reports.push_back((report.said_at, report.bytes));
-        let old_enough = |(at, bytes): &&(WireTime, u32)| {
-            (report.said_at.since(*at) >= RATE_OVER).then_some((*at, *bytes))
-        };
-        let (at, before) = self.reports.iter().rev().find_map(|entry| old_enough(&entry))?;
-        let micros = report.said_at.since(at).as_micros() as u64;
-        Some(u64::from(report.bytes.wrapping_sub(before)) * 1_000_000 / micros)
+        self.reports.push_back(*report);
+        let old_enough = |before: &&ArrivalReport| report.said_at.since(before.said_at) >= RATE_OVER;
+        self.reports.iter().rev().find(old_enough).map(|before| rate_between(before, report))
     }
 
     /// Queueing delay that counts as a queue.
@@ -269,7 +309,7 @@ impl RateControl {
         if held * 2 < patience {
             self.over.peak = self.over.peak.max(queueing);
         } else if held > patience && queueing > self.over.peak * 3 / 4 {
-            self.limit = None;
+            self.lift();
             self.usual_us = queueing.as_micros() as u64;
             self.over = Over::default();
             return;
@@ -313,7 +353,7 @@ impl RateControl {
         self.capacity = self.capacity.max(rate);
         let calm = now.since(self.calm_since);
         if calm >= CALM_FOR && limit / FAR_ABOVE >= rate && growth == Growth::Free {
-            self.limit = None;
+            self.lift();
             return;
         }
         let per_s = (GROWTH_FIRST << calm.as_secs().min(16)).min(GROWTH_MAX);
@@ -325,9 +365,20 @@ impl RateControl {
         };
         self.limit = Some((limit + more as u64).min(most).max(LIMIT_MIN));
         if limit >= LIMIT_MAX {
-            self.limit = None;
+            self.lift();
         }
     }
+
+    fn lift(&mut self) {
+        self.limit = None;
+        self.shallow.ends();
+    }
+}
+
+/// Bytes per second that arrived between two reports.
+fn rate_between(before: &ArrivalReport, report: &ArrivalReport) -> u64 {
+    let micros = report.said_at.since(before.said_at).as_micros() as u64;
+    u64::from(report.bytes.wrapping_sub(before.bytes)) * 1_000_000 / micros.max(1)
 }
 
 #[cfg(test)]
@@ -396,7 +447,7 @@ mod tests {
                     queueing: Duration::from_millis(least),
                     bytes: self.arrived as u32,
                     rtt: Duration::from_millis(2 * self.delay_ms),
-                    highest: None,
+                    ..ArrivalReport::default()
                 };
                 // What is in the queue has still to travel, and the report comes back.
                 self.under_way.push_back((self.now_ms + 2 * self.delay_ms, report));
@@ -549,7 +600,13 @@ mod tests {
                 let rtt = Duration::from_millis(20);
                 control.report(
                     now,
-                    ArrivalReport { said_at: now.wire(), queueing, bytes: bytes as u32, rtt, highest: None },
+                    ArrivalReport {
+                        said_at: now.wire(),
+                        queueing,
+                        bytes: bytes as u32,
+                        rtt,
+                        ..ArrivalReport::default()
+                    },
                     Growth::Free,
                 );
             }
@@ -571,7 +628,7 @@ mod tests {
                 queueing: Duration::from_millis(if late { 90 } else { 1 }),
                 bytes: (interval / 2 * 2_000) as u32,
                 rtt: Duration::from_millis(180),
-                highest: None,
+                ..ArrivalReport::default()
             };
             control.report(now, report, Growth::Free);
             assert_eq!(control.limit(), None, "after {interval} intervals");
@@ -603,7 +660,10 @@ mod tests {
                     queueing: Duration::from_micros(queueing),
                     bytes,
                     rtt: Duration::from_micros(queueing / 7),
-                    highest: None,
+                    expected: said_at,
+                    received: bytes.rotate_left(7),
+                    overflows: bytes % 2 == 0,
+                    ..ArrivalReport::default()
                 };
                 control.report(Timestamp::from_micros(now), report, Growth::Free);
                 prop_assert!(control.limit().is_none_or(|limit| (LIMIT_MIN..=2 * LIMIT_MAX).contains(&limit)));

@@ -62,7 +62,7 @@ impl Sending {
             self.pacer.keep();
             self.backlog.try_no_more();
         }
-        self.pacer.set_rate(self.rate.limit());
+        self.pacer.set_rate(self.rate.limit(), self.rate.is_shallow());
     }
 
     /// The link is limited, or media waits: [`Sending::schedule`] has to look at each wake-up.

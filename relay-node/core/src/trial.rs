@@ -192,6 +192,7 @@ mod tests {
                 bytes: 0,
                 rtt: Duration::from_millis(40),
                 highest: Some(PacketNumber(self.now_ms - 40)),
+                ..ArrivalReport::default()
             };
             self.trial.report(now, &report, seen)
         }

@@ -61,7 +61,11 @@ impl Link {
         let queueing = Duration::from_micros(u64::from(arrival.queueing) * WireTime::UNIT_US);
         let rtt = self.feedback.rtt_min().unwrap_or_default();
         let highest = self.feedback.acknowledged(self.next_number);
-        self.sending.report(now, ArrivalReport { said_at, queueing, bytes: arrival.bytes, rtt, highest });
+        let (expected, received) = self.feedback.expected_received();
+        let overflows = self.repair.overflow.is_likely(now);
+        let bytes = arrival.bytes;
+        let report = ArrivalReport { said_at, queueing, bytes, rtt, highest, expected, received, overflows };
+        self.sending.report(now, report);
     }
 
     /// The other end has said what it received: is that what was sent?

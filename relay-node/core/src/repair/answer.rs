@@ -89,6 +89,7 @@ impl Repair {
             {
                 self.told_at = Some(now);
                 self.lost.record(now, length);
+                self.overflow.lost(now, self.history.sent(), end - length..end);
                 if self.conditions.spacing * u32::try_from(length).unwrap_or(u32::MAX) >= OUTAGE {
                     self.again.outage(now);
                 }

@@ -16,6 +16,7 @@ mod history;
 mod lost_rows;
 mod memory;
 mod mode;
+mod overflow;
 pub(crate) mod policy;
 mod protect;
 mod restore;
@@ -33,6 +34,7 @@ use gaps::Gaps;
 pub(crate) use history::{History, Sent};
 pub(crate) use memory::RepairMemory;
 pub use mode::{Parity, RepairMode};
+use overflow::Overflow;
 use policy::{Conditions, Plan};
 use protect::Protect;
 use restore::{Restore, Useless};
@@ -115,6 +117,8 @@ pub(crate) struct Repair {
     told_at: Option<Timestamp>,
     /// Bursts of loss of what is sent.
     pub(crate) lost: Bursts,
+    /// Whether a full queue drops it.
+    pub(crate) overflow: Overflow,
     conditions: Conditions,
     /// What has no more slack than this is in a hurry: no round trip fits.
     hurry: Slack,
@@ -157,6 +161,7 @@ impl Repair {
             told_through: None,
             told_at: None,
             lost: Bursts::new(),
+            overflow: Overflow::new(),
             conditions: Conditions {
                 loss_ppm: 0,
                 dispersion_milli: 1000,
