@@ -45,6 +45,7 @@
 
 mod clock;
 mod config;
+mod connection_ids;
 mod control;
 mod error;
 mod hand_over;

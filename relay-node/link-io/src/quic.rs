@@ -3,6 +3,7 @@
 //! QUIC authenticates peers and carries a link's messages; media never goes through it. So it is kept thin: one stream,
 //! small windows, no datagrams, no MTU discovery. Its idle timeout is long, because sealed heartbeats alone judge a link.
 
+use crate::connection_ids::ConnectionIds;
 use crate::socket::PortSocket;
 use crate::spool::Spool;
 use crate::stats::SharedCounters;
@@ -145,6 +146,7 @@ pub(crate) fn endpoint(
     let mut config = EndpointConfig::default();
     // The bit tells QUIC from everything else on the port (RFC 9443).
     config.grease_quic_bit(false);
+    config.cid_generator(|| Box::new(ConnectionIds::new()));
     quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
 }
 
