@@ -226,15 +226,7 @@ const fn logarithms() -> ([u32; 256], [u8; 255]) {
 fn vectors_at_hand() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        // All that the library's C is compiled for; processors that have one of them have nearly always all.
         std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("bmi1")
-            && std::arch::is_x86_feature_detected!("bmi2")
-            && std::arch::is_x86_feature_detected!("f16c")
-            && std::arch::is_x86_feature_detected!("fma")
-            && std::arch::is_x86_feature_detected!("lzcnt")
-            && std::arch::is_x86_feature_detected!("movbe")
-            && std::arch::is_x86_feature_detected!("popcnt")
     }
     #[cfg(not(target_arch = "x86_64"))]
     {

@@ -55,8 +55,13 @@ impl Overflow {
         if all < AMONG as u64 / 4 || first == 0 || next >= sent.len() {
             return;
         }
-        let pauses =
-            (among.filter(|place| pause(*place)).count() as u64).clamp(all.div_ceil(16), all - all / 16);
+        let mut before = sent[among.start - 1].at;
+        let waited = sent.range(among).filter(|sent| {
+            let since = sent.at.since(before);
+            before = sent.at;
+            since >= PAUSE
+        });
+        let pauses = (waited.count() as u64).clamp(all.div_ceil(16), all - all / 16);
         self.weigh(pause(first), (1, BEGINS), (pauses, all));
         self.weigh(!pause(next), (1, ENDS), (all - pauses, all));
         self.odds = self.odds.clamp(EVEN, ODDS_MAX);
