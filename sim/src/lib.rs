@@ -31,6 +31,7 @@ mod flow;
 mod freeze;
 mod graph;
 mod hostile;
+mod jobs;
 mod loss;
 mod measure;
 mod media;

@@ -1,10 +1,9 @@
 //! Many scenarios, each drawn from a seed, run at once.
 
 use crate::draw::drawn;
+use crate::jobs::run_all;
 use crate::shrink::outcome_of;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How a seed went.
 #[derive(Clone, Debug)]
@@ -45,24 +44,10 @@ pub fn run_seed(seed: u64) -> SwarmResult {
 
 /// Runs all seeds on `jobs` threads; `each` is told of every result as it comes. Returns all results by seed.
 pub fn run_seeds(seeds: Range<u64>, jobs: usize, each: impl Fn(&SwarmResult) + Sync) -> Vec<SwarmResult> {
-    let next = AtomicU64::new(seeds.start);
-    let results = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let result = run_seed(seed);
-                    each(&result);
-                    results.lock().expect("nobody panics while holding it").push(result);
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner().expect("nobody panics while holding it");
-    results.sort_by_key(|result| result.seed);
-    results
+    let count = usize::try_from(seeds.end - seeds.start).unwrap_or(usize::MAX);
+    run_all(count, jobs, |number| {
+        let result = run_seed(seeds.start + number as u64);
+        each(&result);
+        result
+    })
 }

@@ -152,7 +152,8 @@ impl EgressPrice {
     /// Most that a price may be: a thousand dollars.
     pub const MICRO_DOLLARS_MAX: u64 = 1_000_000_000;
 
-    fn fits(&self, from: &str, to: &str) -> bool {
+    /// Whether it is the price of traffic from one region to another.
+    pub fn fits(&self, from: &str, to: &str) -> bool {
         let fits = |pattern: &str, region: &str| pattern == "*" || pattern == region;
         fits(&self.from, from) && fits(&self.to, to)
     }

@@ -136,7 +136,8 @@ fn epochs_of_the_past_are_as_they_were_and_their_differences_lead_from_one_to_th
             assert_eq!(next, wanted, "{before} to {after}");
         }
     }
-    // Prices, too: the first change was one link's, in both directions; four fifths of the rise are believed by then.
+    // Prices, too: the first change was one link's, in both directions. The epoch comes as soon as the way around by r3 and r4,
+    // which costs 83 ms, is cheaper; the price rises to 101 ms later, and changes no route any more.
     let mut epochs = seen.keys();
     let (first, second) = (*epochs.next().expect("six"), *epochs.next().expect("six"));
     let priced =
@@ -144,7 +145,7 @@ fn epochs_of_the_past_are_as_they_were_and_their_differences_lead_from_one_to_th
     let ends: Vec<(&str, &str)> = priced.iter().map(|price| (&*price.from, &*price.to)).collect();
     assert_eq!(ends, [("r1", "r2"), ("r2", "r1")]);
     assert!(
-        priced.iter().all(|price| price.before_us == Some(21_000) && price.after_us > Some(80_000)),
+        priced.iter().all(|price| price.before_us == Some(21_000) && price.after_us > Some(83_000)),
         "{priced:?}"
     );
     assert_eq!(lab.controller.routes_diff(PolicyIndex::DEFAULT, first, Epoch(9_999_999)), None);

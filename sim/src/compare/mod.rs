@@ -15,11 +15,10 @@ pub use metrics::{METRICS, Metric, Wish};
 pub use page::page;
 pub use text::{json, table};
 
+use crate::jobs::run_all;
 use crate::measure::{Fastest, Figures, measure};
 use crate::scenario::{Routing, Scenario};
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Something that is compared.
 #[derive(Clone, Debug)]
@@ -127,26 +126,17 @@ pub fn compare(plan: &Plan, jobs: usize, each: impl Fn(&Variant, u64) + Sync) ->
     let seeds: Vec<u64> = plan.seeds.clone().collect();
     let work: Vec<_> =
         (0..plan.variants.len()).flat_map(|place| seeds.iter().map(move |seed| (place, *seed))).collect();
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                while let Some((place, seed)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let variant = &plan.variants[*place];
-                    let figures = measure(&variant.scenario, *seed, &variant.fastest);
-                    each(variant, *seed);
-                    done.lock().expect("nobody panics while holding it").push((*place, *seed, figures));
-                }
-            });
-        }
+    let done = run_all(work.len(), jobs, |number| {
+        let (place, seed) = work[number];
+        let variant = &plan.variants[place];
+        let figures = measure(&variant.scenario, seed, &variant.fastest);
+        each(variant, seed);
+        figures
     });
-    let mut done = done.into_inner().expect("nobody panics while holding it");
-    done.sort_by_key(|(place, seed, _)| (*place, *seed));
     let mut measured: Vec<_> =
         plan.variants.iter().map(|variant| Measured { variant: variant.clone(), runs: Vec::new() }).collect();
-    for (place, _, figures) in done {
-        measured[place].runs.push(figures);
+    for ((place, _), figures) in work.iter().zip(done) {
+        measured[*place].runs.push(figures);
     }
     let versus = plan.pairs().into_iter().map(|(one, other)| Versus {
         one,

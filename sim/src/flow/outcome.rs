@@ -4,6 +4,7 @@ use super::judge::{Verdicts, share_pct};
 use super::sample::Sample;
 use crate::Scenario;
 use crate::check::Objection;
+use crate::measure::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -199,8 +200,8 @@ impl Sums {
         self.wanted += streams.wanted;
         self.served += streams.served;
         for (own, direct) in &streams.delays_us {
-            self.delays.add((*own).into());
-            direct.iter().for_each(|direct| self.direct.add((*direct).into()));
+            self.delays.record(Duration::from_micros((*own).into()));
+            direct.iter().for_each(|us| self.direct.record(Duration::from_micros((*us).into())));
         }
         for ((from, to), bits) in &streams.loads {
             let most = self.loads.entry((from.0, to.0)).or_default();
@@ -258,8 +259,8 @@ impl Sums {
             deliveries: self.wanted,
             unserved_pct: share_pct(self.wanted - self.served, self.wanted),
             copies_per_stream: if self.streams == 0 { 0.0 } else { self.copies as f64 / self.streams as f64 },
-            delay_us: self.delays.spread(),
-            direct_us: self.direct.spread(),
+            delay_us: Spread::of(&self.delays),
+            direct_us: Spread::of(&self.direct),
             busiest_links: busiest,
             objections: Vec::new(),
         };
@@ -269,54 +270,9 @@ impl Sums {
     }
 }
 
-/// Counts by value, a hundred steps for each factor of e: half a percent wide.
-#[derive(Clone, Debug, Default)]
-struct Histogram {
-    steps: BTreeMap<u32, u64>,
-}
-
-impl Histogram {
-    const STEPS: f64 = 100.0;
-
-    fn add(&mut self, value: u64) {
-        let step = ((value.max(1) as f64).ln() * Histogram::STEPS).round() as u32;
-        *self.steps.entry(step).or_default() += 1;
-    }
-
-    fn quantile(&self, share: f64) -> u64 {
-        let all: u64 = self.steps.values().sum();
-        let mut left = (all as f64 * share).ceil() as u64;
-        for (step, count) in &self.steps {
-            if left <= *count {
-                return (f64::from(*step) / Histogram::STEPS).exp().round() as u64;
-            }
-            left -= count;
-        }
-        0
-    }
-
-    fn spread(&self) -> Spread {
-        if self.steps.is_empty() {
-            return Spread::default();
-        }
-        Spread { p50: self.quantile(0.5), p95: self.quantile(0.95), p99: self.quantile(0.99) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_right_within_a_percent() {
-        let mut histogram = Histogram::default();
-        for value in 1..=10_000 {
-            histogram.add(value);
-        }
-        let spread = histogram.spread();
-        for (found, known) in [(spread.p50, 5_000.0), (spread.p95, 9_500.0), (spread.p99, 9_900.0)] {
-            assert!((found as f64 / known - 1.0).abs() < 0.011, "{spread:?}");
-        }
-        assert_eq!(Histogram::default().spread(), Spread::default());
+impl Spread {
+    fn of(times: &Histogram) -> Spread {
+        let us = |share| times.quantile(share).map_or(0, |time| time.as_micros() as u64);
+        Spread { p50: us(0.5), p95: us(0.95), p99: us(0.99) }
     }
 }

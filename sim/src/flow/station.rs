@@ -238,3 +238,42 @@ impl Neighbour {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire_format::control::StreamName;
+    use wire_format::{Incarnation, MediaKind, RoomId, StreamId, UserId};
+
+    fn told(messages: Vec<ToRelay>) -> Result<(), String> {
+        let mut station = Station::new(RelayId(0));
+        messages.into_iter().try_for_each(|message| station.hear(message, &BTreeMap::new()).map(|_| ()))
+    }
+
+    #[test]
+    fn a_controller_that_goes_back_is_noticed() {
+        let table = |epoch| ToRelay::Table(RouteTable::new(Epoch(epoch)));
+        let stamp = |epoch| ToRelay::Stamp { epoch: Epoch(epoch) };
+        assert_eq!(told(vec![table(1), stamp(1), table(2), stamp(2)]), Ok(()));
+        let back = told(vec![table(1), table(2), stamp(2), stamp(1)]).expect_err("an older epoch");
+        assert!(back.contains("told to stamp"), "{back}");
+        let row = |revision| {
+            let name = ["n", "r", "u", "s"].map(str::to_owned);
+            let [namespace, room, user, stream] = name;
+            ToRelay::Stream(StreamEntry {
+                key: StreamKey { room: RoomId(1), user: UserId(1), stream: StreamId(1) },
+                name: StreamName { namespace, room, user, stream },
+                kind: MediaKind::Audio,
+                incarnation: Incarnation(0),
+                ingress: NodeIndex(0),
+                subscriptions: Vec::new(),
+                destinations: Vec::new(),
+                revision,
+                protect: false,
+                policy: PolicyIndex::DEFAULT,
+            })
+        };
+        assert_eq!(told(vec![row(1), row(2)]), Ok(()));
+        assert!(told(vec![row(2), row(2)]).expect_err("not newer").contains("is not newer"));
+    }
+}

@@ -21,6 +21,7 @@ pub(crate) use meter::Meter;
 pub use result::RowResult;
 pub use rows::{Limits, LossRow, loss_rows};
 
+use crate::jobs::run_all;
 use crate::media;
 use crate::node::{Core, LATENESS_US_MAX};
 use crate::scenario::{Host, RelayId, Scenario, ScenarioError, StreamNumber};
@@ -29,8 +30,6 @@ use link_model::{DropReason, Fate, Link, Oracle, Seed, Shown};
 use meter::Counts;
 use rows::WARM_UP;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Packets of one run.
@@ -76,20 +75,16 @@ pub fn run_rows(
     let runs_each = packets.div_ceil(RUN_PACKETS).max(1);
     let work: Vec<_> =
         (0..rows.len()).flat_map(|row| (0..runs_each).map(move |number| (row, number))).collect();
-    let next = AtomicUsize::new(0);
-    let sums: Mutex<BTreeMap<usize, LossRun>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                while let Some((row, number)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let run = play(&scenarios[*row], rows[*row].budget(), Seed(seed).numbered(*number));
-                    each(&rows[*row]);
-                    sums.lock().expect("nobody panics while holding it").entry(*row).or_default().add(&run);
-                }
-            });
-        }
+    let runs = run_all(work.len(), jobs, |place| {
+        let (row, number) = work[place];
+        let run = play(&scenarios[row], rows[row].budget(), Seed(seed).numbered(number));
+        each(&rows[row]);
+        run
     });
-    let sums = sums.into_inner().expect("nobody panics while holding it");
+    let mut sums: BTreeMap<usize, LossRun> = BTreeMap::new();
+    for ((row, _), run) in work.iter().zip(&runs) {
+        sums.entry(*row).or_default().add(run);
+    }
     let mut results: Vec<RowResult> = Vec::new();
     for (place, run) in sums {
         let result = RowResult::of(&rows[place], &run, &results);

@@ -119,22 +119,21 @@ impl Scenario {
 
     /// Round trips between relays as the scenario begins, of their own link or of the fastest way; by both relays.
     pub(crate) fn round_trips_ms(&self) -> Vec<Vec<f64>> {
-        let ways = RoundTrips::of(self);
+        let ways = FastestWays::of(self);
         let from = |from: usize| (0..ways.count).map(|to| ways.time(from, to).as_secs_f64() * 1e3).collect();
         (0..ways.count).map(from).collect()
     }
 
     /// What a gigabyte from region to region costs; the first price that fits counts, and what none fits is free.
     pub fn price_micro_dollars(&self, from: &str, to: &str) -> u64 {
-        let fits = |pattern: &str, region: &str| pattern == "*" || pattern == region;
-        let price = self.egress.iter().find(|price| fits(&price.from, from) && fits(&price.to, to));
+        let price = self.egress.iter().find(|price| price.fits(from, to));
         price.map_or(0, |price| price.micro_dollars_per_gb)
     }
 }
 
 /// Links of the tree, the lower relay first.
 fn tree(scenario: &Scenario) -> BTreeSet<(RelayId, RelayId)> {
-    let ways = RoundTrips::of(scenario);
+    let ways = FastestWays::of(scenario);
     let count = scenario.relays.len();
     let wanted = ((count as f64 / 2.0).sqrt().round() as usize).max(2).min(count);
     let hubs = medians(&ways, wanted);
@@ -149,7 +148,7 @@ fn tree(scenario: &Scenario) -> BTreeSet<(RelayId, RelayId)> {
 }
 
 /// Relays to which the others have the shortest round trips in sum, ascending.
-fn medians(ways: &RoundTrips, wanted: usize) -> Vec<usize> {
+fn medians(ways: &FastestWays, wanted: usize) -> Vec<usize> {
     let count = ways.count;
     let cost = |hubs: &[usize]| {
         (0..count).map(|relay| ways.time(relay, ways.nearest(relay, hubs))).sum::<Duration>()
@@ -179,7 +178,7 @@ fn medians(ways: &RoundTrips, wanted: usize) -> Vec<usize> {
 }
 
 /// Round trips between relays as the scenario begins: of their own link, or of the fastest way where they have none.
-struct RoundTrips {
+struct FastestWays {
     count: usize,
     /// By both relays.
     times: Vec<Duration>,
@@ -187,8 +186,8 @@ struct RoundTrips {
     next: Vec<usize>,
 }
 
-impl RoundTrips {
-    fn of(scenario: &Scenario) -> RoundTrips {
+impl FastestWays {
+    fn of(scenario: &Scenario) -> FastestWays {
         let count = scenario.relays.len();
         let delay = |from: usize, to: usize| {
             let hosts = [from, to].map(|relay| Host::Relay(RelayId(relay as u16)));
@@ -222,7 +221,7 @@ impl RoundTrips {
         for (place, own) in own.into_iter().enumerate().filter(|(_, own)| *own < APART) {
             (times[place], next[place]) = (own, place % count);
         }
-        RoundTrips { count, times, next }
+        FastestWays { count, times, next }
     }
 
     fn time(&self, from: usize, to: usize) -> Duration {
@@ -279,7 +278,7 @@ mod tests {
     fn a_tree_has_hubs_in_the_middle_of_those_that_hang_on_them() {
         let scenario = line();
         // Two hubs: one in the middle of each three. The one between is as far from the left one (9 ms) as from none else.
-        assert_eq!(medians(&RoundTrips::of(&scenario), 2), [1, 4]);
+        assert_eq!(medians(&FastestWays::of(&scenario), 2), [1, 4]);
         assert_eq!(names(&tree(&scenario)), [(0, 1), (1, 2), (1, 4), (1, 6), (3, 4), (4, 5)]);
         let routed = scenario.routed(Routing::Tree);
         let between =

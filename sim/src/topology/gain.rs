@@ -52,12 +52,6 @@ impl Gain {
         Gain { count, direct, by_relays }
     }
 
-    /// The round trip without a relay on the way.
-    #[must_use]
-    pub fn direct_us(&self, from: usize, to: usize) -> Option<u64> {
-        Some(self.direct[from * self.count + to]).filter(|us| *us != NONE)
-    }
-
     /// The least with at most three.
     #[must_use]
     pub fn best_us(&self, from: usize, to: usize) -> Option<u64> {
@@ -96,11 +90,9 @@ mod tests {
             trips.set(b, a, us);
         }
         let gain = Gain::of(&trips);
-        assert_eq!(gain.direct_us(0, 3), Some(100_000));
         assert_eq!(gain.best_us(0, 3), Some(34_000), "three links and two relays");
         assert_eq!(gain.best_us(0, 2), Some(22_000));
         assert_eq!(gain.best_us(1, 3), Some(22_000), "there is no link");
-        assert_eq!(gain.direct_us(1, 3), None);
         assert_eq!(gain.best_us(0, 0), None);
         // Of ten ordered pairs with a link, two get faster, one of them by at most one relay already: 42 ms of 100.
         assert_eq!(gain.share_pct(10), [40.0, 40.0, 40.0]);
