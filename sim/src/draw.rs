@@ -37,7 +37,8 @@ pub fn drawn_text(seed: u64) -> String {
     let protect = Seed(seed).child("protect").stream();
     let wraps = Seed(seed).child("wraps").stream();
     let drains = Seed(seed).child("drains").stream();
-    Draw { rng, protect, wraps, drains, text: String::new() }.scenario(seed)
+    let edges = Seed(seed).child("edges").stream();
+    Draw { rng, protect, wraps, drains, edges, text: String::new() }.scenario(seed)
 }
 
 const ROOMS: [&str; 2] = ["lobby", "stage"];
@@ -71,6 +72,8 @@ struct Draw {
     wraps: Xoshiro256,
     /// Which relays are emptied.
     drains: Xoshiro256,
+    /// What is wrong with the links of SFUs.
+    edges: Xoshiro256,
     text: String,
 }
 
@@ -101,7 +104,8 @@ impl Draw {
         };
         let relays = if self.one_in(8) { self.within(8, 16) } else { self.within(3, 7) };
         let run_ms = DISTURBED_MS + RECOVERS_MS + WATCHED_MS + 1_000;
-        let edge = self.spec(1, 10, false);
+        let mut edge = self.spec(1, 10, false);
+        edge += &self.edge_loss(theme);
         let control = self.within(1, 120);
         self.line(format_args!("# Drawn from seed {seed}."));
         self.line(format_args!("name = \"swarm-{seed}\"\nseed = {seed}\nrun_for = \"{run_ms}ms\""));
@@ -119,6 +123,7 @@ impl Draw {
         let drained =
             matches!(theme, Theme::Turmoil | Theme::Lossy | Theme::Bursts) && self.drains.within(0..=1) == 1;
         let ends = self.clients(relays, drained);
+        self.narrow_edge(theme, &ends);
         self.streams(ends.len() as u64);
         if drained {
             self.drained(relays);
@@ -205,6 +210,34 @@ impl Draw {
         {
             self.line(format_args!(
                 "[[link]]\nbetween = \"r{a}{way}r{b}\"\nis = \"loss={loss},burst={mean}\"\nfrom = \"{from}ms\""
+            ));
+        }
+    }
+
+    /// What the links of SFUs lose, where those between relays lose something, too.
+    fn edge_loss(&mut self, theme: Theme) -> String {
+        if !matches!(theme, Theme::Lossy | Theme::Everything) || self.edges.within(0..=1) == 0 {
+            return String::new();
+        }
+        let (tenths, burst) = (self.edges.within(1..=50), self.edges.within(1..=5));
+        format!(",loss={}.{}%,burst={burst}", tenths / 10, tenths % 10)
+    }
+
+    /// The link of an SFU has a rate in one direction, and less of it for a while.
+    fn narrow_edge(&mut self, theme: Theme, ends: &[u64]) {
+        if !matches!(theme, Theme::Squeezed | Theme::Everything) || self.edges.within(0..=2) > 0 {
+            return;
+        }
+        let client = self.edges.within(1..=ends.len() as u64);
+        let (client, relay) = (format!("sfu-{client}"), format!("r{}", ends[client as usize - 1]));
+        let (from, to) = if self.edges.within(0..=1) == 0 { (client, relay) } else { (relay, client) };
+        let (rate, queue) = (self.edges.within(4..=20), self.edges.within(20..=400));
+        let narrow = self.edges.within(1_000..=4_000);
+        let at = self.edges.within(2_000..=DISTURBED_MS - 2_000);
+        let until = self.edges.within(at + 200..=DISTURBED_MS);
+        for (rate, from_ms) in [(rate * 1_000, 0), (narrow, at), (rate * 1_000, until)] {
+            self.line(format_args!(
+                "[[link]]\nbetween = \"{from}>{to}\"\nis = \"rate={rate}kbit,queue={queue}ms\"\nfrom = \"{from_ms}ms\""
             ));
         }
     }

@@ -256,6 +256,28 @@ fn a_hostile_neighbour_gets_its_share_of_repairs_and_the_call_goes_on() {
     }
 }
 
+/// The links of SFUs are repaired as those between relays are, whichever of them loses.
+#[test]
+fn what_the_links_of_sfus_lose_is_repaired() {
+    for lossy in [&["a>r1", "r1>a"][..], &["r2>b", "b>r2"], &["a>r1", "r1>a", "r2>b", "b>r2"]] {
+        for loss in ["loss=5%,burst=3", "loss=10%"] {
+            let mut links = both("delay=10ms");
+            for way in lossy {
+                links += &format!("[[link]]\nbetween = \"{way}\"\nis = \"delay=20ms,{loss}\"\n");
+            }
+            for seed in 1..=4 {
+                let call = Call::run(&links, 208, "200ms", seed);
+                let own = |way| if lossy.contains(&way) { 20 } else { 1 };
+                let path = ms(own("a>r1") + 10 + own("r2>b"));
+                let packets = call.packets(SETTLED, call.scenario.run_for - TAIL);
+                let in_time = path + ms(200) + HOSTS;
+                let late = packets.iter().filter(|took| took.is_none_or(|took| took > in_time)).count();
+                assert_eq!(late, 0, "of {}: {lossy:?}, {loss}, seed {seed}", packets.len());
+            }
+        }
+    }
+}
+
 /// No round of repair fits for one of two videos on a link; the other has time for some. Each is repaired by its own means.
 #[test]
 fn video_in_a_hurry_is_repaired_as_well_beside_video_with_time() {

@@ -182,6 +182,35 @@ fn audio_that_a_full_queue_drops_comes_again() {
     }
 }
 
+/// What is late where the way is narrow goes on by the relays behind it; a second later nothing is late any more.
+#[test]
+fn wherever_the_rate_falls_on_a_way_of_three_relays_audio_loses_nothing() {
+    const BUDGET: Duration = Duration::from_millis(200);
+    let text = include_str!("../scenarios/slow-link.toml").replace("relay = \"r2\"", "relay = \"r3\"");
+    for narrow in ["sfu-a>r1", "r1>r2", "r2>r3", "r3>sfu-b"] {
+        for (queue, seed) in [(500, 1), (500, 2), (500, 3), (500, 4), (200, 5), (200, 6), (100, 7), (100, 8)]
+        {
+            let rate = |rate: &str, from: u64| {
+                format!(
+                    "[[link]]\nbetween = \"{narrow}\"\nis = \"rate={rate}bit,queue={queue}ms\"\nfrom = \"{from}s\"\n"
+                )
+            };
+            let links = "[[relay]]\nname = \"r3\"\n[[link]]\nbetween = \"r1-r2\"\nis = \"delay=20ms\"\n[[link]]\nbetween = \"r2-r3\"\nis = \"delay=20ms\"\n";
+            let links = [links, &rate("20m", 0), &rate("1m", 5), &rate("20m", 13)].concat();
+            let (_, trace) = run_seed(text.clone(), Some(&links), seed);
+            let audio = packets(&trace, AUDIO);
+            let (sent, arrived, latest) = between(&audio, 3_000, 21_000);
+            let case = format!("{narrow}, queue of {queue} ms, seed {seed}");
+            assert_eq!(arrived, sent, "{case}");
+            assert!(latest < Duration::from_millis(600), "{latest:?} late in the worst moment, {case}");
+            for (from_ms, until_ms) in [(3_000, 4_900), (6_000, 21_000)] {
+                let (_, _, latest) = between(&audio, from_ms, until_ms);
+                assert!(latest < BUDGET, "{latest:?} late, {case}");
+            }
+        }
+    }
+}
+
 /// A queue of a few milliseconds never delays by much: that the link is full shows by what it drops.
 #[test]
 fn behind_a_shallow_queue_audio_loses_nothing() {

@@ -125,19 +125,57 @@ pub fn coefficient(row: u8, number: PacketNumber) -> u8 {
     COEFFICIENTS[usize::from(row) % PARITY_ROWS][number.0 as usize % PARITY_SPAN]
 }
 
-/// Adds a datagram, times a factor, to a row that is at least as long as its shard. Taking it away again is the same.
-pub fn add_datagram(factor: u8, plain: &[u8], row: &mut [u8]) {
-    let length = (plain.len() as u16).to_be_bytes();
-    let (head, body) = row.split_at_mut(SHARD_LENGTH_BYTES);
-    for (sum, byte) in head.iter_mut().zip(length) {
-        *sum ^= galois_8::mul(factor, byte);
-    }
-    add_bytes(factor, plain, &mut body[..plain.len()]);
+/// How this processor adds and multiplies.
+#[derive(Clone, Copy, Debug)]
+pub struct Arithmetic {
+    vectors: bool,
 }
 
-/// Adds a row, times a factor, to another that is at least as long.
-pub fn add_row(factor: u8, addend: &[u8], row: &mut [u8]) {
-    add_bytes(factor, addend, &mut row[..addend.len()]);
+impl Arithmetic {
+    /// Asks the processor: to be done once, not for every row.
+    pub fn of_this_processor() -> Arithmetic {
+        // Everything that `simd-accel` is compiled for. Processors that have one of it have nearly always all.
+        #[cfg(target_arch = "x86_64")]
+        let vectors = std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("bmi1")
+            && std::arch::is_x86_feature_detected!("bmi2")
+            && std::arch::is_x86_feature_detected!("f16c")
+            && std::arch::is_x86_feature_detected!("fma")
+            && std::arch::is_x86_feature_detected!("lzcnt")
+            && std::arch::is_x86_feature_detected!("movbe")
+            && std::arch::is_x86_feature_detected!("popcnt");
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectors = true;
+        Arithmetic { vectors }
+    }
+
+    /// Adds a datagram, times a factor, to a row that is at least as long as its shard. Taking it away again is the same.
+    pub fn add_datagram(self, factor: u8, plain: &[u8], row: &mut [u8]) {
+        let length = (plain.len() as u16).to_be_bytes();
+        let (head, body) = row.split_at_mut(SHARD_LENGTH_BYTES);
+        for (sum, byte) in head.iter_mut().zip(length) {
+            *sum ^= galois_8::mul(factor, byte);
+        }
+        self.add_bytes(factor, plain, &mut body[..plain.len()]);
+    }
+
+    /// Adds a row, times a factor, to another that is at least as long.
+    pub fn add_row(self, factor: u8, addend: &[u8], row: &mut [u8]) {
+        self.add_bytes(factor, addend, &mut row[..addend.len()]);
+    }
+
+    fn add_bytes(self, factor: u8, from: &[u8], to: &mut [u8]) {
+        if from.is_empty() || factor == 0 {
+            return;
+        }
+        if self.vectors {
+            galois_8::mul_slice_xor(factor, from, to);
+            return;
+        }
+        for (sum, byte) in to.iter_mut().zip(from) {
+            *sum ^= galois_8::mul(factor, *byte);
+        }
+    }
 }
 
 /// Divides a row by what is not zero.
@@ -222,36 +260,6 @@ const fn logarithms() -> ([u32; 256], [u8; 255]) {
     (log, exp)
 }
 
-/// The vector instructions that `simd-accel` is compiled for are there. Without them it must not be called.
-fn vectors_at_hand() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx2")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        true
-    }
-}
-
-fn add_bytes(factor: u8, from: &[u8], to: &mut [u8]) {
-    if from.is_empty() || factor == 0 {
-        return;
-    }
-    if vectors_at_hand() {
-        galois_8::mul_slice_xor(factor, from, to);
-    } else {
-        add_bytes_scalar(factor, from, to);
-    }
-}
-
-/// The same on a processor without these instructions.
-fn add_bytes_scalar(factor: u8, from: &[u8], to: &mut [u8]) {
-    for (sum, byte) in to.iter_mut().zip(from) {
-        *sum ^= galois_8::mul(factor, *byte);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +271,10 @@ mod tests {
         for row in 0..PARITY_ROWS as u8 {
             assert!((0..PARITY_SPAN as u64).all(|number| coefficient(row, PacketNumber(number)) != 0));
         }
+    }
+
+    fn arithmetic() -> Arithmetic {
+        Arithmetic::of_this_processor()
     }
 
     /// Solves for what is missing, the straightforward way.
@@ -278,7 +290,7 @@ mod tests {
                     for (own, more) in other.iter_mut().zip(&factors) {
                         *own ^= galois_8::mul(factor, *more);
                     }
-                    add_row(factor, &sum, other_sum);
+                    arithmetic().add_row(factor, &sum, other_sum);
                 }
             }
         }
@@ -312,10 +324,10 @@ mod tests {
                 let row = first_row + row;
                 let mut sum = vec![0; longest];
                 for (place, plain) in datagrams.iter().enumerate() {
-                    add_datagram(coefficient(row, number(place)), plain, &mut sum);
+                    arithmetic().add_datagram(coefficient(row, number(place)), plain, &mut sum);
                 }
                 for (place, plain) in datagrams.iter().enumerate().filter(|(place, _)| !lost.contains(place)) {
-                    add_datagram(coefficient(row, number(place)), plain, &mut sum);
+                    arithmetic().add_datagram(coefficient(row, number(place)), plain, &mut sum);
                 }
                 (lost.iter().map(|place| coefficient(row, number(*place))).collect(), sum)
             }).collect();
@@ -330,8 +342,8 @@ mod tests {
             factor: u8, from in prop::collection::vec(any::<u8>(), 1..200)
         ) {
             let (mut one, mut other) = (vec![7; from.len()], vec![7; from.len()]);
-            add_bytes(factor, &from, &mut one);
-            add_bytes_scalar(factor, &from, &mut other);
+            Arithmetic { vectors: false }.add_row(factor, &from, &mut one);
+            arithmetic().add_row(factor, &from, &mut other);
             prop_assert_eq!(one, other);
         }
 
@@ -369,7 +381,7 @@ mod tests {
         for row in [0_u8, 1, 77, 127] {
             let mut sum = vec![0; 40];
             for (place, shard) in data.iter().enumerate() {
-                add_row(coefficient(row, PacketNumber(place as u64)), shard, &mut sum);
+                arithmetic().add_row(coefficient(row, PacketNumber(place as u64)), shard, &mut sum);
             }
             assert_eq!(sum, parity[usize::from(row)]);
         }

@@ -92,6 +92,16 @@ impl Slack {
     /// Microseconds per unit.
     pub const UNIT_US: u64 = 100;
 
+    /// So many milliseconds.
+    ///
+    /// # Panics
+    /// If the field does not hold them (6.5 s): in a constant, when it is compiled.
+    pub const fn from_millis(millis: u16) -> Slack {
+        const UNITS: u16 = (1000 / Slack::UNIT_US) as u16;
+        assert!(millis <= u16::MAX / UNITS, "more than a slack holds");
+        Slack(millis * UNITS)
+    }
+
     /// As much of a delay budget as the field holds (6.5 s), rounded down.
     pub fn from_duration(budget: Duration) -> Slack {
         Slack(u16::try_from(micros(budget) / Slack::UNIT_US).unwrap_or(u16::MAX))
@@ -102,14 +112,14 @@ impl Slack {
         Duration::from_micros(u64::from(self.0) * Slack::UNIT_US)
     }
 
-    /// What is left after `excess` more, or `None` when the budget is spent.
+    /// What is left after `excess` more, or `None` when all of it is spent.
     pub fn spend(self, excess: Duration) -> Option<Slack> {
         // Most packets: less than a unit.
         if excess < Duration::from_micros(Slack::UNIT_US) {
             return Some(self);
         }
         let units = u16::try_from(micros(excess) / Slack::UNIT_US).ok()?;
-        self.0.checked_sub(units).map(Slack)
+        self.0.checked_sub(units).filter(|left| *left > 0).map(Slack)
     }
 }
 

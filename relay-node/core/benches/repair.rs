@@ -1,5 +1,6 @@
 //! Instructions that repair costs a relay per packet that it forwards: with repair off, on with nothing lost, with parity
-//! of 10+2 on both of its links, and with a twentieth of all datagrams lost on both, in both directions.
+//! of 10+2 on both of its links, and with a twentieth of all datagrams lost on both, in both directions. And what rows of
+//! parity cost at most that a neighbour has looked at within a millisecond.
 //!
 //! Three relays in a row play the call first; what came to the one in the middle is recorded, and played again to another
 //! one like it, which does the same. Of that the last [`COUNTED`] steps are counted.
@@ -18,9 +19,12 @@ use relay_core::{
     Endpoint, Input, LinkId, Parity, Peer, Received, Relay, RelayCommand, RelayConfig, RepairMode, Train,
 };
 use std::hint::black_box;
+use std::time::Duration;
 use wire_format::control::{Neighbour, ToRelay, Welcome};
+use wire_format::parity::{PARITY_COVERED_MAX, PARITY_HEADER_MAX, PARITY_SPAN};
 use wire_format::{
-    DestinationSet, Epoch, NodeIndex, PacketNumber, Plane, PolicyIndex, RouteTable, Timestamp,
+    DestinationSet, Epoch, FrameKind, NodeIndex, PacketNumber, ParityHeader, Plane, PolicyIndex, RouteTable,
+    Timestamp, frame_header,
 };
 
 /// Packets of a step, and the distance of steps: 19 Mbit/s, a block of parity each.
@@ -217,5 +221,61 @@ fn steps_of_10(mut bench: Bench) -> Bench {
     bench
 }
 
-library_benchmark_group!(name = repair; benchmarks = steps_of_10);
+/// Rows of parity that a neighbour may have looked at within a millisecond.
+const HOSTILE_ROWS: u64 = 64;
+/// What it says they have covered, of which this relay has every other one.
+const SPAN: u64 = PARITY_SPAN as u64;
+
+/// A relay with gaps in what came from a neighbour, which has as many rows for it as are looked at, each over as much as a
+/// row may cover. None of them ever restores anything: there are more unknowns than rows.
+fn hostile() -> Bench {
+    let mut bench = recorded(RepairMode::Adaptive, false);
+    let now = bench.steps.last().expect("some").now + Duration::from_millis(1);
+    let (link, base) = (LinkId(ROW[COUNTED_RELAY - 1].into()), 2 * (WARM_UP + COUNTED) * PACKETS);
+    let mut gaps = Step::new(now, false);
+    for number in (base..base + SPAN).step_by(2) {
+        let mut plain = Vec::new();
+        media(&mut plain, now, 1, number, DestinationSet::single(NodeIndex(ROW[ROW.len() - 1])));
+        gaps.push(link, PacketNumber(number), &plain);
+    }
+    gaps.give(&mut bench.relay, &mut bench.train, |_, _, _| {});
+    let mut rows = Step::new(now, false);
+    for row in 0..HOSTILE_ROWS {
+        let mut covered = 1_u128;
+        let mut draw = row + 1;
+        while (covered.count_ones() as usize) < PARITY_COVERED_MAX {
+            draw = draw.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(row);
+            covered |= 1 << (draw >> 57);
+        }
+        let header = ParityHeader { row: row as u8, base: PacketNumber(base), covered };
+        let mut body = [0; PARITY_HEADER_MAX + 1300];
+        let body_bytes = header.encode(&mut body) + 1300;
+        let mut plain = wire_format::send_time_bytes(now.wire()).to_vec();
+        plain.extend(frame_header(FrameKind::Parity, body_bytes));
+        plain.extend(&body[..body_bytes]);
+        rows.push(link, PacketNumber(base + SPAN + row), &plain);
+    }
+    bench.steps = vec![rows];
+    bench
+}
+
+fn looked_at(bench: Bench) {
+    assert_eq!(bench.relay.counters().drop_malformed, 0, "each row makes sense");
+    let views = bench.relay.link_views();
+    let restored: u64 = views.iter().map(|view| view.stats.repair.recovered_parity).sum();
+    assert_eq!(restored, 0);
+}
+
+#[library_benchmark]
+#[bench::most_that_are_looked_at(setup = hostile, teardown = looked_at, config = limit(2_480_000))]
+fn rows_of_a_millisecond(mut bench: Bench) -> Bench {
+    for step in &bench.steps {
+        step.give(&mut bench.relay, &mut bench.train, |_, _, plain| {
+            black_box(plain.len());
+        });
+    }
+    bench
+}
+
+library_benchmark_group!(name = repair; benchmarks = steps_of_10, rows_of_a_millisecond);
 main!(library_benchmark_groups = repair);

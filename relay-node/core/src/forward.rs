@@ -20,6 +20,12 @@ use wire_format::{
     Priority, RawFrame, SEAL_OVERHEAD_BYTES, Sequence, Slack, StreamKey, Timestamp, frames, send_time,
 };
 
+/// Audio that is later than it may be, but by no more than this, goes on all the same: where a link became too narrow all that
+/// comes is late for a moment, and players wait a little longer rather than lose a word.
+const AUDIO_LATE_MAX: Duration = Duration::from_millis(400);
+/// It has so much slack for what is to come, unless it never had as much.
+const AUDIO_LEAST: Slack = Slack::from_millis(50);
+
 /// A packet of a publisher here, before it is stamped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entering {
@@ -141,7 +147,7 @@ impl Relay {
         let from = carrier.link;
         self.counters.media_received += 1;
         self.media_came(now, carrier, header.slack);
-        header.slack = self.spend(header.slack, carrier.excess);
+        header.slack = self.spend(header.slack, carrier.excess, header.priority);
         if !self.traces.is_empty() {
             self.trace_media_in(now, &header, carrier, body.len());
         }
@@ -153,12 +159,21 @@ impl Relay {
         }
     }
 
-    /// What is left of a slack. What has none left is delivered where it already is, late, and sent to no further relay.
-    fn spend(&mut self, slack: Slack, excess: Duration) -> Slack {
-        slack.spend(excess).unwrap_or_else(|| {
-            self.counters.media_late += 1;
-            Slack(0)
-        })
+    /// What is left of a slack. What has none left is delivered where it already is, late, and sent to no further relay;
+    /// but audio that is not much too late is.
+    fn spend(&mut self, slack: Slack, excess: Duration, priority: Priority) -> Slack {
+        match slack.spend(excess) {
+            Some(left) => left,
+            None => self.late(slack, excess, priority),
+        }
+    }
+
+    /// The same where nothing is left.
+    #[cold]
+    fn late(&mut self, slack: Slack, excess: Duration, priority: Priority) -> Slack {
+        self.counters.media_late += 1;
+        let goes_on = priority == Priority::AUDIO && excess <= slack.as_duration() + AUDIO_LATE_MAX;
+        if goes_on { slack.min(AUDIO_LEAST) } else { Slack(0) }
     }
 
     /// Media from an SFU: this relay is its ingress.
@@ -178,14 +193,15 @@ impl Relay {
             return;
         };
         let packet = at + wire_format::EDGE_HEADER_BYTES..at + body.len();
-        let slack = self.spend(edge.slack.min(inbound.slack), carrier.excess);
+        // What an SFU says orders its own streams; it makes no video as urgent as audio.
+        let priority = edge.priority.within(inbound.kind);
+        let slack = self.spend(edge.slack.min(inbound.slack), carrier.excess, priority);
         let entering = Entering {
             key: inbound.key,
             incarnation: inbound.incarnation,
             sequence: edge.sequence,
             slack,
-            // What an SFU says orders its own streams; it makes no video as urgent as audio.
-            priority: edge.priority.within(inbound.kind),
+            priority,
             rtcp: edge.rtcp,
         };
         if !self.traces.is_empty() {

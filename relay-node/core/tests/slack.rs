@@ -6,7 +6,7 @@ mod lab;
 use lab::{Lab, entry, table};
 use std::time::Duration;
 use wire_format::control::ToRelay;
-use wire_format::{Epoch, FrameKind, MediaHeader, Sequence, Slack, frame_header};
+use wire_format::{Epoch, FrameKind, MediaHeader, Priority, Sequence, Slack, frame_header};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -40,16 +40,24 @@ fn line() -> (Lab, usize, Vec<u8>) {
 /// A packet comes to relay 1 so much later than it should, with so much slack left when it left relay 0.
 fn comes_late(lab: &mut Lab, body: &[u8], sequence: u32, late: Duration, slack: Duration) {
     let (header, at) = MediaHeader::decode(body).expect("well-formed");
-    let header = MediaHeader { sequence: Sequence(sequence), slack: Slack::from_duration(slack), ..header };
+    comes_late_as(
+        lab,
+        MediaHeader { sequence: Sequence(sequence), slack: Slack::from_duration(slack), ..header },
+        &body[at..],
+        late,
+    );
+}
+
+fn comes_late_as(lab: &mut Lab, header: MediaHeader, packet: &[u8], late: Duration) {
     let mut again = vec![0; wire_format::MEDIA_HEADER_MAX];
     let used = header.encode(&mut again);
     again.truncate(used);
-    again.extend(&body[at..]);
+    again.extend(packet);
     let mut plain = vec![0; 3];
     plain.extend(frame_header(FrameKind::Media, again.len()));
     plain.extend(again);
     let link = lab.link_id(1, 0);
-    lab.inject_late(1, link, (1 << 20) + u64::from(sequence), plain, late);
+    lab.inject_late(1, link, (1 << 20) + u64::from(header.sequence.0), plain, late);
 }
 
 #[test]
@@ -72,4 +80,26 @@ fn what_has_no_slack_left_goes_to_no_further_relay_and_is_counted() {
     assert_eq!(lab.headers(1, 2), []);
     assert_eq!(lab.delivered.iter().filter(|(client, _, _)| *client == near).count(), 3, "late, but here");
     assert_eq!(lab.relay_mut(1).1.counters().drop_slack, 3);
+}
+
+/// Players wait a little longer rather than lose a word; what is hopelessly late goes nowhere.
+#[test]
+fn audio_that_is_late_goes_on_with_a_little_slack_unless_it_is_much_too_late() {
+    let (mut lab, near, body) = line();
+    let (header, at) = MediaHeader::decode(&body).expect("well-formed");
+    let audio = |sequence, slack: u32| MediaHeader {
+        sequence: Sequence(sequence),
+        slack: Slack::from_duration(slack * MS),
+        priority: Priority::AUDIO,
+        ..header
+    };
+    for (sequence, late, slack) in [(1, 60, 50), (2, 500, 200), (3, 50, 50), (4, 20, 10), (5, 700, 200)] {
+        comes_late_as(&mut lab, audio(sequence, slack), &body[at..], late * MS);
+    }
+    let onward: Vec<_> = lab.headers(1, 2).iter().map(|header| (header.sequence.0, header.slack)).collect();
+    let least = Slack::from_millis(50);
+    assert_eq!(onward, [(1, least), (2, least), (3, least), (4, Slack::from_millis(10))]);
+    assert_eq!(lab.delivered.iter().filter(|(client, _, _)| *client == near).count(), 5, "late, but here");
+    let counters = lab.relay_mut(1).1.counters();
+    assert_eq!((counters.media_late, counters.drop_slack), (5, 1));
 }

@@ -249,6 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn no_more_than_so_many_wait_and_those_beyond_are_counted() {
+        let mut again = Again::new(at(0));
+        for number in 0..2 * PENDING_MAX as u64 {
+            again.add(at(0), PacketNumber(number), 1, at(100));
+            again.second(PacketNumber(number), at(40), at(60));
+        }
+        assert_eq!((again.pending.len(), again.seconds.len()), (PENDING_MAX, PENDING_MAX));
+        assert_eq!(again.dropped, 2 * PENDING_MAX as u64);
+        // What waits already is among them, and room is made by what leaves.
+        again.add(at(0), PacketNumber(7), 1, at(100));
+        assert_eq!(next(&mut again, at(0), 0), Some(PacketNumber(0)));
+        again.add(at(0), PacketNumber(5000), 1, at(100));
+        assert!(again.contains(PacketNumber(5000)));
+    }
+
+    #[test]
     fn copies_are_spread_over_the_time_that_is_left() {
         let mut again = Again::new(at(0));
         again.add(at(0), PacketNumber(1), 3, at(30));

@@ -26,6 +26,8 @@ use wire_format::parity::PARITY_SPAN;
 
 /// Rounds beyond this many make no difference.
 const ROUNDS_MAX: u32 = 8;
+/// Each plan takes so small a part of what a round now takes less.
+const ROUND_WEIGHT: u32 = 16;
 /// Copies in one round.
 const COPIES_MAX: u32 = 8;
 /// Rate that all copies of a round but the first may add, parts per million; and of the last round, the first included.
@@ -67,6 +69,8 @@ pub struct Conditions {
     pub rtt: Duration,
     /// Its variation.
     pub rtt_var: Duration,
+    /// What a round of retransmission takes, most likely: see [`round`].
+    pub round: Duration,
     /// What is left of the media's delay budget on this hop.
     pub budget: Duration,
     /// Mean distance of two datagrams with media.
@@ -159,16 +163,19 @@ fn datagrams(budget: Duration, spacing: Duration) -> u32 {
 pub fn rounds(conditions: &Conditions, time: Duration) -> u32 {
     // The loss is noticed when the next datagram comes.
     let Some(left) = time.checked_sub(conditions.spacing) else { return 0 };
-    ((left.as_micros() / round(conditions).as_micros().max(1)) as u32).min(ROUNDS_MAX)
+    ((left.as_micros() / conditions.round.as_micros().max(1)) as u32).min(ROUNDS_MAX)
 }
 
 /// The time below which no round fits.
 pub(crate) fn round_needs(conditions: &Conditions) -> Duration {
-    conditions.spacing + round(conditions)
+    conditions.spacing + conditions.round
 }
 
-fn round(conditions: &Conditions) -> Duration {
-    conditions.rtt + 2 * conditions.rtt_var + Duration::from_millis(1)
+/// What a round of retransmission takes, most likely, after `before`: it grows at once and shrinks slowly, so that at the
+/// threshold between retransmission and parity a plan is not another each time it is made.
+pub fn round(before: Duration, rtt: Duration, rtt_var: Duration) -> Duration {
+    let round = rtt + 2 * rtt_var + Duration::from_millis(1);
+    round.max(before - before.saturating_sub(round) / ROUND_WEIGHT)
 }
 
 /// Copies to send of a datagram that was already sent `sent` times, when so many more rounds fit after this one.
@@ -246,11 +253,31 @@ mod tests {
             dispersion_milli: 2500,
             rtt: Duration::from_millis(rtt_ms),
             rtt_var: Duration::from_millis(1),
+            round: Duration::from_millis(rtt_ms + 3),
             budget: Duration::from_millis(budget_ms),
             spacing: Duration::from_millis(4),
             audio_spacing: None,
             limited: false,
         }
+    }
+
+    /// Around the threshold between retransmission and parity a plan stays what it is.
+    #[test]
+    fn a_round_grows_at_once_and_shrinks_slowly() {
+        let var = |ms| Duration::from_millis(ms);
+        let rtt = Duration::from_millis(80);
+        let calm = round(Duration::ZERO, rtt, var(1));
+        assert_eq!(calm, Duration::from_millis(83));
+        let tossed = round(calm, rtt, var(6));
+        assert_eq!(tossed, Duration::from_millis(93));
+        let mut falls = vec![tossed];
+        for _ in 0..100 {
+            falls.push(round(*falls.last().expect("not empty"), rtt, var(1)));
+        }
+        assert!(falls.is_sorted_by(|before, after| before >= after));
+        assert!(falls[5] > Duration::from_millis(90) && falls[100] < Duration::from_millis(84), "{falls:?}");
+        let at = |round| plan(&Conditions { round, ..conditions(20_000, 80, 93) }).reason;
+        assert_eq!((at(falls[5]), at(falls[100])), (Reason::NoRoundFits, Reason::RoundsFit(1)));
     }
 
     #[test]
@@ -347,6 +374,7 @@ mod tests {
                         dispersion_milli: other * 1000,
                         rtt: Duration::from_millis(ms),
                         rtt_var: Duration::from_millis(other),
+                        round: round(Duration::ZERO, Duration::from_millis(ms), Duration::from_millis(other)),
                         budget: Duration::from_millis(other),
                         spacing: Duration::from_millis(ms),
                         audio_spacing: (other == 0).then(|| Duration::from_millis(ms)),

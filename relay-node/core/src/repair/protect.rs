@@ -12,7 +12,8 @@ use super::history::{History, Sent};
 use super::lost_rows::LostRows;
 use std::time::Duration;
 use wire_format::parity::{
-    self, PARITY_COVERED_MAX, PARITY_FIXED_BYTES, PARITY_ROWS, PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES,
+    self, Arithmetic, PARITY_COVERED_MAX, PARITY_FIXED_BYTES, PARITY_ROWS, PARITY_SPAN, ParityHeader,
+    SHARD_LENGTH_BYTES,
 };
 use wire_format::{PacketNumber, Slack, Timestamp};
 
@@ -235,9 +236,10 @@ pub(super) fn write_row(header: &ParityHeader, history: &History, longest: usize
     let used = head + SHARD_LENGTH_BYTES + longest;
     let sum = &mut out[head..used];
     sum.fill(0);
+    let arithmetic = Arithmetic::of_this_processor();
     for sent in history.sent().iter().rev().take_while(|sent| sent.number >= header.base) {
         if header.covers(sent.number) {
-            parity::add_datagram(parity::coefficient(header.row, sent.number), history.plain(sent), sum);
+            arithmetic.add_datagram(parity::coefficient(header.row, sent.number), history.plain(sent), sum);
         }
     }
     used

@@ -11,8 +11,7 @@
 use super::RepairMemory;
 use std::time::Duration;
 use wire_format::parity::{
-    PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES, add_datagram, add_row, coefficient, datagram_of,
-    divide_row, quotient,
+    Arithmetic, PARITY_SPAN, ParityHeader, SHARD_LENGTH_BYTES, coefficient, datagram_of, divide_row, quotient,
 };
 use wire_format::{DATAGRAM_BYTES_MAX, PacketNumber, Timestamp};
 
@@ -66,6 +65,7 @@ pub(crate) struct Restore {
     /// Restored, and not yet taken: number, place in `sums`, and length.
     restored: Vec<(PacketNumber, usize, usize)>,
     row_at: Timestamp,
+    arithmetic: Arithmetic,
 }
 
 /// Why a row was of no use.
@@ -88,6 +88,7 @@ impl Restore {
             free: (0..=ROWS_MAX).collect(),
             restored: Vec::with_capacity(ROWS_MAX),
             row_at: now,
+            arithmetic: Arithmetic::of_this_processor(),
         })
     }
 
@@ -184,7 +185,7 @@ impl Restore {
                 }
                 let plain = &self.datagrams[place(number) * SLOT_BYTES..][..plain];
                 let own = &mut self.sums[slot * SLOT_BYTES..][..bytes];
-                add_datagram(coefficient(header.row, number), plain, own);
+                self.arithmetic.add_datagram(coefficient(header.row, number), plain, own);
             }
         }
         // Other rows' pivots out of this one.
@@ -193,7 +194,7 @@ impl Restore {
             let pivot = column(other.pivot);
             if factors[pivot] != 0 {
                 let factor = quotient(factors[pivot], other.factors[pivot]);
-                add_row(factor, &other.factors, &mut factors);
+                self.arithmetic.add_row(factor, &other.factors, &mut factors);
                 let (from, other_bytes) = (other.slot, other.bytes);
                 self.add_sums(factor, from, slot, other_bytes);
                 bytes = bytes.max(other_bytes);
@@ -234,7 +235,7 @@ impl Restore {
                 continue;
             }
             let plain = &self.datagrams[place(number) * SLOT_BYTES..][..plain_bytes];
-            add_datagram(factor, plain, &mut self.sums[slot * SLOT_BYTES..][..bytes]);
+            self.arithmetic.add_datagram(factor, plain, &mut self.sums[slot * SLOT_BYTES..][..bytes]);
             if self.rows[row].pivot == number {
                 self.choose_pivot(row);
             }
@@ -261,7 +262,7 @@ impl Restore {
             return;
         }
         let factor = quotient(row.factors[pivot], by.factors[pivot]);
-        add_row(factor, &by.factors, &mut row.factors);
+        self.arithmetic.add_row(factor, &by.factors, &mut row.factors);
         row.unknowns = unknowns(&row.factors);
         row.bytes = row.bytes.max(by.bytes);
         let to = row.slot;
@@ -309,9 +310,9 @@ impl Restore {
         let (low, high) = self.sums.split_at_mut(second);
         let (low, high) = (&mut low[first..first + SLOT_BYTES], &mut high[..SLOT_BYTES]);
         if from < to {
-            add_row(factor, &low[..bytes], high);
+            self.arithmetic.add_row(factor, &low[..bytes], high);
         } else {
-            add_row(factor, &high[..bytes], low);
+            self.arithmetic.add_row(factor, &high[..bytes], low);
         }
     }
 }
@@ -353,7 +354,7 @@ mod tests {
         let mut sum = vec![0; SHARD_LENGTH_BYTES + longest];
         for number in covered {
             let factor = coefficient(header.row, PacketNumber(*number));
-            add_datagram(factor, &datagrams[number], &mut sum);
+            Arithmetic::of_this_processor().add_datagram(factor, &datagrams[number], &mut sum);
         }
         (header, sum)
     }
