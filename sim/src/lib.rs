@@ -13,7 +13,7 @@
 //! small by [`shrink()`].
 //!
 //! What a run was like for those who used it is measured beside that ([`measure()`]), and runs are held against each other and
-//! against a CDN's routing ([`compare()`]).
+//! against a CDN's routing ([`compare()`]). What single failures do to streams is asked one by one ([`failovers()`]).
 //!
 //! Simulated are our protocols, not QUIC, TLS, gRPC and the kernel: those are tested on real sockets.
 
@@ -26,6 +26,7 @@ mod controller;
 mod datagrams;
 mod draw;
 mod drive;
+mod failover;
 mod files;
 mod flow;
 mod freeze;
@@ -57,6 +58,7 @@ pub use compare::{
     json as comparison_json, page, table,
 };
 pub use draw::{drawn, drawn_text};
+pub use failover::{Failover, Side, failovers};
 pub use files::{DATA, read_named};
 pub use flow::{FlowOutcome, RouteShares, Spread};
 pub use loss::{Cost, Limits, LossRow, RowResult, loss_rows, run_rows};

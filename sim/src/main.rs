@@ -4,6 +4,8 @@
 mod clock;
 #[path = "main/compare.rs"]
 mod compare;
+#[path = "main/failover.rs"]
+mod failover;
 #[path = "main/flow.rs"]
 mod flow;
 #[path = "main/loss.rs"]
@@ -33,6 +35,7 @@ use std::process::ExitCode;
   CASCADE_DATA=~/data sim run sim/scenarios/cities-measured.toml
   sim run sim/scenarios/line.toml --routing tree
   sim compare sim/compare/oceans.toml --out page.html
+  sim failover sim/compare/failover.toml --failures 1000
   sim swarm --seeds 0..200 --jobs 4
   sim swarm --seeds 17..18 --show > seventeen.toml
   sim shrink seventeen.toml --out small.toml
@@ -72,6 +75,9 @@ enum Command {
     /// Hold runs of two scenarios, or of one under two policies, against each other and against a CDN.
     #[command(after_help = compare::HELP)]
     Compare(compare::CompareArgs),
+    /// Let one link or relay after the other fail, and say how long streams fall silent.
+    #[command(after_help = failover::HELP)]
+    Failover(failover::FailoverArgs),
     /// Run scenarios that are drawn from seeds, and make those that fail small.
     #[command(after_help = swarm::HELP)]
     Swarm(swarm::SwarmArgs),
@@ -124,6 +130,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Ok(outcome.objections.is_empty())
         }
         Command::Compare(args) => compare::run(&args),
+        Command::Failover(args) => failover::run(&args),
         Command::Swarm(args) => swarm::run(&args),
         Command::Shrink(args) => shrink::run(&args),
         Command::Loss(args) => loss::run(&args),

@@ -7,7 +7,7 @@
 
 mod interval;
 mod metrics;
-mod page;
+pub(crate) mod page;
 mod text;
 
 pub use interval::Difference;

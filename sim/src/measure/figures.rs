@@ -67,6 +67,10 @@ pub struct Figures {
     pub dollars: f64,
     /// The relays that each stream passed on its way to each subscriber in the end.
     pub paths: BTreeMap<(StreamNumber, ClientId), Vec<RelayId>>,
+    /// The same when the first fault began.
+    pub paths_before: BTreeMap<(StreamNumber, ClientId), Vec<RelayId>>,
+    /// What the first disturbance did to each stream at each subscriber.
+    pub gaps: BTreeMap<(StreamNumber, ClientId), Duration>,
     /// How long links were watched.
     pub counted: Duration,
     /// Broken laws, in words; the first few.

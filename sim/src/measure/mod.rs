@@ -122,8 +122,8 @@ impl Survey {
                     self.figures.violations.push(format!("{who} at {now:?}: {what}"));
                 }
             }
-            Event::FaultBegins(_)
-            | Event::FaultEnds(_)
+            Event::FaultBegins(_) => self.fault_begins(scenario),
+            Event::FaultEnds(_)
             | Event::LinkUp { .. }
             | Event::LinkDown { .. }
             | Event::Joined { .. }
@@ -146,6 +146,14 @@ impl Survey {
             | Event::Refused { .. }
             | Event::KeyframeRequested(_)
             | Event::Counter { .. } => {}
+        }
+    }
+
+    fn fault_begins(&mut self, scenario: &Scenario) {
+        if self.figures.paths_before.is_empty() {
+            let pairs = self.receivers.keys();
+            let ways = pairs.filter_map(|pair| Some((*pair, self.way(scenario, pair.0, pair.1)?)));
+            self.figures.paths_before = ways.collect();
         }
     }
 
@@ -228,7 +236,8 @@ impl Survey {
         for ((stream, client), receiver) in std::mem::take(&mut self.receivers) {
             let way = self.way(scenario, stream, client);
             self.figures.paths.extend(way.map(|way| ((stream, client), way)));
-            receiver.finish(scenario.run_for, &self.disturbances, &mut self.figures);
+            let gap = receiver.finish(scenario.run_for, &self.disturbances, &mut self.figures);
+            self.figures.gaps.extend(gap.map(|gap| ((stream, client), gap)));
         }
         for ((from, to), load) in &self.figures.links {
             let region = |relay: RelayId| scenario.relays[usize::from(relay.0)].region.as_str();

@@ -144,7 +144,13 @@ impl Receiver {
         }
     }
 
-    pub(crate) fn finish(mut self, end: Duration, disturbances: &[Duration], figures: &mut Figures) {
+    /// What the first disturbance did to it, if anything was due then.
+    pub(crate) fn finish(
+        mut self,
+        end: Duration,
+        disturbances: &[Duration],
+        figures: &mut Figures,
+    ) -> Option<Duration> {
         // What was silent in the end, or always.
         let heard = self.last.or(self.since.map(|(_, from)| from));
         if let Some(heard) = heard.filter(|heard| *heard < self.last_due) {
@@ -156,11 +162,13 @@ impl Receiver {
                 figures.failovers.record(*longest);
             }
         }
+        let first = disturbances.first().filter(|at| self.is_due(**at)).map(|_| self.failovers[0]);
         self.forget(self.packets.len() as u64, figures);
         let playback = self.player.finish(end);
         match self.kind {
             MediaKind::Audio => figures.audio_playback.add(playback),
             MediaKind::Video => figures.video_playback.add(playback),
         }
+        first
     }
 }

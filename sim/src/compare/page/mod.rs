@@ -1,7 +1,7 @@
 //! A comparison as a page: one file that needs no other, and no script.
 
 mod map;
-mod plot;
+pub(crate) mod plot;
 mod words;
 
 use super::text::{relative, verdict};
@@ -12,7 +12,7 @@ use plot::{Axis, Series, Strip, lines, strips};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 /// Delays beyond this share of all are not drawn.
 const DRAWN: f64 = 0.997;
 
@@ -41,7 +41,7 @@ pub fn page(comparison: &Comparison, command: &str) -> String {
 }
 
 /// Text as HTML writes it.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -10,26 +10,26 @@ const MARGIN: (f64, f64, f64, f64) = (56.0, 16.0, 10.0, 44.0);
 const NEAR: f64 = 0.6;
 
 /// An axis.
-pub(super) struct Axis {
+pub(crate) struct Axis {
     /// With its unit.
-    pub(super) label: &'static str,
-    pub(super) low: f64,
-    pub(super) high: f64,
-    pub(super) logarithmic: bool,
+    pub(crate) label: &'static str,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) logarithmic: bool,
 }
 
 /// A line of a plot.
-pub(super) struct Series {
+pub(crate) struct Series {
     /// Of whom.
-    pub(super) class: String,
+    pub(crate) class: String,
     /// For the legend.
-    pub(super) name: String,
-    pub(super) points: Vec<(f64, f64)>,
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 impl Axis {
     /// From zero to a round number.
-    pub(super) fn from_zero(label: &'static str, most: f64) -> Axis {
+    pub(crate) fn from_zero(label: &'static str, most: f64) -> Axis {
         let step = step(most / 5.0);
         let high = if most > 0.0 { (most / step).ceil() * step } else { 1.0 };
         Axis { label, low: 0.0, high, logarithmic: false }
@@ -80,7 +80,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// A plot of lines.
-pub(super) fn lines(x: &Axis, y: &Axis, series: &[Series]) -> String {
+pub(crate) fn lines(x: &Axis, y: &Axis, series: &[Series]) -> String {
     let (left, right, above, below) = MARGIN;
     let legend = 18.0 * series.len() as f64 + 6.0;
     let (width, height) = (WIDTH - left - right, HEIGHT - above - below);
@@ -158,8 +158,8 @@ pub(super) fn lines(x: &Axis, y: &Axis, series: &[Series]) -> String {
 
 /// A row of a strip: of whom, the values of the runs, their mean, and that in words.
 pub(super) struct Strip {
-    pub(super) class: String,
-    pub(super) label: &'static str,
+    pub(crate) class: String,
+    pub(crate) label: &'static str,
     pub(super) values: Vec<f64>,
     pub(super) mean: Option<f64>,
     pub(super) shown: String,
