@@ -219,6 +219,11 @@ impl Draw {
         if !matches!(theme, Theme::Lossy | Theme::Everything) || self.edges.within(0..=1) == 0 {
             return String::new();
         }
+        if self.edges.within(0..=2) == 0 {
+            let [begins, ends, pauses, resumes] = [(1, 30), (200, 600), (50, 400), (200, 900)]
+                .map(|(least, most)| self.edges.within(least..=most));
+            return format!(",loss=states:0.{begins:03}/0.{ends}/0.{pauses:03}/0.{resumes}");
+        }
         let (tenths, burst) = (self.edges.within(1..=50), self.edges.within(1..=5));
         format!(",loss={}.{}%,burst={burst}", tenths / 10, tenths % 10)
     }

@@ -57,11 +57,11 @@ pub enum SpecError {
         /// The least length that works.
         least: String,
     },
-    /// A burst length beside a trace.
-    #[error("burst belongs to loss=N%; loss=trace:{file} has bursts of its own")]
-    BurstWithTrace {
-        /// The trace.
-        file: String,
+    /// A burst length beside a trace, or beside states.
+    #[error("burst belongs to loss=N%; loss={loss} has bursts of its own")]
+    BurstOfItsOwn {
+        /// What was said of loss.
+        loss: String,
     },
     /// A trace file that could not be read.
     #[error("loss=trace:{file}: {reason}")]

@@ -12,7 +12,7 @@
 //!    `queue` is dropped (drop-tail); the bytes counted are those that the caller names.
 //! 3. *the wire*: `loss`, which costs the queue's time all the same. Either every datagram alone with a probability;
 //!    or in bursts of a mean length, by the two-state model of Gilbert and Elliott, whose good state loses nothing and
-//!    whose bad state everything; or symbol by symbol from a recorded trace, which wraps around and is entered at an
+//!    whose bad state everything; or in bursts with pauses, by a model of three states (`states:P13/P31/P32/P23`); or symbol by symbol from a recorded trace, which wraps around and is entered at an
 //!    offset drawn from the seed. Several `segments` are as many wires in a row, each with that loss: what one has lost
 //!    the next never sees.
 //! 4. *the way*: `delay`, plus a share of `jitter` that is drawn evenly from nothing to all of it, so that `delay` is
@@ -37,7 +37,7 @@ mod units;
 
 pub use error::SpecError;
 pub use link::{DropReason, Fate, Link};
-pub use loss::{Bursts, LossTrace, TRACE_SYMBOLS_MAX};
+pub use loss::{Bursts, LossTrace, States, TRACE_SYMBOLS_MAX};
 pub use option::{LinkOption, LinkSchedule, Selector};
 pub use oracle::{Oracle, Shown};
 pub use rng::{Seed, Xoshiro256};

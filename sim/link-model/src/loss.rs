@@ -1,7 +1,8 @@
-//! Bursts of loss: the two-state model and recorded traces.
+//! Bursts of loss: models of two and of three states, and recorded traces.
 
 use crate::units::{BurstLength, Ppm};
 use crate::{Loss, Seed, SpecError, Xoshiro256};
+use std::fmt;
 use std::sync::Arc;
 
 /// Most symbols of a trace.
@@ -49,6 +50,61 @@ impl Bursts {
     fn begins(self) -> (u64, u64) {
         let (lost, kept) = (u64::from(self.probability.0), u64::from(Ppm::ALWAYS.0 - self.probability.0));
         (lost * 1_000, u64::from(self.mean.0) * kept)
+    }
+}
+
+/// Loss in bursts that are not solid: a gap in which all arrives, and bursts in which datagrams are lost and arrive in turns
+/// (the three-state Markov model of RFC 3611's gaps and bursts, with the parameters of `tc netem loss state`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct States {
+    /// From the gap to loss, that is to a burst.
+    begins: Ppm,
+    /// From loss to the gap: the burst is over.
+    ends: Ppm,
+    /// From loss to what arrives within the burst.
+    pauses: Ppm,
+    /// From there to loss again.
+    resumes: Ppm,
+}
+
+impl States {
+    /// From `P13/P31/P32/P23`, probabilities of a step at each datagram: gap to loss, loss to gap, loss to arriving within the
+    /// burst, and from there to loss. `None` if it is anything else, if what is lost could never end, or a pause never does.
+    pub(crate) fn parse(text: &str) -> Option<States> {
+        let mut steps = text.split('/').map(Ppm::parse);
+        let [begins, ends, pauses, resumes] = [(); 4].map(|()| steps.next().flatten());
+        let states = States { begins: begins?, ends: ends?, pauses: pauses?, resumes: resumes? };
+        let leaves = states.ends.0 + states.pauses.0;
+        let is_sound = steps.next().is_none()
+            && states.ends > Ppm::NEVER
+            && leaves <= Ppm::ALWAYS.0
+            && (states.pauses == Ppm::NEVER || states.resumes > Ppm::NEVER);
+        is_sound.then_some(states)
+    }
+
+    /// Share of datagrams lost in the long run.
+    pub fn probability(self) -> Ppm {
+        let [begins, ends, pauses, resumes] =
+            [self.begins, self.ends, self.pauses, self.resumes].map(|step| f64::from(step.0));
+        if self.begins == Ppm::NEVER {
+            return Ppm::NEVER;
+        }
+        let paused = if self.pauses == Ppm::NEVER { 0.0 } else { pauses / resumes };
+        Ppm((1e6 / (1.0 + ends / begins + paused)).round() as u32)
+    }
+
+    /// Mean length of a burst from its first loss to its last, pauses included, datagrams.
+    pub fn burst(self) -> f64 {
+        let [ends, pauses, resumes] = [self.ends, self.pauses, self.resumes].map(|step| f64::from(step.0));
+        let losses = 1e6 / ends;
+        let paused = if self.pauses == Ppm::NEVER { 0.0 } else { losses * pauses / resumes };
+        losses + paused
+    }
+}
+
+impl fmt::Display for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "states:{}/{}/{}/{}", self.begins, self.ends, self.pauses, self.resumes)
     }
 }
 
@@ -105,15 +161,17 @@ impl LossTrace {
 #[derive(Clone, Debug)]
 pub(crate) struct LossState {
     rng: Xoshiro256,
-    /// The two-state model is in its bad state.
+    /// The last one was lost by a model of states.
     bad: bool,
+    /// It was not, and the burst goes on.
+    paused: bool,
     /// Place in the trace.
     next: Option<usize>,
 }
 
 impl LossState {
     pub(crate) fn new(seed: Seed) -> LossState {
-        LossState { rng: seed.stream(), bad: false, next: None }
+        LossState { rng: seed.stream(), bad: false, paused: false, next: None }
     }
 
     /// Another trace is entered at an offset of its own.
@@ -132,6 +190,22 @@ impl LossState {
                     if self.bad { (1_000, u64::from(bursts.mean.0)) } else { bursts.begins() };
                 if self.rng.within(0..=whole - 1) < part {
                     self.bad = !self.bad;
+                }
+                self.bad
+            }
+            Loss::States(states) => {
+                let mut step = self.rng.within(0..=u64::from(Ppm::ALWAYS.0) - 1);
+                let mut takes = |probability: Ppm| {
+                    let taken = step < u64::from(probability.0);
+                    step = step.wrapping_sub(probability.0.into());
+                    taken
+                };
+                if self.bad {
+                    self.paused = takes(states.pauses);
+                    self.bad = !self.paused && !takes(states.ends);
+                } else {
+                    self.bad = takes(if self.paused { states.resumes } else { states.begins });
+                    self.paused &= !self.bad;
                 }
                 self.bad
             }
@@ -171,6 +245,47 @@ mod tests {
             assert!((mean / wanted - 1.0).abs() < 0.05, "{ppm} {thousandths}: mean {mean}");
             assert!((length / wanted_length - 1.0).abs() < 0.05, "{ppm} {thousandths}: length {length}");
         }
+    }
+
+    #[test]
+    fn states_lose_what_they_say_in_bursts_with_pauses() {
+        for text in ["1%/30%/20%/40%", "0.5%/10%/60%/80%", "2%/50%/0%/0%", "100%/5%/95%/10%"] {
+            let states = States::parse(text).expect(text);
+            let loss = Loss::States(states);
+            let mut state = LossState::new(Seed(9));
+            let fates: Vec<bool> = (0..2_000_000).map(|_| state.loses(&loss)).collect();
+            let mean = fates.iter().filter(|lost| **lost).count() as f64 / fates.len() as f64;
+            let wanted = f64::from(states.probability().as_ppm()) / 1e6;
+            assert!((mean / wanted - 1.0).abs() < 0.03, "{text}: {mean}, not {wanted}");
+            assert_eq!(format!("{states}"), format!("states:{text}"));
+        }
+        let solid = runs(&Loss::States(States::parse("2%/50%/0%/0%").expect("possible")), 3, 1_000_000).1;
+        assert!((solid - 2.0).abs() < 0.05, "as the model of two states: {solid}");
+        // Losses of a burst leave for each other, not for the gap: nearer to each other than chance has them.
+        let states = Loss::States(States::parse("0.1%/10%/80%/90%").expect("possible"));
+        let mut state = LossState::new(Seed(4));
+        let fates: Vec<bool> = (0..1_000_000).map(|_| state.loses(&states)).collect();
+        let lost: Vec<usize> = (0..fates.len()).filter(|at| fates[*at]).collect();
+        let near = lost.windows(2).filter(|pair| (2..=5).contains(&(pair[1] - pair[0]))).count();
+        assert!(near * 10 > lost.len() * 7, "{near} of {} follow after a pause", lost.len());
+    }
+
+    #[test]
+    fn states_that_make_no_sense_are_none() {
+        for text in [
+            "",
+            "1%",
+            "1%/2%/3%",
+            "1%/2%/3%/4%/5%",
+            "1%/0%/3%/4%",
+            "1%/60%/50%/4%",
+            "1%/2%/3%/0%",
+            "1%/2%/x/4%",
+            "1%/200%/0/0",
+        ] {
+            assert_eq!(States::parse(text), None, "{text}");
+        }
+        assert_eq!(States::parse("0/1/0/0").map(States::probability), Some(Ppm::NEVER));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a link does, and how people write it.
 
 use crate::SpecError;
-use crate::loss::{Bursts, LossTrace};
+use crate::loss::{Bursts, LossTrace, States};
 use crate::units::{BurstLength, Ppm, Rate, Written, parse_duration};
 use std::fmt;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub enum Loss {
     Alone(Ppm),
     /// In bursts.
     Bursts(Bursts),
+    /// In bursts with pauses.
+    States(States),
     /// As recorded.
     Trace(LossTrace),
 }
@@ -55,7 +57,19 @@ impl Loss {
         match self {
             Loss::Alone(probability) => probability.as_ppm(),
             Loss::Bursts(bursts) => bursts.probability().as_ppm(),
+            Loss::States(states) => states.probability().as_ppm(),
             Loss::Trace(trace) => trace.mean_ppm(),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loss::Alone(probability) => write!(f, "{probability}"),
+            Loss::Bursts(bursts) => write!(f, "{},burst={}", bursts.probability(), bursts.mean()),
+            Loss::States(states) => write!(f, "{states}"),
+            Loss::Trace(trace) => write!(f, "trace:{}", trace.file()),
         }
     }
 }
@@ -117,10 +131,14 @@ impl LinkSpec {
                         Loss::Bursts(bursts) if !change.sets_burst() => {
                             Loss::Bursts(Bursts::new(*probability, bursts.mean())?)
                         }
-                        Loss::Bursts(_) | Loss::Alone(_) | Loss::Trace(_) => Loss::Alone(*probability),
+                        Loss::Bursts(_) | Loss::States(_) | Loss::Alone(_) | Loss::Trace(_) => {
+                            Loss::Alone(*probability)
+                        }
                     }
                 }
-                Setting::Loss(loss @ (Loss::Bursts(_) | Loss::Trace(_))) => spec.loss = loss.clone(),
+                Setting::Loss(loss @ (Loss::Bursts(_) | Loss::States(_) | Loss::Trace(_))) => {
+                    spec.loss = loss.clone()
+                }
                 Setting::Burst(mean) => spec.loss = with_burst(&spec.loss, *mean)?,
                 Setting::Rate(rate) => spec.rate = *rate,
                 Setting::Queue(queue) => spec.queue = *queue,
@@ -139,10 +157,10 @@ fn with_burst(loss: &Loss, mean: Option<BurstLength>) -> Result<Loss, SpecError>
     let probability = match loss {
         Loss::Alone(probability) => *probability,
         Loss::Bursts(bursts) => bursts.probability(),
-        Loss::Trace(trace) => {
+        Loss::States(_) | Loss::Trace(_) => {
             return match mean {
                 None => Ok(loss.clone()),
-                Some(_) => Err(SpecError::BurstWithTrace { file: trace.file().to_owned() }),
+                Some(_) => Err(SpecError::BurstOfItsOwn { loss: loss.to_string() }),
             };
         }
     };
@@ -155,11 +173,7 @@ fn with_burst(loss: &Loss, mean: Option<BurstLength>) -> Result<Loss, SpecError>
 impl fmt::Display for LinkSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "delay={},jitter={}", Written(self.delay), Written(self.jitter))?;
-        match &self.loss {
-            Loss::Alone(probability) => write!(f, ",loss={probability}")?,
-            Loss::Bursts(bursts) => write!(f, ",loss={},burst={}", bursts.probability(), bursts.mean())?,
-            Loss::Trace(trace) => write!(f, ",loss=trace:{}", trace.file())?,
-        }
+        write!(f, ",loss={}", self.loss)?;
         match self.rate {
             Some(rate) => write!(f, ",rate={rate}")?,
             None => f.write_str(",rate=unlimited")?,
@@ -260,7 +274,7 @@ fn setting(
     const DURATION: &str = "a time, for instance 20ms, 1.5s or 500us";
     const QUEUE: &str = "milliseconds or a time, for instance 100 or 100ms";
     const PROBABILITY: &str = "a probability, for instance 2% or 0.02";
-    const LOSS: &str = "a probability, for instance 2% or 0.02, or trace:FILE";
+    const LOSS: &str = "a probability, for instance 2% or 0.02, or trace:FILE, or states:P13/P31/P32/P23";
     const BURST: &str = "a mean number of datagrams from 1 to 1000, for instance 1.5, or none";
     const RATE: &str = "a rate, for instance 10mbit, 500kbit or 1gbit, or unlimited";
     const MTU: &str = "bytes of UDP payload from 1200 on, for instance 1252, or unlimited";
@@ -290,6 +304,8 @@ fn setting(
     let parsed = match key {
         "delay" => parse_duration(value).map(Setting::Delay),
         "jitter" => parse_duration(value).map(Setting::Jitter),
+        "loss" if value.starts_with("states:") => States::parse(value.trim_start_matches("states:"))
+            .map(|states| Setting::Loss(Loss::States(states))),
         "loss" => Ppm::parse(value).map(|probability| Setting::Loss(Loss::Alone(probability))),
         "burst" if value == "none" => Some(Setting::Burst(None)),
         "burst" => BurstLength::parse(value).map(|mean| Setting::Burst(Some(mean))),
@@ -352,7 +368,7 @@ mod tests {
         assert_eq!(single.loss, Loss::Alone(Ppm(50_000)));
         let traced = lossier.with(&change("loss=trace:x")).expect("fits");
         assert!(matches!(traced.loss, Loss::Trace(_)));
-        assert!(matches!(traced.with(&change("burst=2")), Err(SpecError::BurstWithTrace { .. })));
+        assert!(matches!(traced.with(&change("burst=2")), Err(SpecError::BurstOfItsOwn { .. })));
         assert!(spec.with(&change("loss=90%")).is_err(), "bursts of 3 cannot lose so many");
         assert!(spec.with(&change("loss=90%,burst=20")).is_ok());
     }
@@ -375,6 +391,8 @@ mod tests {
             ("delay=1ms,delay=2ms", "delay is set twice"),
             ("loss=90%,burst=2", "use burst=9 or more"),
             ("loss=trace:good.txt,burst=2", "has bursts of its own"),
+            ("loss=states:1%/2%/3%/4%,burst=2", "loss=states:1%/2%/3%/4% has bursts of its own"),
+            ("loss=states:1%/2%", "or states:P13/P31/P32/P23"),
             ("loss=trace:none.txt", "loss=trace:none.txt: no such file"),
             ("loss=trace:bad.txt", "symbol '2' at place 4"),
         ] {

@@ -350,6 +350,7 @@ fn loss_most(loss: &Loss) -> f64 {
         Loss::Bursts(bursts) => {
             (f64::from(bursts.probability().as_ppm()) / 1e6, f64::from(bursts.mean().thousandths()) / 1e3)
         }
+        Loss::States(states) => (f64::from(states.probability().as_ppm()) / 1e6, states.burst()),
         Loss::Trace(_) => (0.1, 2.0),
     };
     if probability == 0.0 { 0.0 } else { (probability + 4.0 * (probability * burst / 10.0).sqrt()).min(0.9) }
@@ -363,7 +364,7 @@ fn burst_wait_most(loss: &Loss) -> f64 {
         Loss::Bursts(bursts) => {
             (4.0 * SLOT_US * f64::from(bursts.mean().thousandths()) / 1e3).min(BURST_WAIT_MAX_US)
         }
-        Loss::Trace(_) => BURST_WAIT_MAX_US,
+        Loss::States(_) | Loss::Trace(_) => BURST_WAIT_MAX_US,
     }
 }
 

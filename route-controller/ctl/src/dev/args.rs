@@ -24,7 +24,7 @@ pub struct DevArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
     /// Impairs links between relays: SELECTOR:KEY=VALUE,... or SELECTOR:KEY=VALUE,...@TIME. SELECTOR is A-B (both directions), A>B (one) or all;
-    /// keys are delay, jitter, loss (N% or trace:FILE), burst, rate, queue, reorder, duplicate, mtu, segments, down. With @TIME from
+    /// keys are delay, jitter, loss (N%, trace:FILE, or states:P13/P31/P32/P23 as netem has them), burst, rate, queue, reorder, duplicate, mtu, segments, down. With @TIME from
     /// then on, counted from the first delivery. May be repeated; a later option wins.
     #[arg(long = "link", value_name = "OPTION")]
     pub links: Vec<String>,
@@ -228,12 +228,8 @@ impl Options {
         let lossy = lossy.flatten().any(|schedule| {
             let later = schedule.later().iter().map(|(_, spec)| spec);
             [schedule.first()].into_iter().chain(later).any(|spec| {
-                let lossless = match &spec.loss {
-                    Loss::Alone(probability) => *probability == link_model::Ppm::NEVER,
-                    Loss::Bursts(bursts) => bursts.probability() == link_model::Ppm::NEVER,
-                    Loss::Trace(_) => false,
-                };
-                !lossless || spec.down || spec.rate.is_some()
+                let may_lose = matches!(spec.loss, Loss::Trace(_)) || spec.loss.mean_ppm() > 0;
+                may_lose || spec.down || spec.rate.is_some()
             })
         });
         lossy || !self.kills.is_empty()
