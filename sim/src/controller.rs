@@ -5,6 +5,7 @@ use crate::control_channel::{
     KEEPALIVE, Session, Way, decode_to_controller, decode_to_relay, encode_to_controller, encode_to_relay,
 };
 use crate::drive::ControllerDriver;
+use crate::host_clock::HostClock;
 use crate::node::{Core, Stimulus};
 use crate::scenario::{Host, RelayId, Routing};
 use crate::store::Store;
@@ -33,7 +34,7 @@ pub(crate) struct ControllerProcess {
     /// Counts starts.
     life: u32,
     store: Store,
-    origin: Duration,
+    clock: HostClock,
     rng: Xoshiro256,
     alarm: Option<Duration>,
     next_session: u64,
@@ -45,7 +46,7 @@ pub(crate) struct ControllerProcess {
 }
 
 impl ControllerProcess {
-    pub(crate) fn new(seed: Seed) -> ControllerProcess {
+    pub(crate) fn new(seed: Seed, clock_drift_ppm: u32) -> ControllerProcess {
         let mut rng = seed.child("shell").stream();
         let origin = Duration::from_micros(rng.within(0..=3_600_000_000));
         ControllerProcess {
@@ -53,7 +54,7 @@ impl ControllerProcess {
             driver: None,
             life: 0,
             store: Store::new(),
-            origin,
+            clock: HostClock::new(seed, origin, clock_drift_ppm),
             rng,
             alarm: None,
             next_session: 0,
@@ -64,11 +65,11 @@ impl ControllerProcess {
     }
 
     fn local(&self, now: Duration) -> Timestamp {
-        Timestamp::ZERO + self.origin + now
+        self.clock.shows(now)
     }
 
     fn deadline(&self) -> Option<Duration> {
-        Some(self.driver.as_ref()?.deadline()?.since(self.local(Duration::ZERO)))
+        Some(self.clock.world(self.driver.as_ref()?.deadline()?))
     }
 
     /// Notes that tables of an epoch are pushed. `true` the first time.

@@ -115,6 +115,11 @@ impl Draw {
             let first = (1 << 32) - self.wraps.within(0..=3_000);
             self.line(format_args!("packets_from = {first}"));
         }
+        if self.edges.within(0..=1) == 1 {
+            // A cheap oscillator's.
+            let drift = self.edges.within(1..=200);
+            self.line(format_args!("clock_drift_ppm = {drift}"));
+        }
         for relay in 1..=relays {
             self.line(format_args!("\n[[relay]]\nname = \"r{relay}\""));
         }

@@ -6,7 +6,7 @@
 //! Their datagrams cross modelled links (`link-model`), unsealed but for the bytes that sealing adds; session messages
 //! cross the same links as retransmitted flights, encoded as on the wire; messages to and from the controller are
 //! encoded as gRPC would and delayed. The simulator plays the shells: it dials, verifies names, redials with backoff,
-//! restarts what died. Every host has a clock of its own origin, and notices everything a little late.
+//! restarts what died. Every host has a clock of its own origin and rate, and notices everything a little late.
 //!
 //! What happened is a [`Trace`], whose hash two runs of the same scenario and seed share. [`judge`] asks the judges, who
 //! see only scenario and trace. [`capture()`] writes down what crosses links instead. What fails is made
@@ -31,6 +31,7 @@ mod files;
 mod flow;
 mod freeze;
 mod graph;
+mod host_clock;
 mod hostile;
 mod jobs;
 mod loss;

@@ -2,6 +2,7 @@
 
 use crate::connection::{BACKOFF_FIRST, ConnectionId, End};
 use crate::drive::{Drained, Driver};
+use crate::host_clock::HostClock;
 use crate::scenario::{Host, StreamNumber};
 use crate::world::Happening;
 use link_model::{Seed, Xoshiro256};
@@ -170,8 +171,7 @@ pub(crate) struct Node {
     /// What would have happened to it meanwhile.
     pub(crate) stalled: Vec<Happening>,
     pub(crate) core: Option<Core>,
-    /// What its clock shows at the beginning of the run.
-    origin: Duration,
+    clock: HostClock,
     rng: Xoshiro256,
     /// Datagrams that came since the last wake-up.
     pub(crate) inbox: Vec<(LinkId, PacketNumber, Vec<u8>)>,
@@ -186,7 +186,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(seed: Seed) -> Node {
+    pub(crate) fn new(seed: Seed, clock_drift_ppm: u32) -> Node {
         let mut rng = seed.child("shell").stream();
         // Clocks of two hosts have nothing in common.
         let origin = Duration::from_micros(rng.within(0..=3_600_000_000));
@@ -198,7 +198,7 @@ impl Node {
             frozen: 0,
             stalled: Vec::new(),
             core: None,
-            origin,
+            clock: HostClock::new(seed, origin, clock_drift_ppm),
             rng,
             inbox: Vec::new(),
             wake_is_due: false,
@@ -260,7 +260,7 @@ impl Node {
 
     /// What its clock shows.
     fn local(&self, now: Duration) -> Timestamp {
-        Timestamp::ZERO + self.origin + now
+        self.clock.shows(now)
     }
 
     pub(crate) fn step(
@@ -286,6 +286,6 @@ impl Node {
     /// The core's deadline by the world's clock.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let deadline = self.core.as_ref()?.deadline()?;
-        Some(deadline.since(self.local(Duration::ZERO)))
+        Some(self.clock.world(deadline))
     }
 }

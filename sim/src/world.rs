@@ -138,7 +138,12 @@ impl<'a> World<'a> {
             .relay_ids()
             .map(Host::Relay)
             .chain(scenario.client_ids().map(Host::Client))
-            .map(|host| (host, Node::new(seed.child("host").child(scenario.host_name(host)))))
+            .map(|host| {
+                (
+                    host,
+                    Node::new(seed.child("host").child(scenario.host_name(host)), scenario.clock_drift_ppm),
+                )
+            })
             .collect();
         let paths = scenario.paths.iter().map(|(direction, schedule)| {
             (*direction, Path::new(schedule.first().clone(), path_seed(scenario, seed, *direction)))
@@ -152,7 +157,7 @@ impl<'a> World<'a> {
             nodes: hosts,
             paths: paths.collect(),
             connections: Vec::new(),
-            controller: ControllerProcess::new(seed.child("controller")),
+            controller: ControllerProcess::new(seed.child("controller"), scenario.clock_drift_ppm),
             sessions: BTreeMap::new(),
             isolated: BTreeMap::new(),
             relay_of_node: BTreeMap::new(),

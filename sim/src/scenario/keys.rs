@@ -34,6 +34,7 @@ section! {
         index_quarantine: Option<String>,
         feed_gain: Option<String>,
         packets_from: Option<u64>,
+        clock_drift_ppm: Option<u32>,
         policies_from: Option<String>,
         routing: Option<String>,
         stalls: Option<Stalls>,

@@ -86,6 +86,8 @@ pub struct Scenario {
     pub feed_gain: Option<Duration>,
     /// Number of the first datagram of each link that a relay sends on.
     pub packets_from: u64,
+    /// Clocks of hosts gain or lose at most so many millionths, each as the seed says.
+    pub clock_drift_ppm: u32,
     /// Relays' hosts are busy with other things, too.
     pub stalls: Option<Stalls>,
     /// What is published.

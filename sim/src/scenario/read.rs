@@ -205,6 +205,13 @@ impl Reader {
             index_quarantine,
             feed_gain,
             packets_from: packets_from(file.packets_from)?,
+            clock_drift_ppm: in_range(
+                "the scenario",
+                "clock_drift_ppm",
+                file.clock_drift_ppm.unwrap_or(0),
+                0,
+                1_000,
+            )?,
             stalls: file.stalls.as_ref().map(stalls).transpose()?,
             streams: file
                 .stream

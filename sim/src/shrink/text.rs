@@ -59,6 +59,7 @@ const OPTIONAL: [(&str, &[&str]); 5] = [
             "clients_link",
             "controller_delay",
             "packets_from",
+            "clock_drift_ppm",
             "stalls",
             "feed_gain",
             "index_quarantine",
