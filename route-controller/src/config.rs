@@ -6,6 +6,7 @@ use crate::namespaces::NamespaceSettings;
 use crate::policies::PolicyDocument;
 use anyhow::Context as _;
 use control_proto::cli::{ConfigError, LogFormat, parse_duration};
+use control_proto::recorder::RecorderConfig;
 use route_core::{CostConfig, EgressPrice, FeedingConfig, NeighbourConfig, NeighbourConfigError};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
@@ -113,6 +114,14 @@ pub struct Settings {
     /// For how long it is kept, as far as that suffices [default: 24h].
     #[arg(long, value_name = "DURATION")]
     pub history_keep: Option<String>,
+    /// File to write down everything in that routes hang on, for `sim replay` to run it again: reports, sessions, an operator's
+    /// decisions, without media, keys or tokens; with names of relays, rooms and users. One that is there is kept as
+    /// `FILE.old` [default: nothing is recorded].
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Largest recording; what comes after that is not recorded [default: 256MiB].
+    #[arg(long, value_name = "BYTES")]
+    pub record_max: Option<String>,
     /// What a relay that feeds others with a stream that it receives must spare to do so, instead of the relay where the stream
     /// enters: delay and cost of long links together, 0 to 60000; with 60000 no relay feeds another [default: 20].
     #[arg(long, value_name = "MILLISECONDS")]
@@ -150,6 +159,7 @@ pub struct Config {
     pub(crate) history: HistoryConfig,
     pub(crate) feeding: FeedingConfig,
     pub(crate) policies: Option<PolicyDocument>,
+    pub(crate) record: Option<RecorderConfig>,
 }
 
 impl std::fmt::Debug for Config {
@@ -170,6 +180,7 @@ impl std::fmt::Debug for Config {
             history,
             feeding,
             policies,
+            record,
         } = self;
         f.debug_struct("Config")
             .field("state_dir", state_dir)
@@ -187,6 +198,7 @@ impl std::fmt::Debug for Config {
             .field("history", history)
             .field("feeding", feeding)
             .field("policies", policies)
+            .field("record", record)
             .finish()
     }
 }
@@ -213,6 +225,7 @@ impl Config {
             neighbours: NeighbourConfig::default(),
             feeding: FeedingConfig::default(),
             policies: None,
+            record: None,
         }
     }
 
@@ -294,6 +307,7 @@ impl Config {
             neighbours: neighbours(settings.mesh_relays, settings.relay_links)?,
             feeding: feeding(settings.holder_gain_ms)?,
             policies: settings.policies.as_deref().map(policies).transpose()?,
+            record: RecorderConfig::from_settings(settings.record, settings.record_max.as_deref())?,
         })
     }
 

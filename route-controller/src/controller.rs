@@ -11,6 +11,7 @@ use crate::history::{History, Keeper};
 use crate::keys::Keys;
 use crate::operations::Operations;
 use crate::ration::Ration;
+use crate::recording::{self, CoreRecording};
 use crate::store::{Memory, Store};
 use crate::telemetry::Telemetry;
 use crate::tenure::Tenure;
@@ -20,6 +21,7 @@ use crate::tokens::hex;
 use crate::vault::Vault;
 use anyhow::Context as _;
 use control_proto::CERTIFICATE_GRACE;
+use control_proto::recorder::Recorder;
 use route_core::{ControllerConfig, Policies};
 use std::fs;
 use std::io::{self, Write as _};
@@ -73,15 +75,24 @@ impl Controller {
         let (grpc_listener, grpc_address) = bind(&config.grpc_addresses(), "listen").await?;
         let (admin_listener, admin_address) = bind(&[config.admin_listen], "admin_listen").await?;
         let advertise = advertised(&config, grpc_address);
+        let recorder = recorder(&config)?;
         let (keys, engine, work) = match alone {
             Some((mut store, keys)) => {
                 let memory = store.begin_term(clock::unix_s())?;
                 let tenure = Tenure::unlimited(Clock::start());
-                let engine = engine_of(&config, store, keys.clone(), memory, Arc::default(), tenure)?;
+                let engine = engine_of(
+                    &config,
+                    store,
+                    keys.clone(),
+                    memory,
+                    Arc::default(),
+                    tenure,
+                    recorder.as_ref(),
+                )?;
                 let (engine, thread) = engine.spawn()?.alone();
                 (keys, engine, Work::Alone(Some(thread)))
             }
-            None => campaign(&config, &advertise).await?,
+            None => campaign(&config, &advertise, recorder).await?,
         };
         folder.write_ca(&keys)?;
         let authority = keys.authority;
@@ -257,7 +268,11 @@ async fn shared_keys(config: &Config, etcd: &Etcd) -> anyhow::Result<Keys> {
 }
 
 /// Takes part in elections from now on.
-async fn campaign(config: &Config, advertise: &[String]) -> anyhow::Result<(Keys, EngineHandle, Work)> {
+async fn campaign(
+    config: &Config,
+    advertise: &[String],
+    recorder: Option<Recorder>,
+) -> anyhow::Result<(Keys, EngineHandle, Work)> {
     let name = advertise.first().cloned().context(
         "`advertise` is not set: one of several controllers must know by which address relays reach it",
     )?;
@@ -272,7 +287,8 @@ async fn campaign(config: &Config, advertise: &[String]) -> anyhow::Result<(Keys
             count(&counts.terms);
             keys.refresh(&store)?;
             let memory = store.begin_term(clock::unix_s())?;
-            engine_of(&config, store, keys.clone(), memory, Arc::clone(&counts), tenure)?.spawn()
+            let counts = Arc::clone(&counts);
+            engine_of(&config, store, keys.clone(), memory, counts, tenure, recorder.as_ref())?.spawn()
         })
     };
     let (stop, stopping) = watch::channel(false);
@@ -289,12 +305,13 @@ fn engine_of(
     memory: Memory,
     counts: Arc<Counts>,
     tenure: Tenure,
+    recorder: Option<&Recorder>,
 ) -> anyhow::Result<Engine> {
     let lines = store.lines()?;
     let policies = policies(config, &mut store)?;
     let mut seed = [0; 8];
     aws_lc_rs::rand::fill(&mut seed).context("the system gives no random numbers")?;
-    let core = route_core::Controller::new(ControllerConfig {
+    let core_config = ControllerConfig {
         term: memory.term,
         nodes: memory.nodes,
         quarantined: memory.quarantined,
@@ -311,8 +328,21 @@ fn engine_of(
         feeding: config.feeding.clone(),
         policies,
         seed: u64::from_ne_bytes(seed),
-    });
-    Ok(Engine::new(core, store, keys, lines, config.certificate_lifetime, counts, tenure))
+    };
+    let recording = recorder.map(|recorder| CoreRecording::begin(recorder, clock::unix_ms(), &core_config));
+    let core = route_core::Controller::new(core_config);
+    let engine = Engine::new(core, store, keys, lines, config.certificate_lifetime, counts, tenure);
+    Ok(engine.with_recording(recording))
+}
+
+/// Where inputs are recorded, if they are to be.
+fn recorder(config: &Config) -> anyhow::Result<Option<Recorder>> {
+    let Some(record) = &config.record else { return Ok(None) };
+    let recorder = Recorder::start(record, &recording::header(clock::unix_ms()));
+    let recorder = recorder.with_context(|| {
+        format!("cannot record to {}: it must be a file that this user may write", record.file.display())
+    })?;
+    Ok(Some(recorder))
 }
 
 /// What counts as a good route: what the file says, if that is news, or what was in force last.

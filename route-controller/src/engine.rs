@@ -19,6 +19,7 @@ use traces::{Answers, Traces};
 use crate::api_tokens::{ApiTokenRecord, TokenHash};
 use crate::clock::{self, Clock};
 use crate::keys::Keys;
+use crate::recording::CoreRecording;
 use crate::refusal::Refusal;
 use crate::store::{JoinRecord, JoinTokenId, Store};
 use crate::tenure::{Deposed, Tenure};
@@ -195,6 +196,8 @@ pub(crate) struct Engine {
     counts: Arc<Counts>,
     /// Nothing leaves when it is over.
     tenure: Tenure,
+    /// What the core is told is written down there.
+    recording: Option<CoreRecording>,
 }
 
 impl Engine {
@@ -219,7 +222,13 @@ impl Engine {
             traces: Traces::new(),
             counts,
             tenure,
+            recording: None,
         }
+    }
+
+    /// The same with a recording of what the core is told.
+    pub(crate) fn with_recording(self, recording: Option<CoreRecording>) -> Engine {
+        Engine { recording, ..self }
     }
 
     /// Starts the loop in its own thread.
@@ -387,13 +396,25 @@ impl Engine {
     /// One input, then everything that follows from it. A failed write ends the process: nothing may leave that a
     /// restart would forget.
     fn input(&mut self, input: Input) -> anyhow::Result<()> {
-        self.core.handle_input(self.clock.now(), input);
-        let mut overflowed = self.drain()?;
+        let mut overflowed = self.step(input)?;
         while let Some(session) = overflowed.pop() {
-            self.core.handle_input(self.clock.now(), Input::RelayDown { session });
-            overflowed.extend(self.drain()?);
+            overflowed.extend(self.step(Input::RelayDown { session })?);
         }
         Ok(())
+    }
+
+    /// One input and its drain. Returns sessions that had to be ended.
+    fn step(&mut self, input: Input) -> anyhow::Result<Vec<SessionId>> {
+        let now = self.clock.now();
+        if let Some(recording) = &mut self.recording {
+            recording.input(now, &input);
+        }
+        self.core.handle_input(now, input);
+        let overflowed = self.drain()?;
+        if let Some(recording) = &mut self.recording {
+            recording.drained(now);
+        }
+        Ok(overflowed)
     }
 
     /// Does what the core wants done. Returns sessions that had to be ended.
@@ -401,6 +422,9 @@ impl Engine {
         let mut unwritten = Vec::new();
         let mut overflowed = Vec::new();
         while let Some(output) = self.core.poll_output() {
+            if let Some(recording) = &mut self.recording {
+                recording.output(&output);
+            }
             match output {
                 Output::Persist(update) => unwritten.push(update),
                 Output::ToRelay { session, message } => {

@@ -30,6 +30,7 @@ mod operations;
 mod policies;
 mod policy_operations;
 mod ration;
+mod recording;
 mod refusal;
 mod route_operations;
 mod route_rows;

@@ -22,6 +22,7 @@ struct Flags {
 const EXAMPLES: &str = "Examples:
   route-controller --config /etc/cascade/route-controller.toml
   route-controller --state-dir ./controller --listen 127.0.0.1:4710
+  route-controller --config /etc/cascade/route-controller.toml --record /var/lib/cascade/controller.rec
 
 Then, on the same host:
   relayctl join-token create --name fra-1 --region eu-central

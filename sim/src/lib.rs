@@ -15,6 +15,8 @@
 //! What a run was like for those who used it is measured beside that ([`measure()`]), and runs are held against each other and
 //! against a CDN's routing ([`compare()`]). What single failures do to streams is asked one by one ([`failovers()`]).
 //!
+//! What a real controller recorded of its inputs is run through its core again by [`replay()`], without a world.
+//!
 //! Simulated are our protocols, not QUIC, TLS, gRPC and the kernel: those are tested on real sockets.
 
 mod capture;
@@ -43,6 +45,7 @@ mod observe;
 mod play;
 mod queue;
 mod regressions;
+mod replay;
 mod report;
 mod scenario;
 mod shrink;
@@ -65,6 +68,7 @@ pub use flow::{FlowOutcome, RouteShares, Spread};
 pub use loss::{Cost, Limits, LossRow, RowResult, loss_rows, run_rows};
 pub use measure::{Fastest, Figures, Histogram, LinkLoad, Playback, measure};
 pub use regressions::{Regression, RegressionError};
+pub use replay::{Happened, Replay, ReplayError, Verdict, replay};
 pub use report::Outcome;
 pub use scenario::{
     Backdrop, ClientId, ClientSpec, Expect, Fault, FaultKind, Grain, Host, Recorded, RelayId, RelaySpec,

@@ -12,6 +12,8 @@ mod flow;
 mod loss;
 #[path = "main/pcap.rs"]
 mod pcap;
+#[path = "main/replay.rs"]
+mod replay;
 #[path = "main/shrink.rs"]
 mod shrink;
 #[path = "main/swarm.rs"]
@@ -40,10 +42,11 @@ use std::process::ExitCode;
   sim swarm --seeds 17..18 --show > seventeen.toml
   sim shrink seventeen.toml --out small.toml
   sim pcap sim/scenarios/ring-cut.toml --out ring.pcapng
+  sim replay controller.rec
   sim loss
   sim loss --row rtt40-trace5 --row no-loss --packets 100000 --json
 
-Exit status: 0 when no judge objects and all rows of loss stand, 1 otherwise, 2 for bad arguments."
+Exit status: 0 when no judge objects, all rows of loss stand and a replay did what was recorded, 1 otherwise, 2 for bad arguments."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -90,6 +93,9 @@ enum Command {
     /// Run one scenario and write what crosses its links, for Wireshark.
     #[command(after_help = pcap::HELP)]
     Pcap(pcap::PcapArgs),
+    /// Run a recording of a real controller again, and show what its decisions came from.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::ReplayArgs),
 }
 
 fn main() -> ExitCode {
@@ -135,6 +141,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Shrink(args) => shrink::run(&args),
         Command::Loss(args) => loss::run(&args),
         Command::Pcap(args) => pcap::run(&args, load).map(|()| true),
+        Command::Replay(args) => replay::run(&args),
     }
 }
 

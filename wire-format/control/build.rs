@@ -2,7 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let descriptors = protox::compile(["cascade/control/v1/control.proto"], ["proto"])?;
+    let descriptors = protox::compile(
+        ["cascade/control/v1/control.proto", "cascade/control/v1/recording.proto"],
+        ["proto"],
+    )?;
     let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
     tonic_prost_build::configure()
         .build_client(grpc)

@@ -12,6 +12,7 @@ mod id;
 pub mod parity;
 mod path;
 mod priority;
+pub mod recording;
 mod repair;
 mod route;
 pub mod rtcp;

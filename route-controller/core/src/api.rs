@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay, TokenKey};
+use wire_format::recording::Fingerprint;
 use wire_format::{Epoch, NodeIndex, RoomId};
 
 /// How long an index is in quarantine unless told otherwise.
@@ -277,6 +278,39 @@ pub enum Output {
         /// Why, for the log and the relay.
         reason: &'static str,
     },
+}
+
+impl Output {
+    /// Adds it to the fingerprint of what a core gives out; `message` adds one to a relay, which only the process around the
+    /// core can write down.
+    pub fn note(
+        &self,
+        fingerprint: &mut Fingerprint,
+        message: impl FnOnce(&mut Fingerprint, SessionId, &ToRelay),
+    ) {
+        match self {
+            Output::ToRelay { session, message: said } => {
+                fingerprint.put(b"m");
+                message(fingerprint, *session, said);
+            }
+            Output::Persist(update) => {
+                let (kind, number) = match update {
+                    StoreUpdate::Node(record) => (b"n", u64::from(record.node.0)),
+                    StoreUpdate::NodeQuarantined(node) => (b"q", u64::from(node.0)),
+                    StoreUpdate::NodeFreed(node) => (b"f", u64::from(node.0)),
+                    StoreUpdate::EpochFloor(epoch) => (b"e", u64::from(epoch.0)),
+                    StoreUpdate::RoomFloor(room) => (b"r", u64::from(room.0)),
+                };
+                fingerprint.put(kind);
+                fingerprint.put_number(number);
+            }
+            Output::Kick { session, cause: _, reason } => {
+                fingerprint.put(b"k");
+                fingerprint.put_number(session.0);
+                fingerprint.put(reason.as_bytes());
+            }
+        }
+    }
 }
 
 /// Why a session is ended, as far as a relay has to act on it.

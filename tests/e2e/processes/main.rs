@@ -11,6 +11,7 @@ mod limits;
 mod overlay;
 mod plain;
 mod policies;
+mod record;
 mod restore;
 mod stream;
 mod upgrade;

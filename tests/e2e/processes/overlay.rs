@@ -49,6 +49,16 @@ impl Overlay {
         links: usize,
         change: fn(Command) -> Command,
     ) -> Overlay {
+        Overlay::start_under(|controller| controller, relays, links, change).await
+    }
+
+    /// The same with a controller that `change_controller` changes before it starts.
+    pub(crate) async fn start_under(
+        change_controller: fn(Command) -> Command,
+        relays: &[&'static str],
+        links: usize,
+        change: fn(Command) -> Command,
+    ) -> Overlay {
         let directory = tempfile::tempdir().expect("a directory");
         let state = directory.path().join("controller");
         let ports = relays.iter().map(|name| (*name, free_udp())).collect();
@@ -63,7 +73,7 @@ impl Overlay {
             ports,
             links,
         };
-        overlay.start_controller();
+        overlay.start_controller_with(change_controller);
         for name in relays.iter().copied() {
             let token = overlay.relayctl(&["join-token", "create", "--name", name, "--region", "local"]);
             std::fs::write(overlay.path(&format!("{name}.token")), token).expect("written");
@@ -96,6 +106,11 @@ impl Overlay {
         command.arg("--state-dir").arg(self.path(name));
         command.arg("--join-token-file").arg(self.path(&format!("{name}.token")));
         self.relays.insert(name, Process::start(command, "relay port open"));
+    }
+
+    /// A relay is gone without a word.
+    pub(crate) fn kill_relay(&mut self, name: &str) {
+        self.relays.remove(name).expect("it runs").kill();
     }
 
     /// SIGTERM for a relay; it ends well.

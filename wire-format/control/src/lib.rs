@@ -20,6 +20,9 @@ mod error;
 mod join_token;
 pub mod limits;
 mod names;
+mod outcome;
+#[cfg(feature = "cli")]
+pub mod recorder;
 
 /// Messages, and with the feature `grpc` the stubs, generated from the .proto.
 pub mod proto {
@@ -37,3 +40,4 @@ pub use certificates::{CERTIFICATE_BACKDATING, CERTIFICATE_GRACE, SERIAL_BYTES, 
 pub use error::ConvertError;
 pub use join_token::{JoinSecret, JoinToken, JoinTokenError};
 pub use names::{CONTROLLER_TLS_NAME, LEADER_METADATA, RELAY_NAME_BYTES, RelayNameError, check_relay_name};
+pub use outcome::note_to_relay;
