@@ -5,6 +5,7 @@ use crate::join::read_join_token;
 use crate::limits::{LimitSettings, Limits};
 use crate::plain::PlainConfig;
 use control_proto::cli::{self, ConfigError, LogFormat};
+use control_proto::recorder::RecorderConfig;
 use control_proto::{JoinToken, check_relay_name};
 use link_io::WORKERS_MAX;
 use relay_core::RateLimit;
@@ -37,6 +38,9 @@ Examples:
 
   A second relay on one host:
     relay-node --config relay-2.toml --listen 0.0.0.0:4800 --api-listen 127.0.0.1:4801
+
+  For somebody who looks for a fault, with `sim replay relay.rec`:
+    relay-node --config /etc/cascade/relay-node.toml --record /var/lib/cascade/relay.rec --record-max 1GiB
 
   Is it ready, and which links does it have?
     curl -s http://127.0.0.1:4701/readyz; curl -s http://127.0.0.1:4701/v1/links";
@@ -128,6 +132,14 @@ pub struct Settings {
     /// [default: the highest that this build speaks]
     #[arg(long, value_name = "VERSION")]
     pub wire_version_max: Option<u8>,
+    /// File to write down everything in that the relay is told, for `sim replay` to run it again: datagrams without media,
+    /// messages and timers, without keys or tokens; with names of relays, rooms and users. It grows with traffic, and costs
+    /// memory and time for each packet. One that is there is kept as `FILE.old` [default: nothing is recorded]
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Largest recording; what comes after that is not recorded [default: 256MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub record_max: Option<String>,
     /// Which log lines are written, for instance `info` or `relay_node=debug,info` [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -199,6 +211,8 @@ pub struct Config {
     pub client_rate: RateLimit,
     /// Lowest and highest version of the link protocol to speak.
     pub wire_versions: (u8, u8),
+    /// Where inputs are recorded.
+    pub record: Option<RecorderConfig>,
     /// The log.
     pub log: LogConfig,
 }
@@ -246,6 +260,7 @@ impl Config {
             send_buffer_bytes: SOCKET_BUFFER_BYTES,
             client_rate: RateLimit::new(Some(CLIENT_PACKET_RATE), Some(CLIENT_BIT_RATE)),
             wire_versions: WIRE_VERSIONS,
+            record: None,
             log: LogConfig { format: LogFormat::default(), filter: "info".to_owned() },
         }
     }
@@ -347,6 +362,7 @@ impl Settings {
                 checked_rate("client_bit_rate", self.client_bit_rate, CLIENT_BIT_RATE, 1_000_000)?,
             ),
             wire_versions: checked_wire_versions(self.wire_version_max)?,
+            record: RecorderConfig::from_settings(self.record, self.record_max.as_deref())?,
             log: LogConfig {
                 format: self.log_format.unwrap_or_default(),
                 filter: self.log.unwrap_or_else(|| "info".to_owned()),

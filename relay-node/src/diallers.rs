@@ -2,9 +2,9 @@
 
 use crate::backoff::Backoff;
 use crate::overlay::{Neighbours, Overlay, certificates_begin_unix_s};
+use crate::recording::RecordedRelay;
 use crate::silence::SilentLinks;
 use link_io::{Expect, Link, LinkError, Port};
-use relay_core::Relay;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What every dialler needs.
 pub(crate) struct Diallers {
-    pub(crate) port: Port<Relay>,
+    pub(crate) port: Port<RecordedRelay>,
     pub(crate) overlay: Arc<Overlay>,
     /// This relay.
     pub(crate) node: NodeIndex,

@@ -28,6 +28,7 @@ mod limits;
 mod node;
 mod overlay;
 mod plain;
+mod recording;
 mod renewal;
 mod session;
 mod silence;
@@ -40,6 +41,7 @@ pub use error::RelayError;
 pub use limits::{LimitSettings, Limits};
 pub use node::{RelayNode, run};
 pub use plain::{Network, PlainConfig};
+pub use recording::RecordedRelay;
 
 use std::io::{Write as _, stderr};
 use std::process::ExitCode;

@@ -2,16 +2,19 @@
 
 use crate::api::{Api, ApiListener, Registry, Running, seats};
 use crate::backoff::Backoff;
+use crate::clock;
 use crate::config::Config;
 use crate::diallers::Diallers;
 use crate::error::RelayError;
 use crate::identity::{Identity, Store};
 use crate::join;
 use crate::overlay::Overlay;
+use crate::recording::{self, Made, RecordedRelay, RelayRecording};
 use crate::renewal::Renewal;
 use crate::session::Sessions;
 use crate::silence::{SilentLinks, watch_silence};
 use control_proto::cli::ConfigError;
+use control_proto::recorder::Recorder;
 use link_io::{
     Port, PortClosed, PortConfig, PortError, Sink, Trust, Upcall, WorkerEvents, worker_event_queue,
 };
@@ -42,7 +45,7 @@ pub struct RelayNode {
     name: String,
     node: NodeIndex,
     api_address: SocketAddr,
-    port: Port<Relay>,
+    port: Port<RecordedRelay>,
     overlay: Arc<Overlay>,
     stop: watch::Sender<bool>,
     sessions: JoinHandle<()>,
@@ -152,7 +155,7 @@ impl RelayNode {
     }
 
     /// The relay port, to look into the core.
-    pub fn port(&self) -> &Port<Relay> {
+    pub fn port(&self) -> &Port<RecordedRelay> {
         &self.port
     }
 
@@ -213,18 +216,24 @@ fn open_port(
     overlay: &Arc<Overlay>,
     seed: u64,
     notices: &broadcast::Sender<Notice>,
-) -> Result<(Port<Relay>, WorkerEvents<ToController>), RelayError> {
+) -> Result<(Port<RecordedRelay>, WorkerEvents<ToController>), RelayError> {
+    let recorder = recorder(config)?;
+    let began_unix_ms = recording::unix_ms(clock::calendar());
     let mut candidates = config.listen.iter().peekable();
     loop {
         let bind = *candidates.next().expect("a checked configuration listens somewhere");
         let (reports, events) = worker_event_queue(EVENTS_MAX, config.workers.into());
         let core = |index| {
-            let relay = RelayConfig { hello: hello.clone(), seed: seed ^ u64::from(index) };
+            let relay_config = RelayConfig { hello: hello.clone(), seed: seed ^ u64::from(index) };
             let worker = Worker { index, count: config.workers };
-            let mut relay = Relay::of_worker(relay, worker);
+            let (streams_max, client_rate) = (config.limits.streams, config.client_rate);
+            let made = Made { config: &relay_config, worker, streams_max, client_rate, began_unix_ms };
+            let recording =
+                recorder.as_ref().map(|recorder| RelayRecording::begin(recorder, link_io::now(), &made));
+            let mut relay = Relay::of_worker(relay_config, worker);
             relay.set_streams_max(config.limits.streams);
             relay.limit_clients(config.client_rate);
-            relay
+            RecordedRelay::new(relay, recording)
         };
         let sinks = reports.into_iter().map(|reports| sink(reports, notices.clone()));
         let cores = (0..config.workers).map(core).zip(sinks).collect();
@@ -247,6 +256,15 @@ fn open_port(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Where inputs are recorded, if they are to be.
+fn recorder(config: &Config) -> Result<Option<Recorder>, RelayError> {
+    let Some(record) = &config.record else { return Ok(None) };
+    let header = recording::header(recording::unix_ms(clock::calendar()));
+    let advice = "`record` names the file of a recording: this user must be able to write it";
+    let failed = |source| RelayError::File { path: record.file.clone(), source, advice };
+    Recorder::start(record, &header).map(Some).map_err(failed)
 }
 
 /// Tells reports to the controller from notices for whoever watches.

@@ -9,12 +9,12 @@ use crate::backoff::Backoff;
 use crate::clock;
 use crate::identity::{Facts, Identity, Store};
 use crate::overlay::Overlay;
+use crate::recording::RecordedRelay;
 use crate::tls;
 use control_proto::proto::RenewRequest;
 use control_proto::proto::route_control_client::RouteControlClient;
 use control_proto::{limits, renewal_due_unix_s};
 use link_io::Port;
-use relay_core::Relay;
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use std::convert::Infallible;
@@ -35,7 +35,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// This relay's identity, and how it stays valid.
 pub(crate) struct Renewal {
     store: Store,
-    port: Port<Relay>,
+    port: Port<RecordedRelay>,
     overlay: Arc<Overlay>,
     identity: Identity,
     tls: Arc<ClientConfig>,
@@ -57,7 +57,7 @@ impl Renewal {
     pub(crate) fn new(
         store: Store,
         identity: Identity,
-        port: Port<Relay>,
+        port: Port<RecordedRelay>,
         overlay: Arc<Overlay>,
         seed: u64,
     ) -> Result<Renewal, rustls::Error> {

@@ -7,13 +7,14 @@
 
 use crate::backoff::Backoff;
 use crate::overlay::Overlay;
+use crate::recording::RecordedRelay;
 use crate::renewal::{Failure, Renewal};
 use crate::tls;
 use crate::workers::Merger;
 use control_proto::proto::route_control_client::RouteControlClient;
 use control_proto::{LEADER_METADATA, limits, proto};
 use link_io::{Port, PortClosed, WorkerEvents};
-use relay_core::{Relay, RelayCommand};
+use relay_core::RelayCommand;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Keeps the session up.
 pub(crate) struct Sessions {
-    port: Port<Relay>,
+    port: Port<RecordedRelay>,
     events: WorkerEvents<ToController>,
     overlay: Arc<Overlay>,
     controllers: Vec<String>,
@@ -123,7 +124,7 @@ impl From<PortClosed> for End {
 
 impl Sessions {
     pub(crate) fn new(
-        port: Port<Relay>,
+        port: Port<RecordedRelay>,
         events: WorkerEvents<ToController>,
         overlay: Arc<Overlay>,
         controllers: Vec<String>,
@@ -363,7 +364,7 @@ async fn upwards(
     events: &mut WorkerEvents<ToController>,
     lost_before: u64,
     outgoing: mpsc::Sender<proto::ToController>,
-    port: &Port<Relay>,
+    port: &Port<RecordedRelay>,
     stopping: watch::Receiver<bool>,
 ) -> End {
     let mut greeted = false;
@@ -399,7 +400,7 @@ async fn upwards(
 
 /// From the controller to the core.
 struct Downwards<'a> {
-    port: &'a Port<Relay>,
+    port: &'a Port<RecordedRelay>,
     overlay: &'a Overlay,
     controller: &'a str,
     node: NodeIndex,

@@ -2,8 +2,9 @@
 //! back does not know the old link any more, so whoever waited for that link to be heard again would wait in vain.
 
 use crate::overlay::Overlay;
+use crate::recording::RecordedRelay;
 use link_io::Port;
-use relay_core::{LinkId, Relay};
+use relay_core::LinkId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub(crate) type SilentLinks = Arc<BTreeMap<LinkId, NodeIndex>>;
 
 /// Looks until the port is closed.
 pub(crate) async fn watch_silence(
-    port: Port<Relay>,
+    port: Port<RecordedRelay>,
     overlay: Arc<Overlay>,
     silent: watch::Sender<SilentLinks>,
 ) {

@@ -15,7 +15,7 @@
 //! What a run was like for those who used it is measured beside that ([`measure()`]), and runs are held against each other and
 //! against a CDN's routing ([`compare()`]). What single failures do to streams is asked one by one ([`failovers()`]).
 //!
-//! What a real controller recorded of its inputs is run through its core again by [`replay()`], without a world.
+//! What a real controller or relay recorded of its inputs is run through its core again by [`replay()`], without a world.
 //!
 //! Simulated are our protocols, not QUIC, TLS, gRPC and the kernel: those are tested on real sockets.
 

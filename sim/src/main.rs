@@ -93,7 +93,7 @@ enum Command {
     /// Run one scenario and write what crosses its links, for Wireshark.
     #[command(after_help = pcap::HELP)]
     Pcap(pcap::PcapArgs),
-    /// Run a recording of a real controller again, and show what its decisions came from.
+    /// Run a recording of a real controller or relay again, and show what its decisions came from.
     #[command(after_help = replay::HELP)]
     Replay(replay::ReplayArgs),
 }

@@ -6,7 +6,11 @@
 //! A process that was killed leaves a record that ends early: that is the end of the recording and no error. Everything else
 //! that makes no sense is one. Nothing is allocated, whatever a length claims.
 
+mod blank;
+
 use crate::Timestamp;
+
+pub use blank::{blank_datagram, blank_media, blank_packet};
 
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 7] = *b"cascrec";
@@ -61,6 +65,8 @@ pub enum Body<'a> {
     Input(&'a [u8]),
     /// What the last input of this worker brought out.
     Outcome(Outcome),
+    /// What this core has counted so far, as the last input left it.
+    Counts(&'a [u8]),
     /// So many records are missing here: they came faster than they could be written.
     Lost {
         /// How many.
@@ -187,6 +193,7 @@ impl Record<'_> {
                 (4, &number[..8])
             }
             Body::Full => (5, &[]),
+            Body::Counts(body) => (6, body),
         };
         let length = RECORD_HEAD_BYTES - 4 + body.len();
         if length > RECORD_BYTES_MAX {
@@ -221,6 +228,7 @@ impl Record<'_> {
                 Body::Lost { records: u64::from_be_bytes(records) }
             }
             5 if body.is_empty() => Body::Full,
+            6 => Body::Counts(body),
             _ => return Err(RecordingError::Malformed),
         };
         Ok(Record { worker: *worker, at: Timestamp::from_micros(u64::from_be_bytes(*at)), body })
@@ -289,11 +297,12 @@ mod tests {
     }
 
     fn record(kind: u8, worker: u8, at: u64, bytes: &[u8], number: u64) -> Record<'_> {
-        let body = match kind % 5 {
+        let body = match kind % 6 {
             0 => Body::Start(bytes),
             1 => Body::Input(bytes),
             2 => Body::Outcome(Outcome { outputs: number as u32, fingerprint: number }),
             3 => Body::Lost { records: number },
+            4 => Body::Counts(bytes),
             _ => Body::Full,
         };
         Record { worker, at: Timestamp::from_micros(at), body }

@@ -1,8 +1,10 @@
 //! What the processes around the cores ask of them and hear from them.
 
+use crate::Output;
 use crate::notice::Notice;
 use std::time::Duration;
 use wire_format::control::{RelayHello, ToController, ToRelay};
+use wire_format::recording::Fingerprint;
 use wire_format::session::RefusalCode;
 use wire_format::{ClientKey, Incarnation, MediaKind, RtpDescription, StreamHandle};
 
@@ -37,6 +39,47 @@ pub enum RelayEvent {
     ToController(ToController),
     /// For whoever watches the relay.
     Notice(Notice),
+}
+
+impl Output<RelayEvent> {
+    /// Adds it to the fingerprint of what a core decides, if it is a decision: what is measured, and what is told to whoever
+    /// watches, is not. `message` adds one to the controller, which only the process around the core can write down.
+    pub fn note(
+        &self,
+        fingerprint: &mut Fingerprint,
+        message: impl FnOnce(&mut Fingerprint, &ToController),
+    ) -> bool {
+        match self {
+            Output::Message { link, message } => {
+                fingerprint.put(b"m");
+                fingerprint.put_number(link.0.into());
+                let mut bytes = Vec::new();
+                // What is too long for the wire is noted as nothing.
+                let _ = wire_format::codec::encode(message, &mut bytes);
+                fingerprint.put(&bytes);
+            }
+            Output::PathChallenged { link } => {
+                fingerprint.put(b"p");
+                fingerprint.put_number(link.0.into());
+            }
+            Output::Close { link, reason } => {
+                fingerprint.put(b"c");
+                fingerprint.put_number(link.0.into());
+                fingerprint.put(reason.as_bytes());
+            }
+            Output::ClosePlain { port } => {
+                fingerprint.put(b"s");
+                fingerprint.put_number(port.0.into());
+            }
+            Output::Event(RelayEvent::ToController(ToController::Usage(_) | ToController::Traced(_)))
+            | Output::Event(RelayEvent::Notice(_)) => return false,
+            Output::Event(RelayEvent::ToController(said)) => {
+                fingerprint.put(b"e");
+                message(fingerprint, said);
+            }
+        }
+        true
+    }
 }
 
 /// What a client core is made from.

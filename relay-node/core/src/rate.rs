@@ -38,6 +38,20 @@ impl RateLimit {
             bits_per_s.map_or(0, |bits| 8 * second / bits.clamp(Self::BITS_PER_S_MIN, Self::BITS_PER_S_MAX));
         RateLimit { packet_price, byte_price }
     }
+
+    /// What a packet and a byte take of the time, in parts that only [`RateLimit::of_prices`] knows.
+    pub fn prices(&self) -> (u64, u64) {
+        (self.packet_price, self.byte_price)
+    }
+
+    /// The limit that has these prices; such as no limit has are taken for the dearest.
+    pub fn of_prices(packet_price: u64, byte_price: u64) -> RateLimit {
+        let dearest = RateLimit::new(Some(0), Some(0));
+        RateLimit {
+            packet_price: packet_price.min(dearest.packet_price),
+            byte_price: byte_price.min(dearest.byte_price),
+        }
+    }
 }
 
 /// What came of late, measured by a [`RateLimit`].

@@ -14,6 +14,7 @@ mod registrations;
 mod views;
 
 use crate::overlay::Overlay;
+use crate::recording::RecordedRelay;
 use crate::telemetry;
 use crate::workers::merge_snapshots;
 use axum::extract::{Request, State};
@@ -49,7 +50,7 @@ pub(crate) struct Api {
 pub(crate) struct Running {
     pub(crate) name: Arc<str>,
     pub(crate) region: Arc<str>,
-    pub(crate) port: Port<Relay>,
+    pub(crate) port: Port<RecordedRelay>,
     pub(crate) overlay: Arc<Overlay>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) notices: broadcast::Sender<Notice>,
@@ -71,7 +72,7 @@ pub(crate) struct Snapshot {
 impl Running {
     /// All that the API shows, as it is now.
     pub(crate) async fn look(&self) -> Result<Snapshot, ApiError> {
-        let look = |relay: &Relay, port: &PortStats| Snapshot {
+        let look = |relay: &RecordedRelay, port: &PortStats| Snapshot {
             counters: *relay.counters(),
             links: relay.link_views(),
             tables: relay.tables_view(),
@@ -89,7 +90,7 @@ impl Running {
         &self,
         look: impl FnOnce(&Relay, &PortStats) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.answered(self.port.inspect(look)).await
+        self.answered(self.port.inspect(|relay, port| look(relay, port))).await
     }
 
     /// Waits for the port's worker, not for ever.

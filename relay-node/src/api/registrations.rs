@@ -228,7 +228,7 @@ impl Running {
         &self,
         change: impl FnOnce(&mut Relay, Timestamp) -> R + Send + 'static,
     ) -> Result<R, ApiError> {
-        self.answered(self.port.change(change)).await
+        self.answered(self.port.change(|relay, now| change(relay, now))).await
     }
 
     /// Gives the port the sockets, then the core the registration; takes the sockets back if it is refused.

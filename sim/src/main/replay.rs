@@ -5,13 +5,15 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) const HELP: &str = "A recording is what `route-controller --record FILE` writes. Its inputs are run through the same
+pub(crate) const HELP: &str = "A recording is what `route-controller --record FILE` and `relay-node --record FILE` write. Its inputs are run through the same
 core, as they came: nothing is simulated. Printed is what happened, each thing with the record that brought it about. Of a controller:
 epochs with what gave reason for them, routes that changed, and what both ways cost when the epoch before was stamped and cost now.
+Of a relay: what the controller told it, what became of its links and by what, destinations that moved, and the first drop for each reason.
 
 Examples:
   sim replay controller.rec
   sim replay controller.rec --until 90s
+  sim replay relay.rec --json | jq '.happened[] | select(.kind == \"reroute\")'
   sim replay controller.rec --json | jq '.happened[] | select(.kind == \"epoch\") | .detail'
 
 Exit status: 0 when all outputs are those that were recorded, 1 when they differ or records are missing, 2 for bad arguments and

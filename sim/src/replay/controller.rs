@@ -5,7 +5,7 @@
 //! closed, relays that came and went, what operators decided) until tables are prepared, and told where these are stamped.
 
 use super::routes::{self, Ends, Moments, Prices};
-use super::{At, Happened, ReplayError, read};
+use super::{At, Happened, ReplayError, controller_input};
 use control_proto::note_to_relay;
 use route_core::{Controller, Input, LinkFact, Output, SessionId};
 use serde_json::json;
@@ -77,7 +77,8 @@ impl ControllerReplay {
         start: &[u8],
         happened: &mut Vec<Happened>,
     ) -> Result<ControllerReplay, ReplayError> {
-        let (config, began_unix_ms) = read::controller(start).map_err(|problem| at.error(problem))?;
+        let (config, began_unix_ms) =
+            controller_input::controller(start).map_err(|problem| at.error(problem))?;
         let names = config.nodes.iter().map(|record| (record.node, record.name.clone())).collect();
         let text =
             format!("a controller begins: term {}, {} relays in its store", config.term, config.nodes.len());
@@ -105,7 +106,7 @@ impl ControllerReplay {
         bytes: &[u8],
         happened: &mut Vec<Happened>,
     ) -> Result<Outcome, ReplayError> {
-        let input = read::input(bytes).map_err(|problem| at.error(problem))?;
+        let input = controller_input::input(bytes).map_err(|problem| at.error(problem))?;
         if at.now < self.now {
             return Err(at.error(format!("time goes back from {} to {}", self.now, at.now)));
         }

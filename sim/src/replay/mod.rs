@@ -3,14 +3,18 @@
 //! What comes out is held against what the recording notes of it ([`Outcome`]), input by input: it is *reproduced*, or differs
 //! from a record on. On the way it is written down what was decided and what that came from: for a controller every epoch
 //! with the reports and decisions that gave reason for it, and each route that it moved with what both ways cost before and
-//! after (`controller`).
+//! after (`controller`); for each worker of a relay what became of its links and where its destinations went (`relay`).
 
 mod controller;
-mod read;
+mod controller_input;
+mod relay;
+mod relay_input;
 mod routes;
 
 use controller::ControllerReplay;
+use relay::RelayReplay;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use wire_format::Timestamp;
@@ -48,6 +52,13 @@ pub enum Verdict {
         recorded: Outcome,
         /// What came out.
         replayed: Outcome,
+    },
+    /// All decisions, and other counts from this record on.
+    Miscounts {
+        /// The first record of counts that are others.
+        record: u64,
+        /// When.
+        at: Timestamp,
     },
     /// All of it as far as that can be told: records are missing.
     Gap {
@@ -131,8 +142,7 @@ pub fn replay(bytes: &[u8], until: Option<Duration>) -> Result<Replay, ReplayErr
             verdict: Verdict::Reproduced,
             header,
         },
-        core: None,
-        due: None,
+        cores: BTreeMap::new(),
     };
     let until = until.map(|until| Timestamp::ZERO + until);
     for record in recording.by_ref() {
@@ -147,6 +157,7 @@ pub fn replay(bytes: &[u8], until: Option<Duration>) -> Result<Replay, ReplayErr
         let at = At { record: run.replay.records, worker: record.worker, now: record.at };
         run.take(at, record.body)?;
     }
+    run.end();
     run.replay.torn = recording.bytes_left() > 0 && until.is_none();
     Ok(run.replay)
 }
@@ -154,37 +165,59 @@ pub fn replay(bytes: &[u8], until: Option<Duration>) -> Result<Replay, ReplayErr
 /// A recording that is being run.
 struct Run {
     replay: Replay,
-    core: Option<ControllerReplay>,
-    /// What came of the last input, until it is known what the recording says of it.
+    /// By worker.
+    cores: BTreeMap<u8, Running>,
+}
+
+/// A core, and what came of its last input, until it is known what the recording says of it.
+struct Running {
+    core: Core,
     due: Option<(At, Outcome)>,
+}
+
+enum Core {
+    Controller(Box<ControllerReplay>),
+    Relay(Box<RelayReplay>),
 }
 
 impl Run {
     fn take(&mut self, at: At, body: Body<'_>) -> Result<(), ReplayError> {
+        let happened = &mut self.replay.happened;
         match body {
             Body::Start(start) => {
-                // Whoever was deposed in the middle of an input noted nothing of it.
-                self.due = None;
                 let core = match self.replay.header.source {
-                    Source::Controller => ControllerReplay::begin(at, start, &mut self.replay.happened)?,
-                    Source::Relay => return Err(at.error("recordings of relays are not run yet")),
+                    Source::Controller => {
+                        Core::Controller(Box::new(ControllerReplay::begin(at, start, happened)?))
+                    }
+                    Source::Relay => Core::Relay(Box::new(RelayReplay::begin(at, start, happened)?)),
                 };
-                self.core = Some(core);
+                // Whoever was deposed in the middle of an input noted nothing of it.
+                self.cores.insert(at.worker, Running { core, due: None });
             }
             Body::Input(input) => {
-                self.judge(None);
-                let core = self.core.as_mut().ok_or_else(|| at.error("an input before any start"))?;
-                let outcome = core.input(at, input, &mut self.replay.happened)?;
+                self.judge(at.worker, None);
+                let happened = &mut self.replay.happened;
+                let running = self.cores.get_mut(&at.worker);
+                let running = running.ok_or_else(|| at.error("an input before any start"))?;
+                let outcome = match &mut running.core {
+                    Core::Controller(core) => core.input(at, input, happened)?,
+                    Core::Relay(core) => core.input(at, input, happened)?,
+                };
+                running.due = Some((at, outcome));
                 self.replay.inputs += 1;
                 self.replay.outputs += u64::from(outcome.outputs);
-                self.due = Some((at, outcome));
             }
-            Body::Outcome(outcome) => {
-                // One that stands alone is of an input that is missing.
-                self.judge(Some(outcome));
+            // One that stands alone is of an input that is missing.
+            Body::Outcome(outcome) => self.judge(at.worker, Some(outcome)),
+            Body::Counts(counts) => {
+                self.judge(at.worker, None);
+                self.compare_counts(at, counts)?;
             }
             Body::Lost { records } => {
-                self.due = None;
+                // What is missing may be the outcome.
+                if let Some(running) = self.cores.get_mut(&at.worker) {
+                    running.due = None;
+                }
                 let text = format!("{records} records are missing here: what follows may be another story");
                 self.replay.happened.push(at.happened("lost", text, json!({ "records": records })));
                 if self.replay.verdict == Verdict::Reproduced {
@@ -194,15 +227,50 @@ impl Run {
             Body::Full => {
                 self.replay.full = true;
                 let text = "the recording is full: nothing is known of what came then".to_owned();
-                self.replay.happened.push(at.happened("full", text, json!({})));
+                happened.push(at.happened("full", text, json!({})));
             }
         }
         Ok(())
     }
 
+    fn compare_counts(&mut self, at: At, counts: &[u8]) -> Result<(), ReplayError> {
+        let running = self.cores.get(&at.worker);
+        let Some(Core::Relay(core)) = running.map(|running| &running.core) else {
+            return Err(at.error("counts of no relay"));
+        };
+        let differing = core.differs(at, counts)?;
+        if differing.is_empty() || self.replay.verdict != Verdict::Reproduced {
+            return Ok(());
+        }
+        let texts = differing.iter().map(|(name, there, here)| format!("{name} {there}, here {here}"));
+        let text = format!("counts differ: {}", texts.collect::<Vec<_>>().join("; "));
+        self.replay.happened.push(at.happened("differs", text, json!({})));
+        self.replay.verdict = Verdict::Miscounts { record: at.record, at: at.now };
+        Ok(())
+    }
+
+    /// What relays counted in all.
+    fn end(&mut self) {
+        let record = self.replay.records;
+        for (worker, running) in &self.cores {
+            if let Core::Relay(core) = &running.core {
+                let totals = core.totals();
+                let text = totals
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, count)| format!("\n  {name} {count}"));
+                let text = format!("counted by worker {worker}:{}", text.collect::<String>());
+                let at = At { record, worker: *worker, now: core.now() };
+                self.replay.happened.push(at.happened("totals", text, totals));
+            }
+        }
+    }
+
     /// Holds what came of the last input against what was recorded of it: nothing, if nothing was.
-    fn judge(&mut self, recorded: Option<Outcome>) {
-        let Some((at, replayed)) = self.due.take() else { return };
+    fn judge(&mut self, worker: u8, recorded: Option<Outcome>) {
+        let due = self.cores.get_mut(&worker).and_then(|running| running.due.take());
+        let Some((at, replayed)) = due else { return };
         let same = match recorded {
             Some(recorded) => recorded == replayed,
             None => replayed.outputs == 0,
@@ -256,6 +324,11 @@ impl Replay {
                 "recorded": outcome(recorded),
                 "replayed": outcome(replayed),
             }),
+            Verdict::Miscounts { record, at } => json!({
+                "reproduced": false,
+                "counts_differ_at_record": record,
+                "at_us": at.as_micros(),
+            }),
             Verdict::Gap { record, records } => {
                 json!({ "reproduced": false, "gap_at_record": record, "records_missing": records })
             }
@@ -299,6 +372,9 @@ impl fmt::Display for Replay {
         match self.verdict {
             Verdict::Reproduced => write!(f, "reproduced"),
             Verdict::Differs { record, at, .. } => write!(f, "differs at record {record}, {at}"),
+            Verdict::Miscounts { record, at } => {
+                write!(f, "decisions are reproduced, and counts differ from record {record} on, {at}")
+            }
             Verdict::Gap { record, records } => {
                 write!(f, "reproduced up to record {record}, where {records} records are missing")
             }

@@ -95,7 +95,7 @@ impl Overlay {
     pub(crate) fn start_relay(&mut self, name: &'static str, change: fn(Command) -> Command) {
         let mut known = RELAYS.into_iter().chain([FOURTH]);
         let (_, example) = known.find(|(relay, _)| *relay == name).expect("one of four");
-        let mut command = change(self.command("relay-node"));
+        let mut command = self.command("relay-node");
         command.arg("--config").arg(deploy(example)).args([
             "--name",
             name,
@@ -105,7 +105,7 @@ impl Overlay {
         command.args(["--api-listen", "127.0.0.1:0", "--log-format", "json", "--log", "info"]);
         command.arg("--state-dir").arg(self.path(name));
         command.arg("--join-token-file").arg(self.path(&format!("{name}.token")));
-        self.relays.insert(name, Process::start(command, "relay port open"));
+        self.relays.insert(name, Process::start(change(command), "relay port open"));
     }
 
     /// A relay is gone without a word.

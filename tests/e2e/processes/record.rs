@@ -1,8 +1,10 @@
 //! What processes record of their inputs is run again by `sim replay`, and does what it did.
 
 use crate::overlay::Overlay;
+use crate::stream::{Stream, camera};
 use control_proto::JoinToken;
 use serde_json::{Value, json};
+use sfu_link::{SfuLink, SubscribeOptions};
 use std::path::Path;
 use std::process::Command;
 use wire_format::recording::{Body, Recording};
@@ -17,6 +19,16 @@ fn recorded(mut controller: Command) -> Command {
 /// r1 and r3 have no link to each other, so that routes between them pass r2 or r4: r3 is the only one that dials r1.
 fn apart(mut command: Command) -> Command {
     command.args(["--neighbour-address", "r1=127.0.0.1:9"]);
+    command
+}
+
+/// The same, and each relay records to a file of its name.
+fn apart_and_recorded(command: Command) -> Command {
+    let mut arguments = command.get_args().skip_while(|argument| *argument != "--name").skip(1);
+    let mut file = arguments.next().expect("a name").to_owned();
+    file.push(".rec");
+    let mut command = apart(command);
+    command.arg("--record").arg(file);
     command
 }
 
@@ -132,5 +144,60 @@ async fn a_controller_that_was_killed_leaves_a_recording_up_to_then() {
     let (again, ended_well) = self::replay(&overlay.path(FILE));
     assert!(ended_well && of_kind(&again, "start")[0]["detail"]["nodes"] == 2, "{}", again["verdict"]);
     assert_eq!(self::replay(&overlay.path("controller.rec.old")).0, replay);
+    overlay.stop();
+}
+
+/// Where a stream enters, its transit dies: the link is suspected, and frames turn to the other way before the controller
+/// says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_did_when_its_neighbour_died_is_reproduced_from_its_recording() {
+    let mut overlay = Overlay::start_of(&["r3", "r1", "r2", "r4"], 10, apart_and_recorded).await;
+    let (sender, receiver) = (overlay.sfu("r1").await, overlay.sfu("r3").await);
+    let mut subscription = receiver.subscribe(SubscribeOptions::room("standup")).await.expect("granted");
+    let publication = sender.publish(camera()).await.expect("granted");
+    let stream = Stream::flowing(publication, &mut subscription).await;
+    let transit = path(&overlay)[1].as_str().expect("a name").to_owned();
+    let killed = async { tokio::task::block_in_place(|| overlay.kill_relay(&transit)) };
+    let (stream, subscription, passage) = stream.endure(subscription, killed).await;
+    eprintln!("{transit} killed: {passage:?}");
+    drop((stream, subscription));
+    for sfu in [&sender, &receiver] {
+        SfuLink::close(sfu).await;
+    }
+    let files = ["r1", "r3"].map(|relay| overlay.path(&format!("{relay}.rec")));
+    let token = std::fs::read_to_string(overlay.path("r1.token")).expect("it is there");
+    let token: JoinToken = token.trim().parse().expect("a join token");
+    for relay in ["r1", "r3"] {
+        tokio::task::block_in_place(|| overlay.stop_relay(relay));
+    }
+
+    for file in &files {
+        let (replay, ended_well) = replay(file);
+        let verdict = &replay["verdict"];
+        assert!(ended_well && verdict["reproduced"] == true, "{}: {verdict}", file.display());
+        assert_eq!(replay["source"], "relay");
+    }
+    let (replay, _) = replay(&files[0]);
+    let suspected = of_kind(&replay, "link").into_iter().find(|happened| {
+        happened["detail"]["peer"] == transit.as_str() && happened["detail"]["state"] == "suspect"
+    });
+    let suspected = suspected.expect("the link was suspected");
+    assert_eq!(suspected["detail"]["cause"], "a timer", "silence is what a timer notices");
+    let moved = of_kind(&replay, "reroute").into_iter().find(|happened| {
+        happened["detail"]["counter"] == "destinations_moved" && happened["record"] == suspected["record"]
+    });
+    assert!(moved.is_some(), "destinations move at once: {:?}", of_kind(&replay, "reroute"));
+    assert!(!of_kind(&replay, "totals").is_empty());
+
+    let bytes = std::fs::read(&files[0]).expect("it is there");
+    // Each packet of the stream is full of one byte behind its header.
+    let is_media = |window: &[u8]| window[0] != 0 && window.iter().all(|byte| *byte == window[0]);
+    assert!(!bytes.windows(16).any(is_media), "media is in the recording");
+    for (what, secret) in [("a join secret", &token.secret.0[..]), ("a client's token", b"eyJ")] {
+        let is_there = bytes.windows(secret.len()).any(|window| window == secret);
+        assert!(!is_there, "{what} is in the recording");
+    }
+    let names = |name: &str| bytes.windows(name.len()).any(|window| window == name.as_bytes());
+    assert!(names("standup") && names("camera"));
     overlay.stop();
 }

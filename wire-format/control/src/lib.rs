@@ -40,4 +40,4 @@ pub use certificates::{CERTIFICATE_BACKDATING, CERTIFICATE_GRACE, SERIAL_BYTES, 
 pub use error::ConvertError;
 pub use join_token::{JoinSecret, JoinToken, JoinTokenError};
 pub use names::{CONTROLLER_TLS_NAME, LEADER_METADATA, RELAY_NAME_BYTES, RelayNameError, check_relay_name};
-pub use outcome::note_to_relay;
+pub use outcome::{note_to_controller, note_to_relay};

@@ -2,7 +2,7 @@
 
 use crate::dev::overlay::Overlay;
 use crate::dev::report::{Quantiles, RepairSummary};
-use relay_core::{LateHistogram, LinkId, PeerView, Relay, RepairStats};
+use relay_core::{LateHistogram, LinkId, PeerView, RepairStats};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl RepairWatch {
             (0..overlay.len()).filter_map(|relay| Some((overlay.relay(relay)?.node(), relay))).collect();
         for (relay, node) in (0..overlay.len()).filter_map(|relay| Some((relay, overlay.relay(relay)?))) {
             // A port that is closed has nothing more to tell.
-            let workers = node.port().inspect_each(|relay: &Relay, _| relay.link_views()).await;
+            let workers = node.port().inspect_each(|relay, _| relay.link_views()).await;
             for (worker, links) in workers.unwrap_or_default().into_iter().enumerate() {
                 for link in links {
                     let PeerView::Relay { node: peer } = link.peer else { continue };

@@ -11,7 +11,6 @@ use crate::dev::repair::RepairWatch;
 use crate::dev::report::{ControlSummary, ProtectionSummary, Summary};
 use crate::dev::topology::relay_name;
 use anyhow::{Context as _, bail};
-use relay_core::Relay;
 use route_controller::StreamRow;
 use std::future::Future;
 use std::time::Duration;
@@ -224,7 +223,7 @@ impl Watching<'_> {
     /// What protection did, as the ingress tells it; `None` if that is gone.
     async fn protection(&self, overlay: &Overlay) -> Option<ProtectionSummary> {
         let ingress = overlay.relay(0)?.port();
-        let counters = ingress.inspect_each(|relay: &Relay, _| *relay.counters()).await.ok()?;
+        let counters = ingress.inspect_each(|relay, _| *relay.counters()).await.ok()?;
         Some(ProtectionSummary {
             streams: self.protected,
             second_copies: counters.iter().map(|counters| counters.media_protected).sum(),
