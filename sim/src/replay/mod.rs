@@ -358,8 +358,10 @@ impl Replay {
 impl fmt::Display for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "recording of a {}, version {}", self.source(), self.header.software)?;
+        let several = self.happened.iter().any(|happened| happened.worker > 0);
         for happened in &self.happened {
-            let head = format!("record {:<7} {:>14}  ", happened.record, happened.at.to_string());
+            let worker = if several { format!("  worker {}", happened.worker) } else { String::new() };
+            let head = format!("record {:<7} {:>14}{worker}  ", happened.record, happened.at.to_string());
             for (place, line) in happened.text.lines().enumerate() {
                 let head = if place == 0 { head.as_str() } else { "" };
                 writeln!(f, "{head:<32}{line}")?;

@@ -1,6 +1,6 @@
 //! What processes record of their inputs is run again by `sim replay`, and does what it did.
 
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, deploy};
 use crate::stream::{Stream, camera};
 use control_proto::JoinToken;
 use serde_json::{Value, json};
@@ -16,19 +16,29 @@ fn recorded(mut controller: Command) -> Command {
     controller
 }
 
+/// The same with much else set that routes hang on.
+fn recorded_with_settings(controller: Command) -> Command {
+    let mut controller = recorded(controller);
+    controller.arg("--policies").arg(deploy("policies.toml"));
+    controller.args(["--egress-price", "local>*=0.05", "--money-worth-ms", "70", "--holder-gain-ms", "5"]);
+    controller.args(["--namespaces", "default:streams=100;demo:relays=3,subscriptions=50,bit_rate=50Mbit/s"]);
+    controller.args(["--mesh-relays", "100", "--relay-links", "16", "--index-quarantine", "1h"]);
+    controller
+}
+
 /// r1 and r3 have no link to each other, so that routes between them pass r2 or r4: r3 is the only one that dials r1.
 fn apart(mut command: Command) -> Command {
     command.args(["--neighbour-address", "r1=127.0.0.1:9"]);
     command
 }
 
-/// The same, and each relay records to a file of its name.
+/// The same, and each relay, of two workers, records to a file of its name.
 fn apart_and_recorded(command: Command) -> Command {
     let mut arguments = command.get_args().skip_while(|argument| *argument != "--name").skip(1);
     let mut file = arguments.next().expect("a name").to_owned();
     file.push(".rec");
     let mut command = apart(command);
-    command.arg("--record").arg(file);
+    command.args(["--workers", "2"]).arg("--record").arg(file);
     command
 }
 
@@ -132,13 +142,17 @@ fn secrets(overlay: &mut Overlay) -> Vec<(&'static str, Vec<u8>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_that_was_killed_leaves_a_recording_up_to_then() {
-    let mut overlay = Overlay::start_under(recorded, &["r1", "r2"], 2, |command| command).await;
+    let mut overlay = Overlay::start_under(recorded_with_settings, &["r1", "r2"], 2, |command| command).await;
+    // What operators decide is told to the core as well, and policies are written down each time.
+    overlay.relayctl(&["cordon", "r2"]);
+    overlay.relayctl(&["uncordon", "r2"]);
+    overlay.relayctl(&["policy", "apply", deploy("policies.toml").to_str().expect("a path")]);
     overlay.kill_controller();
     let (replay, ended_well) = replay(&overlay.path(FILE));
     assert!(ended_well && replay["verdict"]["reproduced"] == true, "{}", replay["verdict"]);
     assert!(!of_kind(&replay, "epoch").is_empty());
     // Started again it begins anew, with what the store remembers, and keeps the former recording.
-    overlay.start_controller_with(recorded);
+    overlay.start_controller_with(recorded_with_settings);
     overlay.until("it is whole again", Overlay::is_whole).await;
     overlay.stop_controller();
     let (again, ended_well) = self::replay(&overlay.path(FILE));
