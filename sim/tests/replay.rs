@@ -31,6 +31,21 @@ fn a_relay_that_died_was_left_when_its_session_was_gone() {
     }
 }
 
+/// r1 of the same four relays, with two workers, where a stream enters. Its neighbour r2, which led on, was killed: each worker
+/// suspected its lane after a moment of silence, and moved what went there in the same input, without asking anybody.
+#[test]
+fn a_neighbour_that_fell_silent_was_left_at_once() {
+    let replay = sim::replay(&read("neighbour-died.rec"), None).expect("it runs");
+    for worker in 0..2 {
+        let suspected = replay.of_kind("link").find(|happened| {
+            happened.worker == worker && happened.text.starts_with("link to r2 is suspect: a timer")
+        });
+        let suspected = suspected.unwrap_or_else(|| panic!("worker {worker} suspects nobody: {replay}"));
+        let moved = replay.of_kind("reroute").find(|happened| happened.record == suspected.record);
+        assert!(moved.is_some_and(|moved| moved.text.starts_with("destinations_moved")), "{replay}");
+    }
+}
+
 #[test]
 fn a_replay_stops_where_it_is_told_to_and_says_what_is_missing() {
     let bytes = read("relay-died.rec");

@@ -65,7 +65,8 @@ pub(super) fn input(
             let datagram = |received: &Received| {
                 let mut plain = arena[received.range.clone()].to_vec();
                 blank_datagram(&mut plain);
-                proto::RecordedDatagram { link: received.link.0, number: received.number.0, plain }
+                let zeros = cut_zeros(&mut plain);
+                proto::RecordedDatagram { link: received.link.0, number: received.number.0, plain, zeros }
             };
             Kind::Datagrams(proto::RecordedDatagrams { datagrams: batch.iter().map(datagram).collect() })
         }
@@ -78,8 +79,9 @@ pub(super) fn input(
             let datagram = |received: &PlainReceived| {
                 let mut packet = arena[received.range.clone()].to_vec();
                 blank_packet(&mut packet);
+                let zeros = cut_zeros(&mut packet);
                 let source = received.source.to_string();
-                proto::RecordedPlainDatagram { port: received.port.0, source, packet }
+                proto::RecordedPlainDatagram { port: received.port.0, source, packet, zeros }
             };
             Kind::Plain(proto::RecordedPlain { datagrams: batch.iter().map(datagram).collect() })
         }
@@ -154,6 +156,14 @@ fn message(message: &Message, recorder: &Recorder) -> Vec<u8> {
     // What is too long leaves nothing behind.
     let _ = wire_format::codec::encode(&message, &mut bytes);
     bytes
+}
+
+/// Takes the zeros at the end away, and says how many there were: most of a packet with media.
+fn cut_zeros(bytes: &mut Vec<u8>) -> u32 {
+    let whole = bytes.len();
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.truncate(end);
+    (whole - end) as u32
 }
 
 /// A task of the core's `workers`: its number, for some a byte or two, then a frame.

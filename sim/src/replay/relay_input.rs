@@ -21,6 +21,9 @@ const BATCH_MAX: usize = 16_384;
 /// Bytes of one of them: a train of the kernel's.
 const DATAGRAM_MAX: usize = 65_536;
 
+/// Bytes of all datagrams of one input.
+const ARENA_MAX: usize = 64 << 20;
+
 /// A core, its relay's name, how many workers there are, and when the recording began, milliseconds since 1970.
 pub(super) struct Made {
     pub(super) core: Relay,
@@ -65,21 +68,21 @@ pub(super) fn input(bytes: &[u8]) -> Result<(Told, Vec<u8>), String> {
         Kind::Datagrams(batch) => {
             bounded(batch.datagrams.len())?;
             let received = batch.datagrams.into_iter().map(|one| {
-                let range = place(&mut arena, &one.plain)?;
+                let range = place(&mut arena, &one.plain, one.zeros)?;
                 Ok(Received { link: LinkId(one.link), number: PacketNumber(one.number), range })
             });
             Told::Datagrams(received.collect::<Result<_, String>>()?)
         }
         Kind::HandedOver(items) => {
             bounded(items.items.len())?;
-            let items = items.items.iter().map(|item| place(&mut arena, item));
+            let items = items.items.iter().map(|item| place(&mut arena, item, 0));
             Told::HandedOver(items.collect::<Result<_, String>>()?)
         }
         Kind::Plain(batch) => {
             bounded(batch.datagrams.len())?;
             let received = batch.datagrams.into_iter().map(|one| {
                 let source = one.source.parse().map_err(|_| "an address that is none")?;
-                let range = place(&mut arena, &one.packet)?;
+                let range = place(&mut arena, &one.packet, one.zeros)?;
                 Ok(PlainReceived { port: PlainPort(one.port), source, range })
             });
             Told::Plain(received.collect::<Result<_, String>>()?)
@@ -125,12 +128,14 @@ fn bounded(count: usize) -> Result<(), String> {
     if count <= BATCH_MAX { Ok(()) } else { Err(format!("{count} datagrams at once")) }
 }
 
-fn place(arena: &mut Vec<u8>, bytes: &[u8]) -> Result<Range<usize>, String> {
-    if bytes.len() > DATAGRAM_MAX {
-        return Err(format!("a datagram of {} bytes", bytes.len()));
+fn place(arena: &mut Vec<u8>, bytes: &[u8], zeros: u32) -> Result<Range<usize>, String> {
+    let length = bytes.len().saturating_add(zeros as usize);
+    if length > DATAGRAM_MAX || arena.len() + length > ARENA_MAX {
+        return Err(format!("a datagram of {length} bytes"));
     }
     let start = arena.len();
     arena.extend_from_slice(bytes);
+    arena.resize(start + length, 0);
     Ok(start..arena.len())
 }
 

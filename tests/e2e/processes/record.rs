@@ -211,6 +211,8 @@ async fn what_a_relay_did_when_its_neighbour_died_is_reproduced_from_its_recordi
         let is_there = bytes.windows(secret.len()).any(|window| window == secret);
         assert!(!is_there, "{what} is in the recording");
     }
+    let packets = of_kind(&replay, "totals")[0]["detail"]["media_published"].as_u64().expect("a count");
+    eprintln!("{} bytes of recording, {packets} packets published", bytes.len());
     let names = |name: &str| bytes.windows(name.len()).any(|window| window == name.as_bytes());
     assert!(names("standup") && names("camera"));
     overlay.stop();
