@@ -94,7 +94,7 @@ pub struct Replay {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReplayError {
     /// It is none.
-    #[error("{0}")]
+    #[error(transparent)]
     Recording(#[from] RecordingError),
     /// A record makes no sense.
     #[error("record {record}: {problem}")]
