@@ -253,7 +253,7 @@ fn receive(
             let Ok((length, _)) = socket.recv_from(&mut buffer) else { continue };
             let packet = &buffer[..length];
             let mut tracks = recording.tracks().iter();
-            if let Some(track) = tracks.position(|track| track.index_of(packet, 0).is_some()) {
+            if let Some(track) = tracks.position(|track| track.owns(packet)) {
                 lock(&ledger).streams[track].delivered(clock.now(), packet);
             }
         }

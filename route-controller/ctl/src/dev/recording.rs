@@ -131,6 +131,11 @@ impl Track {
         rest[2..6].copy_from_slice(&stamp.to_be_bytes());
     }
 
+    /// Whether a packet is of this track, by its RTP header.
+    pub fn owns(&self, packet: &[u8]) -> bool {
+        RtpHeader::parse(packet).is_some_and(|header| header.ssrc == self.ssrc)
+    }
+
     /// Which packet a delivered one claims to be, by its RTP header: the candidate nearest to `near`. `None` for bytes
     /// that are not of this track.
     pub fn index_of(&self, packet: &[u8], near: u64) -> Option<u64> {
@@ -217,6 +222,19 @@ mod tests {
         }
         let of = |priority| frames.values().filter(|found| **found == BTreeSet::from([priority])).count();
         assert_eq!((of(Priority::BASE), of(Priority::VIDEO), frames.len()), (3, 87, 90));
+    }
+
+    #[test]
+    fn a_packet_is_known_by_its_track_however_long_it_has_played() {
+        let recording = Recording::call().expect("legal");
+        let [video, audio] = recording.tracks() else { panic!("two tracks") };
+        let mut packet = Vec::new();
+        for index in [0, 32_767, 32_768, 65_535, 65_536, 1 << 40] {
+            video.packet(index, &mut packet);
+            assert!(video.owns(&packet) && !audio.owns(&packet), "{index}");
+            assert_eq!(video.index_of(&packet, index + 100), Some(index));
+        }
+        assert!(!video.owns(&packet[..8]));
     }
 
     #[test]
