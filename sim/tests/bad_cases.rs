@@ -256,6 +256,28 @@ fn a_hostile_neighbour_gets_its_share_of_repairs_and_the_call_goes_on() {
     }
 }
 
+/// A link that lost, and loses no more, is asked for nothing half a minute later: what media pauses for is no loss again.
+#[test]
+fn where_nothing_is_lost_any_more_nothing_is_asked_for() {
+    for delay in [40, 80] {
+        let links = format!(
+            "[[link]]\nbetween = \"r1-r2\"\nis = \"delay={delay}ms,loss=5%,burst=2\"\n\
+             [[link]]\nbetween = \"r1-r2\"\nis = \"loss=0%,burst=none\"\nfrom = \"10s\"\n"
+        );
+        // Pictures of eight packets, and nothing between them.
+        let cam = video("cam", 26, "200ms")
+            .replace("bytes =", "burst = 8\nspread = \"2ms\"\nbytes =")
+            .replace("9615", "1200");
+        let call = Call::of(60, &links, &cam, 3);
+        let asks = |from: u64, until: u64| {
+            let all = call.trace.events().iter().filter_map(|(at, event)| Some((*at, event.datagram()?)));
+            all.filter(|(at, datagram)| (ms(from)..ms(until)).contains(at) && datagram.asks).count()
+        };
+        assert!(asks(4_000, 10_000) > 10, "it was asked while it lost");
+        assert_eq!(asks(42_000, 58_000), 0, "RTT {} ms", 2 * delay);
+    }
+}
+
 /// The links of SFUs are repaired as those between relays are, whichever of them loses.
 #[test]
 fn what_the_links_of_sfus_lose_is_repaired() {

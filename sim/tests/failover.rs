@@ -11,11 +11,7 @@ fn scenario(text: &str) -> Scenario {
 /// Protected: what the other way takes longer, and that is all.
 #[test]
 fn a_failure_silences_streams_for_a_moment_and_protected_ones_for_none() {
-    // Fewer of everything than there are in the folder.
-    let text = include_str!("../compare/failover.toml")
-        .replace("relays = 16", "relays = 12")
-        .replace("count = 6", "count = 4");
-    let scenario = scenario(&text);
+    let scenario = scenario(include_str!("../compare/failover.toml"));
     let failover = failovers(&scenario, 6, 2, |_| {}).expect("there are streams");
     let (links, relays) = failover.failures;
     assert!(links > 0 && relays > 0 && links + relays == 6, "{failover}");

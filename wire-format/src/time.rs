@@ -144,7 +144,8 @@ mod tests {
     fn slack_runs_out() {
         let slack = Slack::from_duration(Duration::from_millis(200));
         assert_eq!(slack.spend(Duration::from_micros(50)), Some(slack));
-        assert_eq!(slack.spend(Duration::from_millis(200)), Some(Slack(0)));
+        assert_eq!(slack.spend(Duration::from_micros(199_900)), Some(Slack(1)));
+        assert_eq!(slack.spend(Duration::from_millis(200)), None, "all of it");
         assert_eq!(slack.spend(Duration::from_millis(201)), None);
     }
 }

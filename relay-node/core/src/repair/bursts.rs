@@ -6,6 +6,8 @@ use wire_format::control::{LOSS_BURST_ENDS, LOSS_BURSTS};
 
 /// Sums are halved after so long: a minute ago counts half.
 const HALVE_EVERY: Duration = Duration::from_secs(60);
+/// Losses are of late for so long.
+const OF_LATE: Duration = Duration::from_secs(30);
 /// Longer ones count as this long: silence, not loss.
 const LENGTH_MAX: u64 = 256;
 
@@ -15,32 +17,35 @@ pub(crate) struct Bursts {
     /// By length, in the buckets of [`LOSS_BURST_ENDS`].
     pub(crate) counts: [u64; LOSS_BURSTS],
     halved_at: Timestamp,
+    last_at: Option<Timestamp>,
     /// Sums of the lengths to the power of 0, 1 and 2, in 256ths.
     sums: [u64; 3],
 }
 
 impl Bursts {
     pub(crate) fn new() -> Bursts {
-        Bursts { counts: [0; LOSS_BURSTS], halved_at: Timestamp::ZERO, sums: [0; 3] }
+        Bursts { counts: [0; LOSS_BURSTS], halved_at: Timestamp::ZERO, last_at: None, sums: [0; 3] }
     }
 
     /// So many in a row were lost.
     pub(crate) fn record(&mut self, now: Timestamp, length: u64) {
         let bucket = LOSS_BURST_ENDS.partition_point(|end| *end < length);
         self.counts[bucket] += 1;
-        if now.since(self.halved_at) > HALVE_EVERY {
+        let minutes = now.since(self.halved_at).as_secs() / HALVE_EVERY.as_secs();
+        if minutes > 0 {
             self.halved_at = now;
-            self.sums = self.sums.map(|sum| sum / 2);
+            self.sums = self.sums.map(|sum| sum >> minutes.min(63));
         }
+        self.last_at = Some(now);
         let length = length.min(LENGTH_MAX);
         for (sum, power) in self.sums.iter_mut().zip([1, length, length * length]) {
             *sum += power << 8;
         }
     }
 
-    /// Losses were seen in the last minutes.
-    pub(crate) fn seen_of_late(&self) -> bool {
-        self.sums[0] > 0
+    /// Losses were seen of late.
+    pub(crate) fn seen_of_late(&self, now: Timestamp) -> bool {
+        self.last_at.is_some_and(|at| now.since(at) < OF_LATE)
     }
 
     /// Mean length of the burst that a lost datagram belongs to, in thousandths: how much more losses vary than if each
@@ -69,5 +74,18 @@ mod tests {
             }
         }
         assert_eq!(bursts.dispersion_milli() / 10, 100);
+        // After an hour without any, what was long ago counts no more.
+        bursts.record(Timestamp::from_micros(1_200_000_000), 40);
+        bursts.record(Timestamp::from_micros(4_800_000_000), 1);
+        assert_eq!(bursts.dispersion_milli(), 1000);
+    }
+
+    #[test]
+    fn losses_are_of_late_for_half_a_minute() {
+        let at = |s: u64| Timestamp::from_micros(s * 1_000_000);
+        let mut bursts = Bursts::new();
+        assert!(!bursts.seen_of_late(at(0)));
+        bursts.record(at(100), 1);
+        assert_eq!([100, 129, 131, 10_000].map(|s| bursts.seen_of_late(at(s))), [true, true, false, false]);
     }
 }

@@ -232,8 +232,8 @@ impl Gaps {
     }
 
     /// Sets how long round trips are, and how long what is missing is of use.
-    pub(crate) fn hurry(&mut self, round_trip: Duration, useful_for: Duration) {
-        self.hurried = self.bursts.seen_of_late() && useful_for < HURRIED_ROUNDS * round_trip;
+    pub(crate) fn hurry(&mut self, now: Timestamp, round_trip: Duration, useful_for: Duration) {
+        self.hurried = self.bursts.seen_of_late(now) && useful_for < HURRIED_ROUNDS * round_trip;
     }
 
     /// How long silence lasts before it is told; `None` if media is not expected.

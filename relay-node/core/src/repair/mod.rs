@@ -472,7 +472,7 @@ impl Repair {
             audio_spacing: None,
             limited: path.limited,
         };
-        self.gaps.hurry(self.round_trip(), self.useful_for());
+        self.gaps.hurry(now, self.round_trip(), self.useful_for());
         let all = self.conditions;
         for (class, flow) in self.patient.iter_mut().enumerate() {
             flow.plan(now, class == 0, &all);
