@@ -6,7 +6,7 @@
 //! controller and left it.
 
 use super::Verdict;
-use crate::scenario::{FaultKind, RelayId, Scenario};
+use crate::scenario::{CLOCK_DRIFT_PPM_MAX, FaultKind, RelayId, Scenario};
 use crate::trace::{Event, Packet, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,7 +25,12 @@ const LATENESS: Duration = Duration::from_millis(12);
 
 /// How long an answer is waited for.
 fn wait(doubted: bool) -> Duration {
-    if doubted { ACK_WAIT_DOUBTED } else { ACK_WAIT }
+    by_a_fast_clock(if doubted { ACK_WAIT_DOUBTED } else { ACK_WAIT })
+}
+
+/// What a clock takes for so long that gains as much as any may.
+fn by_a_fast_clock(time: Duration) -> Duration {
+    time * (1_000 - CLOCK_DRIFT_PPM_MAX / 1_000) / 1_000
 }
 
 pub(super) fn check(scenario: &Scenario, trace: &Trace, verdict: &mut Verdict) {
@@ -154,7 +159,7 @@ impl Account {
         let Some(ordered_at) = phase.ordered_at else {
             return self.replaced(at, &phase, epoch, verdict);
         };
-        if at < ordered_at + DRAIN_MIN {
+        if at < ordered_at + by_a_fast_clock(DRAIN_MIN) {
             let after = at - ordered_at;
             verdict
                 .object(at, format!("epoch {epoch} is prepared {after:?} after {} was ordered", phase.epoch));

@@ -209,6 +209,9 @@ pub struct SubscriptionSpec {
     pub until: Duration,
 }
 
+/// Clocks of hosts drift by no more.
+pub(crate) const CLOCK_DRIFT_PPM_MAX: u32 = 1_000;
+
 /// Something that goes wrong.
 #[derive(Clone, Debug)]
 pub struct Fault {

@@ -1,8 +1,8 @@
 //! From TOML to a legal scenario.
 
 use super::{
-    Backdrop, ClientId, ClientSpec, Expect, Fault, FaultKind, Grain, Host, RelayId, RelaySpec, Rhythm, Rooms,
-    RouteLimits, Routing, Scenario, Stalls, StreamSpec, SubscriptionSpec,
+    Backdrop, CLOCK_DRIFT_PPM_MAX, ClientId, ClientSpec, Expect, Fault, FaultKind, Grain, Host, RelayId,
+    RelaySpec, Rhythm, Rooms, RouteLimits, Routing, Scenario, Stalls, StreamSpec, SubscriptionSpec,
 };
 use super::{keys, policies, spread};
 use link_model::{LinkOption, LinkSchedule, LinkSpec, Selector, SpecError, parse_duration};
@@ -210,7 +210,7 @@ impl Reader {
                 "clock_drift_ppm",
                 file.clock_drift_ppm.unwrap_or(0),
                 0,
-                1_000,
+                CLOCK_DRIFT_PPM_MAX,
             )?,
             stalls: file.stalls.as_ref().map(stalls).transpose()?,
             streams: file
