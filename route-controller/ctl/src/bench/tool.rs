@@ -252,8 +252,7 @@ fn receive(
         while !stop.load(Ordering::Relaxed) {
             let Ok((length, _)) = socket.recv_from(&mut buffer) else { continue };
             let packet = &buffer[..length];
-            let mut tracks = recording.tracks().iter();
-            if let Some(track) = tracks.position(|track| track.owns(packet)) {
+            if let Some(track) = recording.track_of(packet) {
                 lock(&ledger).streams[track].delivered(clock.now(), packet);
             }
         }

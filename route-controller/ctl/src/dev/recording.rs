@@ -70,6 +70,12 @@ impl Recording {
         &self.tracks
     }
 
+    /// The place of the track that a packet is of, by its RTP header; `None` for bytes that are of none.
+    pub fn track_of(&self, packet: &[u8]) -> Option<usize> {
+        let ssrc = RtpHeader::parse(packet)?.ssrc;
+        self.tracks.iter().position(|track| track.ssrc == ssrc)
+    }
+
     /// How long one round lasts.
     pub fn period(&self) -> Duration {
         self.period
@@ -129,11 +135,6 @@ impl Track {
         let stamp = u32::from_be_bytes([rest[2], rest[3], rest[4], rest[5]]);
         let stamp = stamp.wrapping_add(round.wrapping_mul(self.period_ticks));
         rest[2..6].copy_from_slice(&stamp.to_be_bytes());
-    }
-
-    /// Whether a packet is of this track, by its RTP header.
-    pub fn owns(&self, packet: &[u8]) -> bool {
-        RtpHeader::parse(packet).is_some_and(|header| header.ssrc == self.ssrc)
     }
 
     /// Which packet a delivered one claims to be, by its RTP header: the candidate nearest to `near`. `None` for bytes
@@ -227,14 +228,15 @@ mod tests {
     #[test]
     fn a_packet_is_known_by_its_track_however_long_it_has_played() {
         let recording = Recording::call().expect("legal");
-        let [video, audio] = recording.tracks() else { panic!("two tracks") };
         let mut packet = Vec::new();
-        for index in [0, 32_767, 32_768, 65_535, 65_536, 1 << 40] {
-            video.packet(index, &mut packet);
-            assert!(video.owns(&packet) && !audio.owns(&packet), "{index}");
-            assert_eq!(video.index_of(&packet, index + 100), Some(index));
+        for (place, track) in recording.tracks().iter().enumerate() {
+            for index in [0, 32_767, 32_768, 65_535, 65_536, 1 << 40] {
+                track.packet(index, &mut packet);
+                assert_eq!(recording.track_of(&packet), Some(place), "{index}");
+                assert_eq!(track.index_of(&packet, index + 100), Some(index));
+            }
         }
-        assert!(!video.owns(&packet[..8]));
+        assert_eq!(recording.track_of(&packet[..8]), None, "cut short");
     }
 
     #[test]
