@@ -196,8 +196,9 @@ impl Failover {
             let curve = side.gaps.curve().into_iter().map(|(time, share)| (ms(time), share * 100.0));
             let points = [(0.0, 0.0)].into_iter().chain(curve).chain([(most * 10.0, 100.0)]).collect();
             let json = side.json();
+            // As wide as a legend may be.
             let name = format!(
-                "{name}: median {} ms, 95th percentile {} ms, longest {} ms",
+                "{name}: median {:.0} ms, 95% {:.0} ms, longest {:.0} ms",
                 json.p50_ms, json.p95_ms, json.max_ms
             );
             Series { class: class.to_owned(), name, points }

@@ -145,6 +145,16 @@ fn run(command: Command) -> anyhow::Result<bool> {
     }
 }
 
+/// Runs at the same time: as many as asked for, or as the machine has cores.
+fn jobs(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Writes what `--out` names.
+fn write_page(out: &Path, page: &str) -> anyhow::Result<()> {
+    std::fs::write(out, page).with_context(|| format!("--out {}: cannot be written", out.display()))
+}
+
 fn load(path: &Path) -> anyhow::Result<Scenario> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     // Files are named from where the scenario is, or from the folder of measured data.

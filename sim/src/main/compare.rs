@@ -52,9 +52,9 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
     let plan = Plan::new(a, b, !args.no_baselines, args.seeds.clone());
     // A page that cannot be written is known before everything has run.
     if let Some(out) = &args.out {
-        std::fs::write(out, "").with_context(|| format!("--out {}: cannot be written", out.display()))?;
+        super::write_page(out, "")?;
     }
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = super::jobs(args.jobs);
     let all = plan.variants.len() as u64 * (args.seeds.end - args.seeds.start);
     let done = AtomicUsize::new(0);
     let comparison = sim::compare(&plan, jobs, |variant, seed| {
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
     warn(&comparison);
     if let Some(out) = &args.out {
         let page = sim::page(&comparison, &command(args));
-        std::fs::write(out, page).with_context(|| format!("--out {}: cannot be written", out.display()))?;
+        super::write_page(out, &page)?;
     }
     let mut out = std::io::stdout().lock();
     write!(out, "{}", sim::table(&comparison))?;

@@ -1,6 +1,6 @@
 //! `sim failover`.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use sim::Grain;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -41,10 +41,11 @@ pub(crate) fn run(args: &FailoverArgs) -> anyhow::Result<bool> {
             args.scenario.display()
         );
     }
+    // A page that cannot be written is known before everything has run.
     if let Some(out) = &args.out {
-        std::fs::write(out, "").with_context(|| format!("--out {}: cannot be written", out.display()))?;
+        super::write_page(out, "")?;
     }
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = super::jobs(args.jobs);
     let done = AtomicU64::new(0);
     let all = args.failures;
     let failover = sim::failovers(&scenario, all, jobs, |_| {
@@ -63,8 +64,7 @@ pub(crate) fn run(args: &FailoverArgs) -> anyhow::Result<bool> {
     if let Some(out) = &args.out {
         let command =
             format!("sim failover {} --failures {all} --out {}", args.scenario.display(), out.display());
-        std::fs::write(out, failover.page(&scenario.name, &command))
-            .with_context(|| format!("--out {}: cannot be written", out.display()))?;
+        super::write_page(out, &failover.page(&scenario.name, &command))?;
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{failover}")?;

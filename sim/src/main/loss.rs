@@ -48,7 +48,7 @@ struct Json<'a> {
 /// Whether every row stands.
 pub(crate) fn run(args: &LossArgs) -> anyhow::Result<bool> {
     let rows = chosen(&args.rows)?;
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = super::jobs(args.jobs);
     let done = AtomicUsize::new(0);
     let results = sim::run_rows(&rows, args.packets, args.seed, jobs, &mut trace, |row| {
         let done = 1 + done.fetch_add(1, Ordering::Relaxed);

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<bool> {
     if seeds.is_empty() {
         return Ok(known == Some(0));
     }
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = super::jobs(args.jobs);
     let results = results(seeds, jobs);
     let mut failed = 0;
     for result in &results {
